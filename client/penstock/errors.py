@@ -35,7 +35,7 @@ Codes never change and are never reused; names may. A class's docstring is its d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class PenstockError(Exception):
@@ -45,10 +45,10 @@ class PenstockError(Exception):
     retriable: ClassVar[bool] = False
     hint: ClassVar[str] = "See the message."
 
-    def __init__(self, message: str = "", **detail: Any) -> None:
+    def __init__(self, message: str = "", **detail: object) -> None:
         super().__init__(message or (self.__doc__ or "").strip())
         self.message = str(self.args[0])
-        self.detail: dict[str, Any] = detail
+        self.detail: dict[str, object] = dict(detail)
 
     def __str__(self) -> str:
         return self.message
@@ -84,7 +84,7 @@ class Throttled(RetriableError):
 
 
 class StorageFull(RetriableError):
-    """The broker's disk is nearly full; publishes are refused, acknowledgments and deletes are not."""
+    """The broker's disk is nearly full: publishes are refused, acks and deletes are not."""
 
     code = 13
     hint = "Free disk space: shorten retention, delete topics, or grow the disk."
@@ -328,7 +328,7 @@ BY_CODE: Mapping[int, type[PenstockError]] = {cls.code: cls for cls in _tree(Pen
 """Wire code -> class."""
 
 
-def from_wire(code: int, message: str, detail: Mapping[str, Any] | None = None) -> PenstockError:
+def from_wire(code: int, message: str, detail: Mapping[str, object] | None = None) -> PenstockError:
     """Build the error that a reply names; an unknown code becomes `UnknownError`."""
     cls = BY_CODE.get(code, UnknownError)
     error = cls(message)

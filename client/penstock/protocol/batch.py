@@ -1,0 +1,295 @@
+"""The record batch header: the one unit that is sent, logged, replicated and served verbatim.
+
+A batch is a 96-byte little-endian header, extension fields, an optional key-slot column and a
+payload. The header has two parts. The *stamped* part (kind, index, term, epoch, base offset,
+append time) is written by the leader, or kept by a mirror, and has a checksum of its own, so that
+stamping never touches the body. The *producer* part is covered by the body checksum. The broker
+reads these 96 bytes and never the payload. Byte by byte: `client/PROTOCOL.md`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from crc32c import crc32c
+
+from penstock.errors import CorruptBatch, RecordTooLarge
+
+Buffer = bytes | bytearray | memoryview
+
+MAGIC: Final = 0x31425350  # "PSB1"
+HEADER_BYTES: Final = 96
+BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+RAW_BYTES_MAX: Final = 16 * 1024 * 1024
+RECORDS_MAX: Final = 65_535
+EXTENSION_BYTES_MAX: Final = 1024
+
+CODEC_NONE: Final = 0
+CODEC_ZSTD: Final = 1
+CHECKSUM_CRC32C: Final = 1 << 4
+FLAG_KEY_SLOTS: Final = 1
+FLAG_COMPACTED: Final = 2
+
+EXT_DEDUP_ID: Final = 1
+EXT_DELIVER_AT: Final = 2
+EXT_SPAN: Final = 3
+EXT_TRACE_ID: Final = 4
+
+
+_CODECS: Final = frozenset((CHECKSUM_CRC32C, CHECKSUM_CRC32C | CODEC_ZSTD))
+
+
+class Kind(IntEnum):
+    """What a batch is; stamped by the leader, so a producer can't inject a control entry."""
+
+    UNSTAMPED = 0
+    DATA = 1
+    CONTROL = 2
+    CONFIG = 3
+    NOOP = 4
+
+
+class BatchHeader(NamedTuple):
+    """The decoded header; field order is the byte order."""
+
+    magic: int
+    length: int
+    header_crc: int
+    kind: int
+    stamp_flags: int
+    zero1: int
+    log_index: int
+    term: int
+    epoch: int
+    base_offset: int
+    append_ts_us: int
+    body_crc: int
+    codec: int
+    flags: int
+    ext_len: int
+    record_count: int
+    raw_len: int
+    producer_id: int
+    base_sequence: int
+    base_ts_us: int
+    max_ts_delta_ms: int
+    producer_epoch: int
+    zero2: int
+
+
+HEADER: Final = struct.Struct("<IIIBBHQIIQQIBBHIIQQQIHH")
+_STAMP: Final = struct.Struct("<BBHQIIQQ")
+_CHECKED: Final = struct.Struct("<II40xIBBHIIQQ8x4xH2x")
+_U32: Final = struct.Struct("<I")
+_PRODUCER: Final = struct.Struct("<BBHIIQQQIHH")
+assert HEADER.size == HEADER_BYTES
+assert _STAMP.size == 36
+assert _CHECKED.size == HEADER_BYTES
+assert _PRODUCER.size == 44
+
+_STAMP_AT: Final = 12
+_BODY_CRC_AT: Final = 48
+_BODY_AT: Final = 52
+
+
+def parse_header(buffer: Buffer, at: int = 0) -> BatchHeader:
+    """Decode the header at a position, without checking it.
+
+    Raises:
+        CorruptBatch: fewer than 96 bytes are left.
+    """
+    try:
+        return BatchHeader._make(HEADER.unpack_from(buffer, at))
+    except struct.error:
+        raise CorruptBatch(f"a batch header needs {HEADER_BYTES} bytes") from None
+
+
+class PublishHeader(NamedTuple):
+    """The fields of a producer's batch that the publish path needs."""
+
+    record_count: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    ext_len: int
+
+
+def check_publish(buffer: Buffer, batch_bytes_max: int = BATCH_BYTES_MAX) -> PublishHeader:
+    """Check a batch that a producer sent: shape, limits and body checksum.
+
+    Raises:
+        CorruptBatch: the batch is malformed or damaged.
+        RecordTooLarge: it is longer than `batch_bytes_max`.
+    """
+    size = len(buffer)
+    if size < HEADER_BYTES:
+        raise CorruptBatch(f"a batch header needs {HEADER_BYTES} bytes")
+    (
+        magic,
+        length,
+        body_crc,
+        codec,
+        flags,
+        ext_len,
+        count,
+        raw_len,
+        producer_id,
+        sequence,
+        epoch,
+    ) = _CHECKED.unpack_from(buffer)
+    if magic != MAGIC or length != size:
+        raise CorruptBatch("the batch's magic or length does not fit its frame")
+    if size > batch_bytes_max:
+        raise RecordTooLarge(f"the batch has {size} bytes; the limit is {batch_bytes_max}")
+    if not 0 < count <= RECORDS_MAX or raw_len > RAW_BYTES_MAX or codec not in _CODECS:
+        raise CorruptBatch("the batch header has a field out of its range")
+    if ext_len or flags:
+        _check_extent(size, flags, ext_len, count)
+    if crc32c(memoryview(buffer)[_BODY_AT:]) != body_crc:
+        raise CorruptBatch("the body checksum does not match")
+    return PublishHeader(count, producer_id, epoch, sequence, ext_len)
+
+
+def _check_extent(size: int, flags: int, ext_len: int, count: int) -> None:
+    if flags & ~FLAG_KEY_SLOTS:
+        raise CorruptBatch("the batch header has an unknown flag")
+    if ext_len > EXTENSION_BYTES_MAX:
+        raise CorruptBatch(f"extension fields exceed {EXTENSION_BYTES_MAX} bytes")
+    columns = count * 2 if flags & FLAG_KEY_SLOTS else 0
+    if HEADER_BYTES + ext_len + columns > size:
+        raise CorruptBatch("extension fields and key slots exceed the batch")
+
+
+def stamp(
+    buffer: bytearray,
+    kind: int,
+    index: int,
+    term: int,
+    epoch: int,
+    base_offset: int,
+    append_ts_us: int,
+) -> None:
+    """Write the leader's part and its checksum in place."""
+    _STAMP.pack_into(buffer, _STAMP_AT, kind, 0, 0, index, term, epoch, base_offset, append_ts_us)
+    _U32.pack_into(buffer, 8, crc32c(memoryview(buffer)[_STAMP_AT:HEADER_BYTES]))
+
+
+def verify(buffer: Buffer) -> BatchHeader:
+    """Check both checksums of one stored batch that fills the buffer.
+
+    Raises:
+        CorruptBatch: the batch is malformed or damaged.
+    """
+    header = parse_header(buffer)
+    if header.magic != MAGIC or header.length != len(buffer):
+        raise CorruptBatch("the batch's magic or length is wrong")
+    view = memoryview(buffer)
+    if crc32c(view[_STAMP_AT:HEADER_BYTES]) != header.header_crc:
+        raise CorruptBatch("the header checksum does not match")
+    if crc32c(view[_BODY_AT:]) != header.body_crc:
+        raise CorruptBatch("the body checksum does not match")
+    return header
+
+
+def header_is_intact(buffer: Buffer, at: int = 0) -> bool:
+    """Whether the 96 bytes at a position are a stamped header with a right checksum."""
+    head = memoryview(buffer)[at : at + HEADER_BYTES]
+    if len(head) < HEADER_BYTES:
+        return False
+    magic, length, crc = struct.unpack_from("<III", head)
+    if magic != MAGIC or not HEADER_BYTES <= length <= BATCH_BYTES_MAX:
+        return False
+    return bool(crc32c(head[_STAMP_AT:]) == crc)
+
+
+def iterate(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
+    """Yield (position, header) of each whole batch in a run; a cut last batch ends the run.
+
+    Raises:
+        CorruptBatch: a header's magic or length is impossible.
+    """
+    at, end = 0, len(buffer)
+    while at + HEADER_BYTES <= end:
+        header = parse_header(buffer, at)
+        if header.magic != MAGIC or not HEADER_BYTES <= header.length <= BATCH_BYTES_MAX:
+            raise CorruptBatch(f"no batch starts at byte {at} of the run")
+        if at + header.length > end:
+            return
+        yield at, header
+        at += header.length
+
+
+def build(
+    body: bytes,
+    *,
+    count: int,
+    codec: int = CODEC_NONE,
+    flags: int = 0,
+    ext_len: int = 0,
+    raw_len: int = 0,
+    producer_id: int = 0,
+    producer_epoch: int = 0,
+    base_sequence: int = 0,
+    base_ts_us: int = 0,
+    max_ts_delta_ms: int = 0,
+) -> bytearray:
+    """Put a producer header before a body (extensions, key slots, payload); not yet stamped."""
+    length = HEADER_BYTES + len(body)
+    if length > BATCH_BYTES_MAX:
+        raise RecordTooLarge(f"the batch has {length} bytes; the limit is {BATCH_BYTES_MAX}")
+    producer = _PRODUCER.pack(
+        codec | CHECKSUM_CRC32C,
+        flags,
+        ext_len,
+        count,
+        raw_len,
+        producer_id,
+        base_sequence,
+        base_ts_us,
+        max_ts_delta_ms,
+        producer_epoch,
+        0,
+    )
+    crc = crc32c(body, crc32c(producer))
+    head = struct.pack("<II40xI", MAGIC, length, crc)
+    return bytearray(b"".join((head, producer, body)))
+
+
+def control_batch(body: bytes = b"") -> bytearray:
+    """An unstamped batch around an opaque body: every Raft entry has this one form."""
+    return build(body, count=0, raw_len=len(body))
+
+
+def control_body(buffer: Buffer) -> bytes:
+    """The opaque body of a control batch."""
+    return bytes(memoryview(buffer)[HEADER_BYTES:])
+
+
+def extensions(buffer: Buffer, header: BatchHeader) -> dict[int, bytes]:
+    """Decode the extension fields: type -> bytes; the last of a repeated type wins.
+
+    Raises:
+        CorruptBatch: a field reaches beyond the extension area.
+    """
+    found: dict[int, bytes] = {}
+    at, end = HEADER_BYTES, HEADER_BYTES + header.ext_len
+    while at < end:
+        if at + 2 > end or at + 2 + buffer[at + 1] > end:
+            raise CorruptBatch("an extension field reaches beyond the extension area")
+        size = buffer[at + 1]
+        found[buffer[at]] = bytes(buffer[at + 2 : at + 2 + size])
+        at += 2 + size
+    return found
+
+
+def next_offset(buffer: Buffer, header: BatchHeader) -> int:
+    """The offset after the batch: a compacted batch covers more offsets than it has records."""
+    if header.flags & FLAG_COMPACTED:
+        span = extensions(buffer, header).get(EXT_SPAN)
+        if span is None or len(span) != 4:
+            raise CorruptBatch("a compacted batch names no span")
+        return header.base_offset + int(_U32.unpack(span)[0])
+    return header.base_offset + header.record_count
