@@ -1,0 +1,430 @@
+"""Requests and replies other than publish and fetch: one frozen struct each.
+
+A message travels as a CBOR map of its fields. `REQUESTS` and `REPLIES` map the frame type to the
+class; a type number is never reused. Unknown fields are ignored, missing ones without a default are
+refused, so both sides can grow. Durations are milliseconds, times are microseconds since 1970,
+sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from msgspec import Struct, field
+
+PROTOCOL_MAGIC: Final = "penstock"
+VERSION_MIN: Final = 1
+VERSION_MAX: Final = 1
+
+REQUESTS: Final[dict[int, type[Struct]]] = {}
+REPLIES: Final[dict[int, type[Struct]]] = {}
+TYPE_OF: Final[dict[type[Struct], int]] = {}
+
+_S = TypeVar("_S", bound=type[Struct])
+
+
+def _request(number: int) -> Callable[[_S], _S]:
+    def register(cls: _S) -> _S:
+        assert number not in REQUESTS
+        REQUESTS[number] = cls
+        TYPE_OF[cls] = number
+        return cls
+
+    return register
+
+
+def _reply(number: int) -> Callable[[_S], _S]:
+    def register(cls: _S) -> _S:
+        assert number not in REPLIES
+        REPLIES[number] = cls
+        TYPE_OF[cls] = number
+        return cls
+
+    return register
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """Base of all messages."""
+
+
+class ErrorBody(Message):
+    """What an error reply says."""
+
+    code: int
+    message: str
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@_request(0x01)
+class Hello(Message):
+    """The first frame of a connection."""
+
+    magic: str
+    version_min: int
+    version_max: int
+    client: str = ""
+
+
+@_reply(0x01)
+class HelloReply(Message):
+    """Answers `Hello`: the version to speak, who answers, and the limits to keep to."""
+
+    version: int
+    node: int
+    cluster: str
+    broker: str
+    frame_bytes_max: int
+    batch_bytes_max: int
+    credit_bytes: int
+    """Bytes of unanswered publishes after which the broker stops reading the connection."""
+
+
+class Node(Message):
+    """A broker of the cluster."""
+
+    id: int
+    address: str
+
+
+class PartitionInfo(Message):
+    """Where a partition lives."""
+
+    partition: int
+    group: int
+    leader: int
+    """Node id; 0 while there is none."""
+    term: int
+    replicas: list[int]
+
+
+class TopicInfo(Message):
+    """A topic as the metadata knows it."""
+
+    name: str
+    id: str
+    partitions: list[PartitionInfo]
+    config: dict[str, object]
+    replication: int = 1
+
+
+@_request(0x02)
+class Metadata(Message):
+    """Asks for nodes and topics; None: all topics, []: none."""
+
+    topics: list[str] | None = None
+
+
+@_reply(0x02)
+class MetadataReply(Message):
+    """Topics that do not exist are left out."""
+
+    cluster: str
+    nodes: list[Node]
+    topics: list[TopicInfo]
+
+
+@_request(0x03)
+class CreateTopic(Message):
+    """Creates a topic; see the topic configuration keys in the README."""
+
+    name: str
+    partitions: int = 1
+    replication: int = 1
+    config: dict[str, object] = field(default_factory=dict)
+    if_not_exists: bool = False
+    dry_run: bool = False
+
+
+@_reply(0x03)
+class CreateTopicReply(Message):
+    """The topic, created or (with `if_not_exists`) found."""
+
+    topic: TopicInfo
+    created: bool
+
+
+@_request(0x04)
+class AlterTopic(Message):
+    """Changes configuration keys (None resets one to its default) or adds partitions."""
+
+    name: str
+    config: dict[str, object] = field(default_factory=dict)
+    partitions: int | None = None
+    dry_run: bool = False
+
+
+@_reply(0x04)
+class AlterTopicReply(Message):
+    """The topic after the change."""
+
+    topic: TopicInfo
+
+
+@_request(0x05)
+class DeleteTopic(Message):
+    """Deletes a topic and its records."""
+
+    name: str
+    dry_run: bool = False
+
+
+@_reply(0x05)
+class DeleteTopicReply(Message):
+    """The deletion is committed; files go shortly after."""
+
+    partitions: int
+
+
+@_request(0x06)
+class DescribeTopic(Message):
+    """Asks for the figures of a topic's partitions."""
+
+    name: str
+
+
+class PartitionFigures(Message):
+    """What one partition holds."""
+
+    partition: int
+    group: int
+    leader: int
+    term: int
+    replicas: list[int]
+    log_start_offset: int
+    high_watermark: int
+    size_bytes: int
+    segments: int
+    producers: int
+    damaged: list[list[int]] = field(default_factory=list)
+    """Offset ranges [first, end) whose bytes are damaged."""
+
+
+@_reply(0x06)
+class DescribeTopicReply(Message):
+    """A topic and its partitions' figures."""
+
+    topic: TopicInfo
+    partitions: list[PartitionFigures]
+
+
+@_request(0x07)
+class ListOffsets(Message):
+    """Resolves positions of a topic: -2 earliest, -1 latest, else a time in microseconds."""
+
+    topic: str
+    positions: dict[int, int]
+    """Partition -> what to resolve."""
+
+
+@_reply(0x07)
+class ListOffsetsReply(Message):
+    """Partition -> offset."""
+
+    offsets: dict[int, int]
+
+
+@_request(0x08)
+class TrimLog(Message):
+    """Deletes a partition's records below an offset."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@_reply(0x08)
+class TrimLogReply(Message):
+    """The log start after the trim."""
+
+    log_start_offset: int
+
+
+@_request(0x20)
+class JoinGroup(Message):
+    """Joins an ordered group, or joins it again; the member id is the client's own choice."""
+
+    group: str
+    member: str
+    topics: list[str]
+    session_timeout_ms: int = 10_000
+    host: str = ""
+    start: int = -2
+    """Where a partition without a committed offset begins: as in `ListOffsets`."""
+
+
+class Assignment(Message):
+    """The partitions a member owns, or will own once others let go of them."""
+
+    generation: int
+    owned: dict[str, list[int]]
+    """Topic -> partitions that the member may consume now."""
+    revoked: dict[str, list[int]] = field(default_factory=dict)
+    """Topic -> partitions that the member must stop consuming, then confirm in a heartbeat."""
+
+
+@_reply(0x20)
+class JoinGroupReply(Message):
+    """The membership and the first assignment, with the committed offsets of what it owns."""
+
+    member: str
+    assignment: Assignment
+    offsets: dict[str, dict[int, int]]
+    heartbeat_ms: int
+
+
+@_request(0x21)
+class GroupHeartbeat(Message):
+    """Keeps the session alive, confirms revocations, learns a new assignment."""
+
+    group: str
+    member: str
+    generation: int
+    released: dict[str, list[int]] = field(default_factory=dict)
+
+
+@_reply(0x21)
+class GroupHeartbeatReply(Message):
+    """The assignment as it stands, with the committed offsets of newly owned partitions."""
+
+    assignment: Assignment
+    offsets: dict[str, dict[int, int]]
+
+
+@_request(0x22)
+class LeaveGroup(Message):
+    """Ends a membership at once."""
+
+    group: str
+    member: str
+
+
+@_reply(0x22)
+class LeaveGroupReply(Message):
+    """The member is gone."""
+
+
+@_request(0x23)
+class CommitOffsets(Message):
+    """Commits offsets (the next to be read); a stale generation or a lost partition is fenced."""
+
+    group: str
+    member: str
+    generation: int
+    offsets: dict[str, dict[int, int]]
+
+
+@_reply(0x23)
+class CommitOffsetsReply(Message):
+    """The commit is durable."""
+
+
+@_request(0x24)
+class SeekGroup(Message):
+    """Moves a group's committed offsets, on a live group too; members restart from there."""
+
+    group: str
+    topic: str
+    positions: dict[int, int]
+    """Partition -> exact offset, or -2 earliest, -1 latest (empty: every partition, see `to`)."""
+    to: int | None = None
+    """For every partition: -2 earliest, -1 latest, else a time in microseconds."""
+    dry_run: bool = False
+
+
+@_reply(0x24)
+class SeekGroupReply(Message):
+    """The plan, carried out unless it was a dry run: partition -> [from, to]."""
+
+    plan: dict[int, list[int]]
+
+
+@_request(0x25)
+class ListGroups(Message):
+    """Asks for all groups."""
+
+
+class GroupSummary(Message):
+    """One line about a group."""
+
+    group: str
+    mode: str
+    members: int
+    generation: int
+    topics: list[str]
+    lag: int
+
+
+@_reply(0x25)
+class ListGroupsReply(Message):
+    """All groups by name."""
+
+    groups: list[GroupSummary]
+
+
+@_request(0x26)
+class DescribeGroup(Message):
+    """Asks for members and lag of a group."""
+
+    group: str
+
+
+class MemberInfo(Message):
+    """A member of a group."""
+
+    member: str
+    host: str
+    owned: dict[str, list[int]]
+    generation: int
+    last_seen_ms: int
+
+
+class PartitionLag(Message):
+    """How far a group is on a partition."""
+
+    topic: str
+    partition: int
+    committed: int
+    """-1: nothing committed yet."""
+    log_start_offset: int
+    high_watermark: int
+    lag: int
+    member: str
+
+
+@_reply(0x26)
+class DescribeGroupReply(Message):
+    """A group in full."""
+
+    group: str
+    mode: str
+    generation: int
+    members: list[MemberInfo]
+    partitions: list[PartitionLag]
+
+
+@_request(0x27)
+class DeleteGroup(Message):
+    """Deletes an empty group and its committed offsets."""
+
+    group: str
+    dry_run: bool = False
+
+
+@_reply(0x27)
+class DeleteGroupReply(Message):
+    """The group is gone."""
+
+
+@_request(0x30)
+class BrokerStatus(Message):
+    """Asks a broker for its figures."""
+
+
+@_reply(0x30)
+class BrokerStatusReply(Message):
+    """Figures by name; units are in the names."""
+
+    node: int
+    version: str
+    figures: dict[str, object]
