@@ -48,7 +48,7 @@ class Message(Struct, frozen=True, kw_only=True):
     """Base of all messages."""
 
 
-class ErrorBody(Message):
+class ErrorBody(Message, frozen=True, kw_only=True):
     """What an error reply says."""
 
     code: int
@@ -57,7 +57,7 @@ class ErrorBody(Message):
 
 
 @_request(0x01)
-class Hello(Message):
+class Hello(Message, frozen=True, kw_only=True):
     """The first frame of a connection."""
 
     magic: str
@@ -67,7 +67,7 @@ class Hello(Message):
 
 
 @_reply(0x01)
-class HelloReply(Message):
+class HelloReply(Message, frozen=True, kw_only=True):
     """Answers `Hello`: the version to speak, who answers, and the limits to keep to."""
 
     version: int
@@ -80,14 +80,14 @@ class HelloReply(Message):
     """Bytes of unanswered publishes after which the broker stops reading the connection."""
 
 
-class Node(Message):
+class Node(Message, frozen=True, kw_only=True):
     """A broker of the cluster."""
 
     id: int
     address: str
 
 
-class PartitionInfo(Message):
+class PartitionInfo(Message, frozen=True, kw_only=True):
     """Where a partition lives."""
 
     partition: int
@@ -98,7 +98,7 @@ class PartitionInfo(Message):
     replicas: list[int]
 
 
-class TopicInfo(Message):
+class TopicInfo(Message, frozen=True, kw_only=True):
     """A topic as the metadata knows it."""
 
     name: str
@@ -109,14 +109,14 @@ class TopicInfo(Message):
 
 
 @_request(0x02)
-class Metadata(Message):
+class Metadata(Message, frozen=True, kw_only=True):
     """Asks for nodes and topics; None: all topics, []: none."""
 
     topics: list[str] | None = None
 
 
 @_reply(0x02)
-class MetadataReply(Message):
+class MetadataReply(Message, frozen=True, kw_only=True):
     """Topics that do not exist are left out."""
 
     cluster: str
@@ -125,7 +125,7 @@ class MetadataReply(Message):
 
 
 @_request(0x03)
-class CreateTopic(Message):
+class CreateTopic(Message, frozen=True, kw_only=True):
     """Creates a topic; see the topic configuration keys in the README."""
 
     name: str
@@ -137,7 +137,7 @@ class CreateTopic(Message):
 
 
 @_reply(0x03)
-class CreateTopicReply(Message):
+class CreateTopicReply(Message, frozen=True, kw_only=True):
     """The topic, created or (with `if_not_exists`) found."""
 
     topic: TopicInfo
@@ -145,7 +145,7 @@ class CreateTopicReply(Message):
 
 
 @_request(0x04)
-class AlterTopic(Message):
+class AlterTopic(Message, frozen=True, kw_only=True):
     """Changes configuration keys (None resets one to its default) or adds partitions."""
 
     name: str
@@ -155,14 +155,14 @@ class AlterTopic(Message):
 
 
 @_reply(0x04)
-class AlterTopicReply(Message):
+class AlterTopicReply(Message, frozen=True, kw_only=True):
     """The topic after the change."""
 
     topic: TopicInfo
 
 
 @_request(0x05)
-class DeleteTopic(Message):
+class DeleteTopic(Message, frozen=True, kw_only=True):
     """Deletes a topic and its records."""
 
     name: str
@@ -170,20 +170,20 @@ class DeleteTopic(Message):
 
 
 @_reply(0x05)
-class DeleteTopicReply(Message):
+class DeleteTopicReply(Message, frozen=True, kw_only=True):
     """The deletion is committed; files go shortly after."""
 
     partitions: int
 
 
 @_request(0x06)
-class DescribeTopic(Message):
+class DescribeTopic(Message, frozen=True, kw_only=True):
     """Asks for the figures of a topic's partitions."""
 
     name: str
 
 
-class PartitionFigures(Message):
+class PartitionFigures(Message, frozen=True, kw_only=True):
     """What one partition holds."""
 
     partition: int
@@ -201,7 +201,7 @@ class PartitionFigures(Message):
 
 
 @_reply(0x06)
-class DescribeTopicReply(Message):
+class DescribeTopicReply(Message, frozen=True, kw_only=True):
     """A topic and its partitions' figures."""
 
     topic: TopicInfo
@@ -209,7 +209,7 @@ class DescribeTopicReply(Message):
 
 
 @_request(0x07)
-class ListOffsets(Message):
+class ListOffsets(Message, frozen=True, kw_only=True):
     """Resolves positions of a topic: -2 earliest, -1 latest, else a time in microseconds."""
 
     topic: str
@@ -218,14 +218,14 @@ class ListOffsets(Message):
 
 
 @_reply(0x07)
-class ListOffsetsReply(Message):
+class ListOffsetsReply(Message, frozen=True, kw_only=True):
     """Partition -> offset."""
 
     offsets: dict[int, int]
 
 
 @_request(0x08)
-class TrimLog(Message):
+class TrimLog(Message, frozen=True, kw_only=True):
     """Deletes a partition's records below an offset."""
 
     topic: str
@@ -234,14 +234,14 @@ class TrimLog(Message):
 
 
 @_reply(0x08)
-class TrimLogReply(Message):
+class TrimLogReply(Message, frozen=True, kw_only=True):
     """The log start after the trim."""
 
     log_start_offset: int
 
 
 @_request(0x20)
-class JoinGroup(Message):
+class JoinGroup(Message, frozen=True, kw_only=True):
     """Joins an ordered group, or joins it again; the member id is the client's own choice."""
 
     group: str
@@ -253,7 +253,7 @@ class JoinGroup(Message):
     """Where a partition without a committed offset begins: as in `ListOffsets`."""
 
 
-class Assignment(Message):
+class Assignment(Message, frozen=True, kw_only=True):
     """The partitions a member owns, or will own once others let go of them."""
 
     generation: int
@@ -264,7 +264,7 @@ class Assignment(Message):
 
 
 @_reply(0x20)
-class JoinGroupReply(Message):
+class JoinGroupReply(Message, frozen=True, kw_only=True):
     """The membership and the first assignment, with the committed offsets of what it owns."""
 
     member: str
@@ -274,7 +274,7 @@ class JoinGroupReply(Message):
 
 
 @_request(0x21)
-class GroupHeartbeat(Message):
+class GroupHeartbeat(Message, frozen=True, kw_only=True):
     """Keeps the session alive, confirms revocations, learns a new assignment."""
 
     group: str
@@ -284,7 +284,7 @@ class GroupHeartbeat(Message):
 
 
 @_reply(0x21)
-class GroupHeartbeatReply(Message):
+class GroupHeartbeatReply(Message, frozen=True, kw_only=True):
     """The assignment as it stands, with the committed offsets of newly owned partitions."""
 
     assignment: Assignment
@@ -292,7 +292,7 @@ class GroupHeartbeatReply(Message):
 
 
 @_request(0x22)
-class LeaveGroup(Message):
+class LeaveGroup(Message, frozen=True, kw_only=True):
     """Ends a membership at once."""
 
     group: str
@@ -300,12 +300,12 @@ class LeaveGroup(Message):
 
 
 @_reply(0x22)
-class LeaveGroupReply(Message):
+class LeaveGroupReply(Message, frozen=True, kw_only=True):
     """The member is gone."""
 
 
 @_request(0x23)
-class CommitOffsets(Message):
+class CommitOffsets(Message, frozen=True, kw_only=True):
     """Commits offsets (the next to be read); a stale generation or a lost partition is fenced."""
 
     group: str
@@ -315,12 +315,12 @@ class CommitOffsets(Message):
 
 
 @_reply(0x23)
-class CommitOffsetsReply(Message):
+class CommitOffsetsReply(Message, frozen=True, kw_only=True):
     """The commit is durable."""
 
 
 @_request(0x24)
-class SeekGroup(Message):
+class SeekGroup(Message, frozen=True, kw_only=True):
     """Moves a group's committed offsets, on a live group too; members restart from there."""
 
     group: str
@@ -333,18 +333,18 @@ class SeekGroup(Message):
 
 
 @_reply(0x24)
-class SeekGroupReply(Message):
+class SeekGroupReply(Message, frozen=True, kw_only=True):
     """The plan, carried out unless it was a dry run: partition -> [from, to]."""
 
     plan: dict[int, list[int]]
 
 
 @_request(0x25)
-class ListGroups(Message):
+class ListGroups(Message, frozen=True, kw_only=True):
     """Asks for all groups."""
 
 
-class GroupSummary(Message):
+class GroupSummary(Message, frozen=True, kw_only=True):
     """One line about a group."""
 
     group: str
@@ -356,20 +356,20 @@ class GroupSummary(Message):
 
 
 @_reply(0x25)
-class ListGroupsReply(Message):
+class ListGroupsReply(Message, frozen=True, kw_only=True):
     """All groups by name."""
 
     groups: list[GroupSummary]
 
 
 @_request(0x26)
-class DescribeGroup(Message):
+class DescribeGroup(Message, frozen=True, kw_only=True):
     """Asks for members and lag of a group."""
 
     group: str
 
 
-class MemberInfo(Message):
+class MemberInfo(Message, frozen=True, kw_only=True):
     """A member of a group."""
 
     member: str
@@ -379,7 +379,7 @@ class MemberInfo(Message):
     last_seen_ms: int
 
 
-class PartitionLag(Message):
+class PartitionLag(Message, frozen=True, kw_only=True):
     """How far a group is on a partition."""
 
     topic: str
@@ -393,7 +393,7 @@ class PartitionLag(Message):
 
 
 @_reply(0x26)
-class DescribeGroupReply(Message):
+class DescribeGroupReply(Message, frozen=True, kw_only=True):
     """A group in full."""
 
     group: str
@@ -404,7 +404,7 @@ class DescribeGroupReply(Message):
 
 
 @_request(0x27)
-class DeleteGroup(Message):
+class DeleteGroup(Message, frozen=True, kw_only=True):
     """Deletes an empty group and its committed offsets."""
 
     group: str
@@ -412,17 +412,17 @@ class DeleteGroup(Message):
 
 
 @_reply(0x27)
-class DeleteGroupReply(Message):
+class DeleteGroupReply(Message, frozen=True, kw_only=True):
     """The group is gone."""
 
 
 @_request(0x30)
-class BrokerStatus(Message):
+class BrokerStatus(Message, frozen=True, kw_only=True):
     """Asks a broker for its figures."""
 
 
 @_reply(0x30)
-class BrokerStatusReply(Message):
+class BrokerStatusReply(Message, frozen=True, kw_only=True):
     """Figures by name; units are in the names."""
 
     node: int
