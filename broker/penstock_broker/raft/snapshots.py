@@ -1,0 +1,69 @@
+"""Snapshots: for a member that needs entries which the leader has no more (Raft 7).
+
+The core never holds a snapshot. It asks for one (`Ready.snapshot_requests`), the layers above cut
+and carry it as they like, and `Ready.snapshot` hands it to those above the receiver.
+"""
+
+from penstock_broker.raft.entry import Snapshot
+from penstock_broker.raft.errors import NotLeader, Refused
+from penstock_broker.raft.messages import AppendResponse, InstallSnapshot
+from penstock_broker.raft.outbox import send, send_after_persist
+from penstock_broker.raft.progress import Flow, Progress
+from penstock_broker.raft.state import RaftState, Role
+
+
+def request(raft: RaftState, node: int, progress: Progress) -> None:
+    """Ask for a snapshot for a member that is there to take it."""
+    if progress.active:
+        progress.become_snapshot()
+        raft.snapshot_requests.append(node)
+
+
+def supply(raft: RaftState, node: int, index: int, data: object) -> bool:
+    """Send the state after `index`; False if the member needs it no more."""
+    if raft.role is not Role.LEADER:
+        raise NotLeader(raft.leader)
+    log = raft.log
+    if not log.base_index <= index <= log.handed:
+        raise Refused(f"snapshot at {index} outside of {log.base_index}..{log.handed}")
+    progress = raft.progress.get(node)
+    if progress is None or progress.flow is not Flow.SNAPSHOT:
+        return False
+    progress.periods_waited = 0
+    snapshot = Snapshot(index, log.term_at(index), raft.history.at(index), data)
+    send(raft, InstallSnapshot(raft.id, node, raft.term, snapshot))
+    return True
+
+
+def fail(raft: RaftState, node: int) -> None:
+    """Give up on a snapshot: the member is probed again, and asked for again if need be."""
+    progress = raft.progress.get(node)
+    if progress is not None and progress.flow is Flow.SNAPSHOT:
+        progress.become_probe()
+        raft.send_wanted = True
+
+
+def give_up_overdue(raft: RaftState) -> None:
+    """Called once an election time: a snapshot that takes for ever may have been lost."""
+    for node, progress in raft.peers:
+        if progress.flow is Flow.SNAPSHOT:
+            progress.periods_waited += 1
+            if progress.periods_waited > raft.options.snapshot_periods:
+                fail(raft, node)
+
+
+def on_install_snapshot(raft: RaftState, message: InstallSnapshot) -> None:
+    """Take a snapshot that is ahead of what is committed here (Raft figure 13)."""
+    raft.elapsed = 0
+    raft.leader = message.sender
+    index, term, configuration, _ = snapshot = message.snapshot
+    log = raft.log
+    if index > log.commit:
+        if log.term_at(index) == term:
+            log.commit_to(index)
+        else:
+            log.restore(index, term)
+            raft.history = type(raft.history)(index, configuration)
+            raft.configuration = configuration
+            raft.snapshot = snapshot
+    send_after_persist(raft, AppendResponse(raft.id, message.sender, raft.term, log.commit))

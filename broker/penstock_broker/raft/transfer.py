@@ -1,0 +1,43 @@
+"""Handing the lead over (thesis 3.10): bring one member up to date, then let it stand at once.
+
+Meanwhile nothing is proposed. After an election time without success the leader goes on.
+"""
+
+from penstock_broker.raft.election import campaign
+from penstock_broker.raft.entry import NOBODY
+from penstock_broker.raft.errors import NotLeader, Refused
+from penstock_broker.raft.messages import TimeoutNow
+from penstock_broker.raft.outbox import send
+from penstock_broker.raft.progress import Progress
+from penstock_broker.raft.state import RaftState, Role
+
+
+def begin(raft: RaftState, to: int) -> None:
+    """Start to hand over to the voter `to`."""
+    if raft.role is not Role.LEADER:
+        raise NotLeader(raft.leader)
+    if to == raft.id or to not in raft.configuration.voters:
+        raise Refused(f"{to} is not another voter of {raft.configuration.voters}")
+    raft.transferee = to
+    raft.transfer_elapsed = 0
+    raft.send_wanted = True
+    after_progress(raft, to, raft.progress[to])
+
+
+def after_progress(raft: RaftState, node: int, progress: Progress) -> None:
+    """Let the successor stand as soon as its log is complete."""
+    if node == raft.transferee and progress.match == raft.log.last_index:
+        send(raft, TimeoutNow(raft.id, node, raft.term))
+
+
+def tick(raft: RaftState) -> None:
+    """Go on leading when the hand-over takes longer than an election."""
+    raft.transfer_elapsed += 1
+    if raft.transfer_elapsed >= raft.options.election_ticks:
+        raft.transferee = NOBODY
+
+
+def on_timeout_now(raft: RaftState, _: TimeoutNow) -> None:
+    """The leader wants to be replaced by this node."""
+    if raft.is_promotable():
+        campaign(raft, transfer=True)
