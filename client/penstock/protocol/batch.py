@@ -10,13 +10,13 @@ reads these 96 bytes and never the payload. Byte by byte: `client/PROTOCOL.md`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-from penstock.errors import CorruptBatch, RecordTooLarge
+from penstock.errors import BadRequest, CorruptBatch, RecordTooLarge
 
 Buffer = bytes | bytearray | memoryview
 
@@ -26,9 +26,11 @@ BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 RAW_BYTES_MAX: Final = 16 * 1024 * 1024
 RECORDS_MAX: Final = 65_535
 EXTENSION_BYTES_MAX: Final = 1024
+DEDUP_ID_BYTES_MAX: Final = 64
 
 CODEC_NONE: Final = 0
 CODEC_ZSTD: Final = 1
+CODEC_BITS: Final = 0x0F
 CHECKSUM_CRC32C: Final = 1 << 4
 FLAG_KEY_SLOTS: Final = 1
 FLAG_COMPACTED: Final = 2
@@ -85,6 +87,7 @@ _STAMP: Final = struct.Struct("<BBHQIIQQ")
 _CHECKED: Final = struct.Struct("<II40xIBBHIIQQ8x4xH2x")
 _U32: Final = struct.Struct("<I")
 _PRODUCER: Final = struct.Struct("<BBHIIQQQIHH")
+_UNSTAMPED: Final = struct.Struct("<II40xI")
 assert HEADER.size == HEADER_BYTES
 assert _STAMP.size == 36
 assert _CHECKED.size == HEADER_BYTES
@@ -147,20 +150,55 @@ def check_publish(buffer: Buffer, batch_bytes_max: int = BATCH_BYTES_MAX) -> Pub
     if not 0 < count <= RECORDS_MAX or raw_len > RAW_BYTES_MAX or codec not in _CODECS:
         raise CorruptBatch("the batch header has a field out of its range")
     if ext_len or flags:
-        _check_extent(size, flags, ext_len, count)
+        _check_extent(buffer, flags, ext_len, count)
+    elif codec == CHECKSUM_CRC32C and raw_len != size - HEADER_BYTES:
+        raise CorruptBatch("the batch's length differs from its payload's")
     if crc32c(memoryview(buffer)[_BODY_AT:]) != body_crc:
         raise CorruptBatch("the body checksum does not match")
     return PublishHeader(count, producer_id, epoch, sequence, ext_len)
 
 
-def _check_extent(size: int, flags: int, ext_len: int, count: int) -> None:
+def _check_extent(buffer: Buffer, flags: int, ext_len: int, count: int) -> None:
     if flags & ~FLAG_KEY_SLOTS:
+        raise CorruptBatch("the batch header has a flag that a producer must not set")
+    header = parse_header(buffer)
+    _check_payload(header, len(buffer))
+    if ext_len and EXT_SPAN in extensions(buffer, header):
+        raise CorruptBatch("a producer must not name a span")
+
+
+def check_records(buffer: Buffer, header: BatchHeader) -> None:
+    """Check that a header describes a batch of records that fills the buffer.
+
+    Raises:
+        CorruptBatch: a field is out of its range or contradicts another one.
+    """
+    size = len(buffer)
+    if header.magic != MAGIC or header.length != size or header.kind > Kind.DATA:
+        raise CorruptBatch("the buffer is not one batch of records")
+    if header.record_count > RECORDS_MAX or header.codec not in _CODECS:
+        raise CorruptBatch("the batch header has a field out of its range")
+    if header.flags & ~(FLAG_KEY_SLOTS | FLAG_COMPACTED):
         raise CorruptBatch("the batch header has an unknown flag")
-    if ext_len > EXTENSION_BYTES_MAX:
+    if not header.record_count and not header.flags & FLAG_COMPACTED:
+        raise CorruptBatch("the batch has no records")
+    _check_payload(header, size)
+
+
+def payload_start(header: BatchHeader) -> int:
+    """Where the payload begins: after extensions and key slots."""
+    slots = header.record_count * 2 if header.flags & FLAG_KEY_SLOTS else 0
+    return HEADER_BYTES + header.ext_len + slots
+
+
+def _check_payload(header: BatchHeader, size: int) -> None:
+    payload = size - payload_start(header)
+    if header.ext_len > EXTENSION_BYTES_MAX:
         raise CorruptBatch(f"extension fields exceed {EXTENSION_BYTES_MAX} bytes")
-    columns = count * 2 if flags & FLAG_KEY_SLOTS else 0
-    if HEADER_BYTES + ext_len + columns > size:
-        raise CorruptBatch("extension fields and key slots exceed the batch")
+    if payload < 0 or header.raw_len > RAW_BYTES_MAX:
+        raise CorruptBatch("extension fields, key slots or payload exceed the batch")
+    if header.codec == CHECKSUM_CRC32C and header.raw_len != payload:
+        raise CorruptBatch("the batch's length differs from its payload's")
 
 
 def stamp(
@@ -222,8 +260,8 @@ def iterate(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
         at += header.length
 
 
-def build(
-    body: bytes,
+def seal(
+    buffer: bytearray,
     *,
     count: int,
     codec: int = CODEC_NONE,
@@ -235,27 +273,43 @@ def build(
     base_sequence: int = 0,
     base_ts_us: int = 0,
     max_ts_delta_ms: int = 0,
-) -> bytearray:
-    """Put a producer header before a body (extensions, key slots, payload); not yet stamped."""
-    length = HEADER_BYTES + len(body)
+) -> None:
+    """Write the header of an unstamped batch over the first 96 bytes; the body lies behind them.
+
+    Raises:
+        RecordTooLarge: the batch is longer than `BATCH_BYTES_MAX`.
+        BadRequest: a number does not fit its field.
+    """
+    length = len(buffer)
     if length > BATCH_BYTES_MAX:
         raise RecordTooLarge(f"the batch has {length} bytes; the limit is {BATCH_BYTES_MAX}")
-    producer = _PRODUCER.pack(
-        codec | CHECKSUM_CRC32C,
-        flags,
-        ext_len,
-        count,
-        raw_len,
-        producer_id,
-        base_sequence,
-        base_ts_us,
-        max_ts_delta_ms,
-        producer_epoch,
-        0,
-    )
-    crc = crc32c(body, crc32c(producer))
-    head = struct.pack("<II40xI", MAGIC, length, crc)
-    return bytearray(b"".join((head, producer, body)))
+    try:
+        _PRODUCER.pack_into(
+            buffer,
+            _BODY_AT,
+            codec | CHECKSUM_CRC32C,
+            flags,
+            ext_len,
+            count,
+            raw_len,
+            producer_id,
+            base_sequence,
+            base_ts_us,
+            max_ts_delta_ms,
+            producer_epoch,
+            0,
+        )
+    except struct.error as error:
+        raise BadRequest(f"a number does not fit its field in the batch header: {error}") from None
+    _UNSTAMPED.pack_into(buffer, 0, MAGIC, length, crc32c(memoryview(buffer)[_BODY_AT:]))
+
+
+def build(body: bytes, *, count: int, raw_len: int = 0) -> bytearray:
+    """Put an unstamped header before a body of the plain codec without extensions."""
+    buffer = bytearray(HEADER_BYTES)
+    buffer += body
+    seal(buffer, count=count, raw_len=raw_len)
+    return buffer
 
 
 def control_batch(body: bytes = b"") -> bytearray:
@@ -268,28 +322,59 @@ def control_body(buffer: Buffer) -> bytes:
     return bytes(memoryview(buffer)[HEADER_BYTES:])
 
 
+_EXT_BYTES: Final = {
+    EXT_DEDUP_ID: range(1, DEDUP_ID_BYTES_MAX + 1),
+    EXT_DELIVER_AT: range(8, 9),
+    EXT_SPAN: range(4, 5),
+    EXT_TRACE_ID: range(16, 17),
+}
+
+
 def extensions(buffer: Buffer, header: BatchHeader) -> dict[int, bytes]:
-    """Decode the extension fields: type -> bytes; the last of a repeated type wins.
+    """Decode the extension fields: type -> bytes; unknown types are kept.
 
     Raises:
-        CorruptBatch: a field reaches beyond the extension area.
+        CorruptBatch: a field is repeated, has a wrong size, or reaches beyond the extension area.
     """
     found: dict[int, bytes] = {}
     at, end = HEADER_BYTES, HEADER_BYTES + header.ext_len
+    if end > len(buffer):
+        raise CorruptBatch("extension fields exceed the batch")
     while at < end:
         if at + 2 > end or at + 2 + buffer[at + 1] > end:
             raise CorruptBatch("an extension field reaches beyond the extension area")
-        size = buffer[at + 1]
-        found[buffer[at]] = bytes(buffer[at + 2 : at + 2 + size])
+        type_, size = buffer[at], buffer[at + 1]
+        if type_ in found or size not in _EXT_BYTES.get(type_, range(256)):
+            raise CorruptBatch(f"extension field {type_} is repeated or has a wrong size")
+        found[type_] = bytes(buffer[at + 2 : at + 2 + size])
         at += 2 + size
     return found
 
 
+def pack_extensions(fields: Iterable[tuple[int, bytes]]) -> bytes:
+    """Encode extension fields.
+
+    Raises:
+        BadRequest: a field has a size that its type does not allow.
+    """
+    packed = bytearray()
+    for type_, data in fields:
+        if len(data) not in _EXT_BYTES[type_]:
+            raise BadRequest(f"extension field {type_} can't have {len(data)} bytes")
+        packed += bytes((type_, len(data)))
+        packed += data
+    return bytes(packed)
+
+
 def next_offset(buffer: Buffer, header: BatchHeader) -> int:
-    """The offset after the batch: a compacted batch covers more offsets than it has records."""
+    """The offset after the batch: a compacted batch covers more offsets than it has records.
+
+    Raises:
+        CorruptBatch: a compacted batch names no span.
+    """
     if header.flags & FLAG_COMPACTED:
         span = extensions(buffer, header).get(EXT_SPAN)
-        if span is None or len(span) != 4:
+        if span is None:
             raise CorruptBatch("a compacted batch names no span")
         return header.base_offset + int(_U32.unpack(span)[0])
     return header.base_offset + header.record_count

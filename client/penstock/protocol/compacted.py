@@ -1,0 +1,96 @@
+"""Rewriting a batch without the records that key compaction dropped, on the broker's side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from penstock.errors import BadRequest
+from penstock.protocol import columns
+from penstock.protocol.batch import (
+    CODEC_BITS,
+    EXT_SPAN,
+    FLAG_COMPACTED,
+    FLAG_KEY_SLOTS,
+    HEADER_BYTES,
+    pack_extensions,
+    seal,
+    stamp,
+)
+from penstock.protocol.encoding import finish_payload
+from penstock.protocol.record_batch import RecordBatch
+
+_T = TypeVar("_T")
+
+
+def encode_compacted(batch: RecordBatch, keep: Sequence[int]) -> bytearray:
+    """Build the stamped batch that holds only some of a stamped batch's records.
+
+    Offsets, times, producer and stamp stay as they were; the batch still covers all its offsets.
+    Compacting a compacted batch works likewise. With nothing kept the batch has no records.
+
+    Args:
+        batch: the batch as stored, nothing skipped.
+        keep: ascending positions in `batch.values` to keep.
+
+    Raises:
+        BadRequest: the positions are not ascending or out of range.
+        CorruptBatch: the batch is damaged.
+    """
+    if list(keep) != sorted(set(keep)) or (keep and not 0 <= keep[0] <= keep[-1] < len(batch)):
+        raise BadRequest("the positions to keep must be ascending and within the batch")
+    header = batch.header
+    span = batch.next_offset - header.base_offset
+    fields = {**batch.extensions, EXT_SPAN: span.to_bytes(4, "little")}
+    packed = pack_extensions(sorted(fields.items()))
+    buffer = bytearray(HEADER_BYTES) + packed
+    slots = batch.key_slots
+    if slots is not None:
+        buffer += columns.pack_u16(_pick(slots, keep))
+    start = len(buffer)
+    _append_columns(buffer, batch, keep)
+    raw_len = len(buffer) - start
+    seal(
+        buffer,
+        count=len(keep),
+        codec=finish_payload(buffer, start, header.codec & CODEC_BITS),
+        flags=FLAG_COMPACTED | (header.flags & FLAG_KEY_SLOTS),
+        ext_len=len(packed),
+        raw_len=raw_len,
+        producer_id=header.producer_id,
+        producer_epoch=header.producer_epoch,
+        base_sequence=header.base_sequence,
+        base_ts_us=header.base_ts_us,
+        max_ts_delta_ms=header.max_ts_delta_ms,
+    )
+    stamp(
+        buffer,
+        header.kind,
+        header.log_index,
+        header.term,
+        header.epoch,
+        header.base_offset,
+        header.append_ts_us,
+    )
+    return buffer
+
+
+def _append_columns(buffer: bytearray, batch: RecordBatch, keep: Sequence[int]) -> None:
+    columns.append_array(buffer, columns.VALUES, _pick(batch.values, keep))
+    present = batch.column_ids()
+    if columns.KEYS in present:
+        columns.append_array(buffer, columns.KEYS, _pick(batch.keys, keep))
+    if columns.TIMESTAMPS in present:
+        base = batch.header.base_ts_us
+        times = [(each - base) // 1000 for each in _pick(batch.timestamps_us, keep)]
+        columns.append_u32(buffer, columns.TIMESTAMPS, times)
+    if columns.HEADERS in present:
+        kept = [dict(each) or None for each in _pick(batch.headers, keep)]
+        columns.append_array(buffer, columns.HEADERS, kept)
+    base_offset = batch.base_offset
+    offsets = [each - base_offset for each in _pick(batch.offsets, keep)]
+    columns.append_u32(buffer, columns.OFFSETS, offsets)
+
+
+def _pick(items: Sequence[_T], keep: Sequence[int]) -> list[_T]:
+    return [items[position] for position in keep]
