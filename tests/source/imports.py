@@ -30,6 +30,16 @@ def _base(file: SourceFile, node: ast.ImportFrom) -> str:
     return ".".join([*parts, node.module] if node.module else parts)
 
 
+def type_only_lines(file: SourceFile) -> set[int]:
+    """The lines under `if TYPE_CHECKING:`, which run in no program."""
+    lines: set[int] = set()
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            last = node.body[-1]
+            lines.update(range(node.lineno, (last.end_lineno or last.lineno) + 1))
+    return lines
+
+
 def belongs_to(module: str, part: str) -> bool:
     """True if `module` is `part` or lies below it."""
     return module == part or module.startswith(part + ".")

@@ -57,7 +57,7 @@ def has_code_and_reason(match: re.Match[str]) -> bool:
     needs_code = "pragma" not in match[1]
     if needs_code and not (code and code.group()):
         return False
-    return len(rest[code.end() if code else 0 :].strip(" -#:")) >= 10
+    return len(rest[code.end() if code else 0 :].strip(" -#:")) >= 8
 
 
 def test_every_module_opens_with_what_it_owns() -> None:
