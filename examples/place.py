@@ -1,0 +1,19 @@
+"""Where the examples find a broker: `python examples/hello_trio.py [HOST:PORT]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from penstock.testing import broker
+
+
+@contextmanager
+def broker_address() -> Iterator[str]:
+    """Yield the address given on the command line, else that of a broker inside this process."""
+    if len(sys.argv) > 1:
+        yield sys.argv[1]
+    else:
+        with broker() as running:
+            yield running.address
