@@ -1,0 +1,85 @@
+"""Checks of a broker: does it answer, how fast, which version, and what its figures warn of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from penstock._version import __version__
+from penstock.cli.checks import Check, Grade, graded
+from penstock.cli.exits import hint_for
+from penstock.cli.settings import Settings
+from penstock.cli.units import show_duration
+from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock.protocol.messages import MetadataReply
+    from penstock.sync import Client
+
+ROUNDS: Final = 20
+SLOW_SECONDS: Final = 0.1
+
+
+def checks(settings: Settings) -> list[Check]:
+    """All checks of the broker; only the first one, when it can't be reached."""
+    try:
+        with settings.connect() as client:
+            return list(_ask(client, settings.server))
+    except (PenstockError, OSError) as error:
+        return [Check("broker", Grade.FAIL, f"{settings.server}: {error}", hint_for(error))]
+
+
+def _ask(client: Client, server: str) -> Iterator[Check]:
+    delays = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        reply = client.admin.status()
+        delays.append(time.perf_counter() - start)
+    middle = sorted(delays)[len(delays) // 2]
+    yield graded(
+        "broker",
+        f"{server} answers in {show_duration(middle)}",
+        "The network or the broker is slow: look at its load.",
+        warn=middle > SLOW_SECONDS,
+    )
+    yield graded(
+        "broker version",
+        reply.version,
+        f"This program is {__version__}: run the same version on both sides.",
+        warn=reply.version != __version__,
+    )
+    accepting = reply.figures.get("accepting")
+    if isinstance(accepting, bool):
+        yield graded(
+            "accepting",
+            "publishes are accepted" if accepting else "publishes are refused: disk nearly full",
+            "Shorten retention, delete topics or grow the broker's disk.",
+            fail=not accepting,
+        )
+    yield from topic_checks(client.admin.metadata())
+
+
+def topic_checks(metadata: MetadataReply) -> Iterator[Check]:
+    """Has every partition a leader, and as many replicas as it should?"""
+    partitions = [(topic, p) for topic in metadata.topics for p in topic.partitions]
+    headless = [f"{topic.name}/{p.partition}" for topic, p in partitions if not p.leader]
+    yield graded(
+        "leaders",
+        f"{len(headless)} of {len(partitions)} partitions without one: {', '.join(headless[:5])}"
+        if headless
+        else f"all {len(partitions)} partitions have one",
+        "Start the missing brokers: a partition needs a majority of its replicas.",
+        fail=bool(headless),
+    )
+    short = [
+        f"{topic.name}/{p.partition}"
+        for topic, p in partitions
+        if len(p.replicas) < topic.replication
+    ]
+    yield graded(
+        "replicas",
+        f"{len(short)} partitions have too few: {', '.join(short[:5])}" if short else "complete",
+        "Add brokers, or lower the topic's replication.",
+        warn=bool(short),
+    )

@@ -1,0 +1,78 @@
+"""Exit codes: what each means, and which error ends the program with which code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Final
+
+from penstock import errors
+
+
+class Exit(IntEnum):
+    """The exit codes of every command; they never change their meaning."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    PARTIAL = 3
+    NOT_FOUND = 4
+    DENIED = 5
+    REFUSED = 6
+    UNREACHABLE = 7
+    UNHEALTHY = 10
+    INTERRUPTED = 130
+
+
+MEANING: Final[Mapping[Exit, str]] = {
+    Exit.OK: "done",
+    Exit.ERROR: "an error that is none of the others",
+    Exit.USAGE: "the command line, a name or a setting is wrong",
+    Exit.PARTIAL: "a part was done; the message says which",
+    Exit.NOT_FOUND: "no such topic, partition or group",
+    Exit.DENIED: "not allowed",
+    Exit.REFUSED: "refused: not confirmed, or the state does not permit it",
+    Exit.UNREACHABLE: "no broker answers, or not in time",
+    Exit.UNHEALTHY: "it answers, but it is not well (doctor, log, lag limits)",
+    Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+}
+
+# The first class that matches wins, so a subclass stands before its base.
+_BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
+    (errors.TopicNotFound, Exit.NOT_FOUND),
+    (errors.PartitionNotFound, Exit.NOT_FOUND),
+    (errors.GroupNotFound, Exit.NOT_FOUND),
+    (errors.BadRequest, Exit.USAGE),
+    (errors.InvalidName, Exit.USAGE),
+    (errors.InvalidConfig, Exit.USAGE),
+    (errors.CorruptData, Exit.UNHEALTHY),
+    (errors.DataDirectoryLocked, Exit.REFUSED),
+    (errors.StorageFull, Exit.REFUSED),
+    (errors.Throttled, Exit.REFUSED),
+    (errors.RetriableError, Exit.UNREACHABLE),
+    (errors.RequestError, Exit.REFUSED),
+    (TimeoutError, Exit.UNREACHABLE),
+    (ConnectionError, Exit.UNREACHABLE),
+    (PermissionError, Exit.DENIED),
+    (KeyboardInterrupt, Exit.INTERRUPTED),
+)
+
+
+def exit_for(error: BaseException) -> Exit:
+    """The exit code for an error that ends the program."""
+    for cls, code in _BY_ERROR:
+        if isinstance(error, cls):
+            return code
+    return Exit.ERROR
+
+
+def hint_for(error: BaseException) -> str:
+    """What to do next about an error, or "" where there is nothing useful to say."""
+    if isinstance(error, errors.PenstockError) and error.hint != errors.PenstockError.hint:
+        return error.hint
+    return ""
+
+
+def table() -> str:
+    """The exit codes as the lines that `penstock --help` shows."""
+    return "\n".join(f"{code:>4}  {MEANING[code]}" for code in Exit)

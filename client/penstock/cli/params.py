@@ -1,0 +1,125 @@
+"""Kinds of argument: durations, sizes, positions, `k=v` pairs, names that complete live.
+
+Completion asks the broker, waits a quarter of a second at most, and says nothing when it can't.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import click
+
+from penstock.cli import units
+from penstock.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.sync import Client
+
+_T = TypeVar("_T")
+
+COMPLETION_SECONDS: Final = 0.25
+
+
+def _said(parse: Callable[[str], _T]) -> Callable[[object], _T]:
+    """The parser as an option's type: its ValueError is what the user gets to read."""
+
+    def convert(value: object) -> _T:
+        try:
+            return parse(str(value))
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = units.parse_duration_us(text) / units.SECOND_US
+    if not 0.001 <= seconds <= 1e9:
+        raise ValueError(f"{text!r} is not between 1ms and 1e9 seconds")
+    return seconds
+
+
+def _milliseconds(text: str) -> int:
+    if text == "forever":
+        return -1
+    return units.parse_duration_us(text) // 1000
+
+
+def _size_or_all(text: str) -> int:
+    return -1 if text == "unlimited" else units.parse_size(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _partition_offset(text: str) -> tuple[int, int]:
+    partition, offset = _pair(text)
+    ends = {"earliest": -2, "latest": -1}
+    if not _whole(partition) or not (offset in ends or _whole(offset)):
+        raise ValueError(f"{text!r} is not PARTITION=OFFSET")
+    return int(partition), ends[offset] if offset in ends else int(offset)
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+SECONDS: Final = _said(_seconds)
+"""Seconds as a float: `5`, `250ms`, `1m`."""
+RETENTION: Final = _said(_milliseconds)
+"""Milliseconds: `7d`, or `forever` for -1."""
+SIZE: Final = _said(units.parse_size)
+SIZE_OR_ALL: Final = _said(_size_or_all)
+"""Bytes, or `unlimited` for -1."""
+POSITION: Final = _said(lambda text: units.parse_position(text, datetime.now(UTC)))
+PAIR: Final = _said(_pair)
+PARTITION_OFFSET: Final = _said(_partition_offset)
+
+
+def complete_topics(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of topics that begin so."""
+    names = _ask(ctx, lambda client: [t.name for t in client.admin.metadata().topics])
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_groups(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of groups that begin so."""
+    names = _ask(ctx, lambda client: [g.group for g in client.admin.list_groups().groups])
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _ask(ctx: click.Context, question: Callable[[Client], list[str]]) -> list[str]:
+    settings = ctx.ensure_object(Settings)
+    settings.timeout = COMPLETION_SECONDS
+    found: list[str] = []
+
+    def work() -> None:
+        try:
+            with settings.connect() as client:
+                found.extend(question(client))
+        except Exception:  # whatever it is, the shell's line is no place to say it
+            found.clear()
+
+    # A daemon thread: the answer that comes too late is left behind.
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(COMPLETION_SECONDS)
+    return [] if worker.is_alive() else found
+
+
+topic_argument = click.argument("topic", shell_complete=complete_topics)
+group_argument = click.argument("group", shell_complete=complete_groups)
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Check it and say what would happen; change nothing."
+)

@@ -1,0 +1,36 @@
+"""Positions of a topic turned into offsets, with the broker's help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from penstock.cli.units import Position
+from penstock.errors import PartitionNotFound
+
+if TYPE_CHECKING:
+    from penstock.protocol.messages import PartitionFigures
+    from penstock.sync import Client
+
+
+def partitions_of(client: Client, topic: str, partition: int | None) -> list[PartitionFigures]:
+    """The figures of one partition of a topic, or of all.
+
+    Raises:
+        TopicNotFound: there is no such topic.
+        PartitionNotFound: it has no such partition.
+    """
+    figures = client.admin.describe_topic(topic).partitions
+    chosen = [p for p in figures if partition is None or p.partition == partition]
+    if not chosen:
+        raise PartitionNotFound(f"topic {topic} has no partition {partition}")
+    return chosen
+
+
+def resolve(
+    client: Client, topic: str, partitions: Sequence[int], position: Position
+) -> dict[int, int]:
+    """The offset of a position in each of the partitions; a number is one already."""
+    if isinstance(position, int):
+        return dict.fromkeys(partitions, position)
+    return dict(client.admin.list_offsets(topic, dict.fromkeys(partitions, position)))

@@ -1,0 +1,52 @@
+"""`penstock serve`: a broker in this process, until it is told to stop."""
+
+from __future__ import annotations
+
+import click
+
+from penstock.cli import plugins
+from penstock.cli.commands import Verb
+from penstock.cli.settings import SERVER_DEFAULT
+
+
+@click.command(
+    "serve",
+    cls=Verb,
+    outputs=(),
+    local=True,
+    examples="penstock serve --data /var/lib/penstock --listen 0.0.0.0:7400\n"
+    "penstock serve --memory --listen 127.0.0.1:0 --port-file port",
+)
+@click.option("--data", type=click.Path(file_okay=False), metavar="DIR", help="Where records lie.")
+@click.option("--memory", is_flag=True, help="Keep everything in memory, and lose it at the end.")
+@click.option(
+    "--listen",
+    default=SERVER_DEFAULT,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where clients connect; port 0 takes a free one.",
+)
+@click.option(
+    "--port-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the port into this file once it listens.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="How much to log to standard error.",
+)
+@click.pass_context
+def serve(ctx: click.Context, /, **options: object) -> None:
+    """Start a broker on a data directory.
+
+    A new directory becomes a new broker. SIGTERM and Ctrl-C end it in order,
+    a second one ends it at once; either way nothing acknowledged is lost.
+    """
+    if bool(options["data"]) == options["memory"]:
+        raise click.UsageError("say where records go: --data DIR, or --memory", ctx)
+    given = {name: value for name, value in options.items() if value is not None}
+    ctx.exit(int(plugins.load("serve")(given)))

@@ -1,0 +1,73 @@
+"""What the options shared by all commands say, and how words reach the person at the terminal.
+
+`Settings` is the context object of every command. The shared options may stand before the noun or
+after the verb; the later one wins.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from penstock.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from penstock.sync import Client
+
+SERVER_DEFAULT: Final = "127.0.0.1:7400"
+TABULAR: Final = ("table", "wide", "json", "ndjson", "name")
+
+
+class Failure(click.ClickException):
+    """Ends the program with `error:` and `hint:` lines and an exit code of the table."""
+
+    def __init__(self, message: str, *, code: Exit = Exit.ERROR, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+@dataclass
+class Settings:
+    """The shared options of one run."""
+
+    server: str = SERVER_DEFAULT
+    output: str = "table"
+    timeout: float = 10.0
+    """Seconds to wait for one answer of the broker."""
+    quiet: bool = False
+
+    def connect(self) -> Client:
+        """A blocking client for the chosen server: use it in a `with` statement."""
+        from penstock import sync
+
+        return sync.connect(self.server, name="penstock-cli", request_timeout=self.timeout)
+
+    def say(self, words: str) -> None:
+        """Tell the person something that is not data (`--quiet` silences it)."""
+        if not self.quiet:
+            click.echo(words, err=True)
+
+    def warn(self, words: str) -> None:
+        """Tell the person something they must not miss: `--quiet` does not silence it."""
+        click.echo(f"warning: {words}", err=True)
+
+    def confirm(self, action: str, *, yes: bool) -> None:
+        """Go on only when a destructive action is confirmed: by `--yes`, or asked on a terminal.
+
+        Raises:
+            Failure: the answer is no, or there is nobody to ask.
+        """
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Failure(
+                f"refusing to {action} without a confirmation",
+                code=Exit.REFUSED,
+                hint="Add --yes.",
+            )
+        if not click.confirm(f"Really {action}?", default=False, err=True):
+            raise Failure("nothing was changed", code=Exit.REFUSED)

@@ -1,0 +1,340 @@
+"""`penstock topic`: list, create, describe, alter, delete, trim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from penstock.cli.commands import Noun
+from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
+from penstock.cli.params import (
+    PAIR,
+    POSITION,
+    RETENTION,
+    SIZE_OR_ALL,
+    dry_run_option,
+    topic_argument,
+    yes_option,
+)
+from penstock.cli.positions import partitions_of, resolve
+from penstock.cli.settings import Settings
+from penstock.cli.units import Position, show_duration, show_size
+
+if TYPE_CHECKING:
+    from penstock.protocol.messages import PartitionFigures, TopicInfo
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+_LIST = (
+    Column("topic", "TOPIC"),
+    Column("partitions", "PARTITIONS", "number"),
+    Column("replication", "REPLICAS", "number"),
+    Column("cleanup", "CLEANUP"),
+    Column("retention", "RETENTION"),
+    Column("records", "RECORDS", "number", wide=True),
+    Column("size_bytes", "SIZE", "size", wide=True),
+    Column("id", "ID", wide=True),
+)
+_PARTITIONS = (
+    Column("partition", "PARTITION", "number"),
+    Column("leader", "LEADER", "number"),
+    Column("log_start_offset", "START", "number"),
+    Column("high_watermark", "END", "number"),
+    Column("records", "RECORDS", "number"),
+    Column("size_bytes", "SIZE", "size"),
+    Column("segments", "SEGMENTS", "number"),
+    Column("damaged", "DAMAGED"),
+    Column("replicas", "REPLICAS", wide=True),
+    Column("term", "TERM", "number", wide=True),
+    Column("group", "RAFT GROUP", "number", wide=True),
+    Column("producers", "PRODUCERS", "number", wide=True),
+)
+
+
+@click.group("topic", cls=Noun)
+def topic() -> None:
+    """List, create, describe, alter, delete, trim."""
+
+
+@topic.command("list", examples="penstock topic list\npenstock topic list -o wide")
+@click.pass_obj
+def list_topics(settings: Settings) -> None:
+    """List the topics; `-o wide` adds records and sizes."""
+    with settings.connect() as client:
+        topics = sorted(client.admin.metadata().topics, key=lambda info: info.name)
+        rows = [_row(info) for info in topics]
+        if settings.output == "wide":
+            for row in rows:
+                row.update(_sums(client.admin.describe_topic(row["topic"]).partitions))
+    print_rows(rows, _LIST, settings.output, name="topic")
+    if not rows:
+        settings.say("There is no topic yet. Make one: penstock topic create NAME")
+
+
+def _row(info: TopicInfo) -> dict[str, Any]:
+    return {
+        "topic": info.name,
+        "partitions": len(info.partitions),
+        "replication": info.replication,
+        "cleanup": info.config.get("cleanup", "delete"),
+        "retention": _retention(info.config),
+        "id": info.id,
+        "config": info.config,
+    }
+
+
+def _retention(config: dict[str, object]) -> str:
+    parts = []
+    milliseconds, size = config.get("retention_ms"), config.get("retention_bytes")
+    if isinstance(milliseconds, int) and milliseconds >= 0:
+        parts.append(show_duration(milliseconds / 1000))
+    if isinstance(size, int) and size >= 0:
+        parts.append(show_size(size))
+    return " or ".join(parts) or ("forever" if milliseconds == -1 else "")
+
+
+def _sums(partitions: Sequence[PartitionFigures]) -> dict[str, int]:
+    return {
+        "records": sum(p.high_watermark - p.log_start_offset for p in partitions),
+        "size_bytes": sum(p.size_bytes for p in partitions),
+    }
+
+
+_config_options = (
+    click.option(
+        "--retention",
+        "retention_ms",
+        type=RETENTION,
+        metavar="AGE",
+        help="Delete records older than this: 7d, 12h, or forever.",
+    ),
+    click.option(
+        "--retention-size",
+        "retention_bytes",
+        type=SIZE_OR_ALL,
+        metavar="SIZE",
+        help="Keep at most so much per partition: 10GiB, or unlimited.",
+    ),
+    click.option(
+        "--cleanup",
+        type=click.Choice(["delete", "compact"]),
+        help="Delete old records, or keep the last one of each key.",
+    ),
+    click.option(
+        "-c",
+        "--config",
+        "pairs",
+        type=PAIR,
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any configuration key (repeatable); KEY=default resets it.",
+    ),
+)
+
+
+def _with_config(command: _F) -> _F:
+    for option in reversed(_config_options):
+        command = option(command)
+    return command
+
+
+def gather_config(pairs: Sequence[tuple[str, str]], **named: object) -> dict[str, object]:
+    """The configuration that the options ask for: numbers as numbers, `default` as None."""
+    config: dict[str, object] = {}
+    for key, text in pairs:
+        if text == "default":
+            config[key] = None
+        elif text in ("true", "false"):
+            config[key] = text == "true"
+        else:
+            config[key] = int(text) if text.removeprefix("-").isdecimal() else text
+    config.update({key: value for key, value in named.items() if value is not None})
+    return config
+
+
+@topic.command(
+    "create",
+    examples="penstock topic create orders --partitions 4 --retention 30d\n"
+    "penstock topic create prices --cleanup compact --if-not-exists",
+)
+@click.argument("name")
+@click.option("-p", "--partitions", default=1, show_default=True, help="How many partitions.")
+@click.option("-r", "--replication", default=1, show_default=True, help="Copies of each record.")
+@_with_config
+@click.option("--if-not-exists", is_flag=True, help="It is well if the topic exists already.")
+@dry_run_option
+@click.pass_obj
+def create(
+    settings: Settings,
+    /,
+    name: str,
+    partitions: int,
+    replication: int,
+    pairs: tuple[tuple[str, str], ...],
+    if_not_exists: bool,
+    dry_run: bool,
+    **named: object,
+) -> None:
+    """Create a topic."""
+    with settings.connect() as client:
+        reply = client.admin.create_topic(
+            name,
+            partitions=partitions,
+            replication=replication,
+            config=gather_config(pairs, **named),
+            if_not_exists=if_not_exists,
+            dry_run=dry_run,
+        )
+    _say_done(
+        settings, dry_run, f"topic {name} created" if reply.created else f"topic {name} exists"
+    )
+    _print_outcome(settings, _row(reply.topic))
+
+
+def _say_done(settings: Settings, dry_run: bool, words: str) -> None:
+    settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
+
+
+def _print_outcome(settings: Settings, row: dict[str, Any]) -> None:
+    if settings.output not in ("table", "wide"):
+        print_object(row, settings.output, name="topic", show=lambda: None)
+
+
+@topic.command("describe", examples="penstock topic describe orders -o wide")
+@topic_argument
+@click.pass_obj
+def describe(settings: Settings, topic: str) -> None:
+    """Show a topic's configuration and what its partitions hold."""
+    with settings.connect() as client:
+        reply = client.admin.describe_topic(topic)
+    rows = [_figures(partition) for partition in reply.partitions]
+    value = {**_row(reply.topic), **_sums(reply.partitions), "partitions": rows}
+
+    def show() -> None:
+        _show_head(value, len(rows))
+        click.echo()
+        print_table(rows, _PARTITIONS, wide=settings.output == "wide")
+
+    print_object(value, settings.output, name="topic", show=show)
+
+
+def _show_head(value: dict[str, Any], partitions: int) -> None:
+    print_fields(
+        [
+            ("Topic", value["topic"]),
+            ("Id", value["id"]),
+            ("Partitions", partitions),
+            ("Replicas", value["replication"]),
+            ("Records", f"{value['records']:,}"),
+            ("Size", show_size(value["size_bytes"])),
+            ("Retention", value["retention"]),
+            *((f"  {key}", setting) for key, setting in sorted(value["config"].items())),
+        ]
+    )
+
+
+def _figures(partition: PartitionFigures) -> dict[str, Any]:
+    return {
+        "partition": partition.partition,
+        "leader": partition.leader,
+        "replicas": partition.replicas,
+        "log_start_offset": partition.log_start_offset,
+        "high_watermark": partition.high_watermark,
+        "records": partition.high_watermark - partition.log_start_offset,
+        "size_bytes": partition.size_bytes,
+        "segments": partition.segments,
+        "term": partition.term,
+        "group": partition.group,
+        "producers": partition.producers,
+        "damaged": [f"{first}-{end - 1}" for first, end in partition.damaged],
+    }
+
+
+@topic.command(
+    "alter",
+    examples="penstock topic alter orders --retention 14d\n"
+    "penstock topic alter orders -c retention_ms=default --dry-run",
+)
+@topic_argument
+@click.option("-p", "--partitions", type=int, help="Grow to so many partitions.")
+@_with_config
+@dry_run_option
+@click.pass_obj
+def alter(
+    settings: Settings,
+    /,
+    topic: str,
+    partitions: int | None,
+    pairs: tuple[tuple[str, str], ...],
+    dry_run: bool,
+    **named: object,
+) -> None:
+    """Change a topic's configuration, or add partitions."""
+    config = gather_config(pairs, **named)
+    if not config and partitions is None:
+        raise click.UsageError("nothing to change: give an option", click.get_current_context())
+    with settings.connect() as client:
+        reply = client.admin.alter_topic(
+            topic, config=config, partitions=partitions, dry_run=dry_run
+        )
+    _say_done(settings, dry_run, f"topic {topic} altered")
+    _print_outcome(settings, _row(reply.topic))
+
+
+@topic.command("delete", outputs=(), examples="penstock topic delete orders --dry-run")
+@topic_argument
+@yes_option
+@dry_run_option
+@click.pass_obj
+def delete(settings: Settings, topic: str, yes: bool, dry_run: bool) -> None:
+    """Delete a topic and all its records."""
+    with settings.connect() as client:
+        sums = _sums(client.admin.describe_topic(topic).partitions)
+        held = f"{sums['records']:,} records, {show_size(sums['size_bytes'])}"
+        if not dry_run:
+            settings.confirm(f"delete topic {topic} ({held})", yes=yes)
+        reply = client.admin.delete_topic(topic, dry_run=dry_run)
+    _say_done(settings, dry_run, f"topic {topic} deleted: {reply.partitions} partitions, {held}")
+
+
+@topic.command(
+    "trim",
+    outputs=(),
+    examples="penstock topic trim orders --before -30d\n"
+    "penstock topic trim orders --partition 0 --before 500 --dry-run",
+)
+@topic_argument
+@click.option(
+    "--before",
+    type=POSITION,
+    required=True,
+    metavar="POSITION",
+    help="An offset, an age (-30d), a time, or latest for all records.",
+)
+@click.option("--partition", type=click.IntRange(min=0), help="One partition [default all].")
+@yes_option
+@dry_run_option
+@click.pass_obj
+def trim(
+    settings: Settings,
+    topic: str,
+    before: Position,
+    partition: int | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
+    """Delete the oldest records: all before a position."""
+    with settings.connect() as client:
+        figures = partitions_of(client, topic, partition)
+        targets = resolve(client, topic, [p.partition for p in figures], before)
+        plan = {p.partition: max(0, targets[p.partition] - p.log_start_offset) for p in figures}
+        total = sum(plan.values())
+        where = f"topic {topic}" if partition is None else f"partition {partition} of topic {topic}"
+        if total and not dry_run:
+            settings.confirm(f"delete {total:,} records of {where}", yes=yes)
+        for number, records in plan.items():
+            if records and not dry_run:
+                client.admin.trim(topic, number, targets[number])
+    _say_done(settings, dry_run, f"{where} trimmed: {total:,} records deleted")
