@@ -1,0 +1,124 @@
+"""The seam between storage and a disk: the only way by which this part reaches bytes.
+
+A path is a relative string of fixed words and numbers joined by '/'; a name that a user chose never
+gets into one. Everything is synchronous: a call may block and belongs into a job, except `pwrite`
+free calls such as `try_pread`, which never wait for the disk. Implementations:
+`penstock_broker.runtime.files.RealFiles`, `penstock_broker.simulation.disk.SimDisk` (faults) and
+`MemoryFiles` (embedding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from penstock.errors import StorageFailure
+
+Buffer = bytes | bytearray | memoryview
+
+
+class File(Protocol):
+    """One open file. Closing is left to the last reference, so a reader never loses its file."""
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def pwrite(self, buffers: Sequence[Buffer], position: int) -> None:
+        """Write all buffers one after the other at a position, or raise OSError."""
+        ...
+
+    def pread(self, length: int, position: int) -> bytes:
+        """Read up to `length` bytes; fewer only at the end of the file."""
+        ...
+
+    def try_pread(self, length: int, position: int) -> bytes | None:
+        """Read without waiting for the disk; None where that is not possible."""
+        ...
+
+    def sync(self) -> None:
+        """Make the bytes and the size durable (fdatasync)."""
+        ...
+
+    def allocate(self, length: int) -> None:
+        """Reserve space for the first `length` bytes; the file is at least that long after."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Cut the file, or extend it with zeros."""
+        ...
+
+    def close(self) -> None:
+        """Release the file; later calls fail."""
+        ...
+
+
+class Files(Protocol):
+    """One data directory."""
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        """Open for reading and writing; without `create` the file must exist."""
+        ...
+
+    def list(self, directory: str) -> list[str]:
+        """Sorted names in a directory; empty when there is none."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename atomically; an existing `new` is replaced."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Remove a file; nothing happens when there is none."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory and its parents; nothing happens when it exists."""
+        ...
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory with all that is in it; nothing happens when there is none."""
+        ...
+
+    def sync_directory(self, path: str) -> None:
+        """Make creations, renames and removals of names in a directory durable."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written."""
+        ...
+
+    def lock(self) -> None:
+        """Take the directory for this process, or raise DataDirectoryLocked."""
+        ...
+
+    def unlock(self) -> None: ...
+
+
+def sync_file(file: File, path: str) -> None:
+    """Sync a file; a failure is final.
+
+    After a failed sync the kernel may have dropped the dirty pages, and a second sync would report
+    success for bytes that are lost. So it is never tried again, whatever the error was.
+
+    Raises:
+        StorageFailure: the sync failed.
+    """
+    try:
+        file.sync()
+    except OSError as error:
+        raise StorageFailure(f"sync of {path} failed: {error}", file=path) from error
+
+
+def sync_names(files: Files, directory: str) -> None:
+    """Sync a directory; a failure is final, as for `sync_file`.
+
+    Raises:
+        StorageFailure: the sync failed.
+    """
+    try:
+        files.sync_directory(directory)
+    except OSError as error:
+        raise StorageFailure(f"sync of directory {directory or '.'} failed: {error}") from error

@@ -1,0 +1,282 @@
+"""A partition's log: committed data batches, appended in RAM, written to segments by jobs.
+
+Invariants: offsets are dense; a batch is at every time in the RAM tail, in a segment file, or in
+both; the log's start and end only grow; what is damaged is refused by name and the rest is served.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from penstock.errors import CorruptData, OffsetOutOfRange
+from penstock.protocol.batch import FLAG_COMPACTED, BatchHeader, next_offset
+from penstock_broker.storage.config import StorageConfig
+from penstock_broker.storage.files import Buffer, File, Files
+from penstock_broker.storage.index import SparseIndex
+from penstock_broker.storage.index_cache import IndexCache
+from penstock_broker.storage.scan import Hole, batch_at, walk
+from penstock_broker.storage.segment import Segment
+from penstock_broker.storage.tail import Tail, TailBudget
+
+
+class Memory(NamedTuple):
+    """A read answered from RAM: whole batches, the first may begin below the wanted offset."""
+
+    buffers: list[Buffer]
+
+
+class Cold(NamedTuple):
+    """A read to be made: bytes of a segment file, for `PartitionLog.finish_read`."""
+
+    file: File
+    position: int
+    length: int
+    base_offset: int
+    """Of the segment."""
+    offset: int
+    """Base offset of the batch at `position`."""
+
+
+class Damage(NamedTuple):
+    """Offsets that can't be served, and the bytes at fault."""
+
+    start_offset: int
+    end_offset: int
+    file: str
+    position: int
+    length: int
+
+
+@dataclass(slots=True)
+class LogContext:
+    """What all partitions of a store share."""
+
+    files: Files
+    config: StorageConfig
+    budget: TailBudget
+    cache: IndexCache
+    due: dict[int, PartitionLog] = field(default_factory=dict)
+    """Partitions with enough unwritten bytes for a segment write."""
+
+
+class PartitionLog:
+    """The log of one group; made by `Store.create_log` or by recovery."""
+
+    def __init__(self, gid: int, context: LogContext, start_offset: int = 0) -> None:
+        self.gid = gid
+        self.start_offset = start_offset
+        self.end_offset = start_offset
+        self.last_index = 0
+        """Raft index of the newest batch: what has a lower one is held already."""
+        self.size_bytes = 0
+        self.damages: list[Damage] = []
+        self.segments: list[Segment] = []
+        self.bases: list[int] = []
+        self.tail = Tail(context.budget)
+        self.on_disk = False
+        """Whether the partition's directory exists durably."""
+        self.names_durable = True
+        """False when recovery found a file whose name may not have been synced."""
+        self._context = context
+        self._config = context.config
+        self._active: Segment | None = None
+
+    @property
+    def segment_count(self) -> int:
+        return len(self.segments)
+
+    def append(self, buffer: Buffer, header: BatchHeader) -> None:
+        """Add a committed, stamped data batch; one that is held already is passed over."""
+        if header.log_index <= self.last_index:
+            return
+        base = header.base_offset
+        assert base == self.end_offset, "offsets are dense"
+        if header.flags & FLAG_COMPACTED:
+            following = next_offset(buffer, header)
+        else:
+            following = base + header.record_count
+        size = len(buffer)
+        segment = self._active
+        if segment is None or segment.size + size > self._config.segment_bytes:
+            segment = self.roll(base)
+        segment.extend(
+            size,
+            base,
+            following,
+            header.log_index,
+            header.append_ts_us,
+            self._config.index_interval_bytes,
+        )
+        self.end_offset = following
+        self.last_index = header.log_index
+        self.size_bytes += size
+        tail = self.tail
+        tail.append(base, buffer)
+        if tail.end - tail.written >= self._config.write_bytes:
+            self._context.due[self.gid] = self
+
+    def roll(self, base_offset: int) -> Segment:
+        """Begin a segment; the one before is sealed unless it is empty."""
+        active = self._active
+        if active is not None and not active.size:
+            return active
+        if active is not None:
+            active.sealed = True
+            self._context.due[self.gid] = self
+        segment = Segment(self.gid, base_offset, self.tail.end)
+        segment.index = SparseIndex()
+        self.adopt(segment)
+        return segment
+
+    def adopt(self, segment: Segment) -> None:
+        """Take a segment as the newest."""
+        self.segments.append(segment)
+        self.bases.append(segment.base_offset)
+        self._active = segment
+
+    def drop_newest(self) -> None:
+        """Forget the newest segment, which recovery found empty."""
+        self.segments.pop()
+        self.bases.pop()
+        self._active = self.segments[-1] if self.segments else None
+        if self._active is not None:
+            self._active.sealed = False
+
+    def unfinished(self) -> list[Segment]:
+        """Segments that are not sealed on disk yet, oldest first; the active one is the last."""
+        at = len(self.segments)
+        while at and not self.segments[at - 1].indexed:
+            at -= 1
+        return self.segments[at:]
+
+    def behind(self) -> bool:
+        """Whether a segment write is due."""
+        unwritten = self.tail.end - self.tail.written
+        return unwritten >= self._config.write_bytes or len(self.unfinished()) > 1
+
+    def read(self, offset: int, max_bytes: int) -> Memory | Cold:
+        """Where the batches from `offset` on are; at the end of the log nothing: Memory([]).
+
+        At least one batch, then as many whole ones as fit into `max_bytes`.
+
+        Raises:
+            OffsetOutOfRange: below the start of the log or beyond its end.
+            CorruptData: the bytes of this offset are damaged.
+        """
+        if not self.start_offset <= offset <= self.end_offset:
+            raise OffsetOutOfRange(
+                f"offset {offset} is outside {self.start_offset} to {self.end_offset}",
+                start_offset=self.start_offset,
+                end_offset=self.end_offset,
+            )
+        if self.damages:
+            self._refuse_damage(offset)
+        if len(self.tail) and offset >= self.tail.first_offset:
+            if offset == self.end_offset:
+                return Memory([])
+            return Memory(self.tail.read(offset, max_bytes))
+        if offset == self.end_offset:
+            return Memory([])
+        return self._cold(offset, max_bytes)
+
+    def _refuse_damage(self, offset: int) -> None:
+        for damage in self.damages:
+            if damage.start_offset <= offset < damage.end_offset:
+                raise damaged(damage)
+
+    def written_bytes(self, segment: Segment) -> int:
+        """Bytes of a segment that its file holds."""
+        return min(segment.size, self.tail.written - segment.start)
+
+    def _cold(self, offset: int, max_bytes: int) -> Cold:
+        at = bisect_right(self.bases, offset) - 1
+        if at < 0:
+            raise damaged(self.mark_missing(offset, self.bases[0]))
+        segment = self.segments[at]
+        index = self._context.cache.get(segment, self.mark_hole)
+        if offset >= segment.end_offset or not len(index):
+            following = self.bases[at + 1] if at + 1 < len(self.bases) else self.end_offset
+            raise damaged(self.mark_missing(offset, following))
+        place = index.for_offset(offset)
+        written = self.written_bytes(segment)
+        end = written if place.end is None else min(place.end + max_bytes, written)
+        file = self._context.cache.open(segment)
+        first = index.offsets[bisect_right(index.offsets, offset) - 1]
+        return Cold(file, place.position, end - place.position, segment.base_offset, first)
+
+    def mark_missing(self, offset: int, following: int) -> Damage:
+        """Offsets that no segment file holds."""
+        at = max(bisect_right(self.bases, offset) - 1, 0)
+        segment = self.segments[at]
+        damage = Damage(offset, following, segment.path, segment.size, 0)
+        return self.mark(damage)
+
+    def mark(self, damage: Damage) -> Damage:
+        """Refuse a range of offsets from now on."""
+        if damage not in self.damages:
+            self.damages.append(damage)
+        return damage
+
+    def finish_read(self, cold: Cold, data: Buffer, offset: int, max_bytes: int) -> list[Buffer]:
+        """Cut what a cold read brought to whole, verified batches from the wanted offset on.
+
+        Raises:
+            CorruptData: the batch with the wanted offset is damaged; the range is refused from
+                now on.
+        """
+        at, expected = 0, cold.offset
+        first = last = -1
+        while True:
+            found = batch_at(data, at)
+            if found is None or found.base_offset != expected:
+                break
+            if found.next_offset > offset:
+                if first < 0:
+                    first = at
+                elif found.end - first > max_bytes:
+                    break
+                last = found.end
+            at, expected = found.end, found.next_offset
+            if at >= len(data):
+                break
+        if first < 0:
+            return self._read_around(cold, offset, max_bytes)
+        return [memoryview(data)[first:last]]
+
+    def _read_around(self, cold: Cold, offset: int, max_bytes: int) -> list[Buffer]:
+        """Name the damage that a read met; serve the batch if it lies behind it."""
+        segment = self.segments[self.bases.index(cold.base_offset)]
+        end = self.written_bytes(segment)
+        for piece in walk(cold.file, cold.position, end, cold.offset):
+            if isinstance(piece, Hole):
+                damage = self.mark_hole(segment, piece)
+                if offset < damage.end_offset:
+                    raise damaged(damage)
+            elif piece.next_offset > offset:
+                again = Cold(
+                    cold.file, piece.position, max_bytes, cold.base_offset, piece.base_offset
+                )
+                length = max(max_bytes, piece.end - piece.position)
+                data = cold.file.pread(min(length, end - piece.position), piece.position)
+                return self.finish_read(again, data, offset, max_bytes)
+        raise damaged(self.mark_missing(offset, segment.end_offset))
+
+    def mark_hole(self, segment: Segment, hole: Hole) -> Damage:
+        """Refuse what a walk could not read."""
+        following = hole.next_offset if hole.next_offset is not None else segment.end_offset
+        return self.mark(
+            Damage(
+                hole.base_offset, following, segment.path, hole.position, hole.end - hole.position
+            )
+        )
+
+
+def damaged(damage: Damage) -> CorruptData:
+    """The error for a damaged range."""
+    return CorruptData(
+        f"{damage.file}: {damage.length} bytes at {damage.position} are damaged: offsets "
+        f"{damage.start_offset} to {damage.end_offset - 1} can't be read",
+        **damage._asdict(),
+    )

@@ -1,0 +1,166 @@
+"""Walking the batches of a segment file, with every check there is.
+
+A walk never stops at damage: it yields a `Hole` that names the bytes and offsets which can't be
+trusted and goes on with the next intact batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from crc32c import crc32c
+
+from penstock.errors import CorruptBatch
+from penstock.protocol.batch import (
+    BATCH_BYTES_MAX,
+    FLAG_COMPACTED,
+    HEADER,
+    HEADER_BYTES,
+    MAGIC,
+    Kind,
+    next_offset,
+    parse_header,
+)
+from penstock_broker.storage.files import Buffer, File
+
+_MAGIC_BYTES: Final = MAGIC.to_bytes(4, "little")
+_DATA: Final = int(Kind.DATA)
+_CHUNK: Final = 1024 * 1024
+_HEADER_CHUNK: Final = 64 * 1024
+
+
+class Found(NamedTuple):
+    """One intact data batch."""
+
+    position: int
+    end: int
+    base_offset: int
+    next_offset: int
+    log_index: int
+    append_ts_us: int
+    records: int
+
+
+class Hole(NamedTuple):
+    """Bytes that hold no intact batch; `next_offset` is None when nothing intact follows."""
+
+    position: int
+    end: int
+    base_offset: int
+    next_offset: int | None
+
+
+def batch_at(data: Buffer, at: int, *, bodies: bool = True) -> Found | None:
+    """The data batch at a position of a buffer, if it is whole and both checksums match.
+
+    Without `bodies` only the header is looked at, and the body may lie beyond the buffer.
+    """
+    if at + HEADER_BYTES > len(data):
+        return None
+    fields = HEADER.unpack_from(data, at)
+    length = fields[1]
+    if fields[0] != MAGIC or not HEADER_BYTES <= length <= BATCH_BYTES_MAX or fields[3] != _DATA:
+        return None
+    end = at + length
+    view = memoryview(data)
+    if crc32c(view[at + 12 : at + HEADER_BYTES]) != fields[2]:
+        return None
+    if bodies and (end > len(data) or crc32c(view[at + 52 : end]) != fields[11]):
+        return None
+    following = fields[9] + fields[15]
+    if fields[13] & FLAG_COMPACTED:
+        try:
+            following = next_offset(
+                view[at : at + HEADER_BYTES + fields[14]], parse_header(data, at)
+            )
+        except (CorruptBatch, IndexError):
+            return None
+    return Found(at, end, fields[9], following, fields[6], fields[10], fields[15])
+
+
+def claimed_length(data: Buffer, at: int) -> int:
+    """The length that a header claims, if it looks like one; else 0."""
+    if at + HEADER_BYTES > len(data):
+        return 0
+    magic, length = HEADER.unpack_from(data, at)[:2]
+    return length if magic == MAGIC and HEADER_BYTES <= length <= BATCH_BYTES_MAX else 0
+
+
+def walk(
+    file: File, start: int, end: int, offset: int, *, bodies: bool = True
+) -> Iterator[Found | Hole]:
+    """Yield every batch between two positions; the first should have the base offset `offset`.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    at = start
+    window = _Window(file, end, _CHUNK if bodies else _HEADER_CHUNK)
+    while at < end:
+        found = window.batch(at, bodies=bodies)
+        if found is None or found.base_offset != offset:
+            following = window.search(at, offset, bodies=bodies)
+            if following is None:
+                yield Hole(at, end, offset, None)
+                return
+            yield Hole(at, following.position, offset, following.base_offset)
+            found = following
+        yield found
+        at, offset = found.end, found.next_offset
+
+
+class _Window:
+    """A moving view of a file."""
+
+    def __init__(self, file: File, end: int, chunk: int) -> None:
+        self._file = file
+        self._end = end
+        self._chunk = chunk
+        self._start = 0
+        self._data = b""
+
+    def _load(self, position: int, length: int) -> None:
+        length = min(length, self._end - position)
+        here = position - self._start
+        if here < 0 or here + length > len(self._data):
+            wanted = min(max(length, self._chunk), self._end - position)
+            self._start = position
+            self._data = self._file.pread(wanted, position)
+            if len(self._data) < wanted:
+                self._end = position + len(self._data)  # the file is shorter than it should be
+
+    def batch(self, at: int, *, bodies: bool) -> Found | None:
+        """The batch at a position of the file."""
+        self._load(at, HEADER_BYTES)
+        if bodies:
+            length = claimed_length(self._data, at - self._start)
+            if at + length > self._end:
+                return None
+            self._load(at, max(length, HEADER_BYTES))
+        found = batch_at(self._data, at - self._start, bodies=bodies)
+        if found is None or self._start + found.end > self._end:
+            return None
+        return found._replace(position=self._start + found.position, end=self._start + found.end)
+
+    def search(self, at: int, offset: int, *, bodies: bool) -> Found | None:
+        """The first intact batch behind `at` with a base offset not below `offset`.
+
+        Each place where the magic number occurs is tried, since the length of a damaged header
+        can't be trusted.
+        """
+        at += 1
+        while at + HEADER_BYTES <= self._end:
+            self._load(at, HEADER_BYTES)
+            here = self._data.find(_MAGIC_BYTES, at - self._start)
+            if here < 0:
+                at = max(self._start + len(self._data) - len(_MAGIC_BYTES) + 1, at + 1)
+                if self._start + len(self._data) >= self._end:
+                    return None
+                continue
+            at = self._start + here
+            found = self.batch(at, bodies=bodies)
+            if found is not None and found.base_offset >= offset:
+                return found
+            at += 1
+        return None

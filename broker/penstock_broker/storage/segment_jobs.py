@@ -1,0 +1,138 @@
+"""Writing segments: gathered appends, and the sealing of full ones.
+
+A piece takes the buffers themselves; its bytes stay in the WAL until a checkpoint vouches for the
+segment, so a write that meets a full disk is simply made again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from penstock_broker.storage import layout
+from penstock_broker.storage.config import StorageConfig
+from penstock_broker.storage.files import Buffer, File, Files, sync_file, sync_names
+from penstock_broker.storage.index import SparseIndex, Summary
+from penstock_broker.storage.index_cache import complete_index
+from penstock_broker.storage.jobs import Flushed, Job
+from penstock_broker.storage.log import LogContext, PartitionLog
+from penstock_broker.storage.segment import Segment
+
+
+class Piece:
+    """What is to be done for one segment: append, and sync or seal it."""
+
+    def __init__(self, log: PartitionLog, segment: Segment, end: int, *, sync: bool) -> None:
+        self.log = log
+        self.segment = segment
+        self.end = end
+        """Bytes of the segment that are in its file after this."""
+        self.position = max(log.written_bytes(segment), 0)
+        start = segment.start
+        self.buffers: list[Buffer] = log.tail.unwritten(start + self.position, start + end)
+        self.seals = segment.sealed and end == segment.size
+        self.syncs = sync or self.seals
+        self.creates_directory = not log.on_disk
+        self.syncs_names = self.syncs and not log.names_durable
+        self.file: File | None = segment.file
+        self.index: SparseIndex | None = segment.index if self.seals else None
+        self.summary: Summary = segment.summary
+        self.written = False
+        self.synced = False
+
+    def work(self, files: Files, config: StorageConfig) -> None:
+        if self.creates_directory:
+            files.make_directory(layout.partition(self.log.gid))
+            sync_names(files, layout.PARTITIONS)
+        file = self._open(files)
+        if self.buffers:
+            file.pwrite(self.buffers, self.position)
+        self.written = True
+        if self.syncs:
+            sync_file(file, self.segment.path)
+            self.synced = True
+        if self.syncs_names:
+            sync_names(files, layout.partition(self.log.gid))
+        if self.seals and self.index is not None:
+            self._write_index(files, file, config)
+
+    def _open(self, files: Files) -> File:
+        if self.file is None:
+            self.file = files.open(self.segment.path, create=True)
+            if self.position == 0:
+                self.file.truncate(0)  # what an unfinished earlier life may have left
+                sync_names(files, layout.partition(self.log.gid))
+        return self.file
+
+    def _write_index(self, files: Files, file: File, config: StorageConfig) -> None:
+        assert self.index is not None, "only a segment with its rows in RAM is sealed"
+        index = self.index
+        if self.segment.rows_from:
+            index = complete_index(self.segment, file, config, lambda segment, hole: None)
+        write_index_file(files, self.segment, index, self.summary)
+
+    def finish(self) -> None:
+        segment, log = self.segment, self.log
+        if not self.written:
+            return
+        log.on_disk = True
+        log.tail.wrote(max(log.tail.written, segment.start + self.end))
+        segment.file = None if self.seals else self.file
+        if self.syncs_names:
+            log.names_durable = True
+        if self.synced:
+            segment.synced = max(segment.synced, self.end)
+        if self.seals:
+            segment.indexed = True
+            segment.index, segment.rows_from = None, 0
+
+
+def write_index_file(files: Files, segment: Segment, index: SparseIndex, summary: Summary) -> None:
+    """Write an index file as a new file; a half-written one is recognised by its checksum."""
+    path = layout.index_file(segment.gid, segment.base_offset)
+    file = files.open(path, create=True)
+    file.truncate(0)
+    file.pwrite([index.encode(segment.base_offset, summary)], 0)
+    sync_file(file, path)
+    sync_names(files, layout.partition(segment.gid))
+
+
+def pieces_of(log: PartitionLog, max_bytes: int, *, sync: bool) -> list[Piece]:
+    """What brings a partition's segments up to date, in order, up to `max_bytes`."""
+    pieces: list[Piece] = []
+    room = max_bytes
+    for segment in log.unfinished():
+        position = max(log.written_bytes(segment), 0)
+        end = segment.size
+        if end - position > room:
+            end = log.tail.boundary(segment.start + position, room) - segment.start
+        if end > position or segment.sealed or (sync and segment.synced < end):
+            pieces.append(Piece(log, segment, end, sync=sync))
+        room -= end - position
+        if room <= 0:
+            break
+    return pieces
+
+
+class WriteJob(Job):
+    """Appends to the segments of some partitions."""
+
+    name: ClassVar[str] = "segment write"
+    waits_for_space: ClassVar[bool] = True
+
+    def __init__(self, context: LogContext, pieces: Sequence[Piece]) -> None:
+        super().__init__()
+        self._context = context
+        self._pieces = pieces
+
+    def work(self) -> None:
+        for piece in self._pieces:
+            piece.work(self._context.files, self._context.config)
+
+    def finish(self) -> Flushed:
+        for piece in self._pieces:
+            piece.finish()
+            log = piece.log
+            if log.behind():
+                self._context.due[log.gid] = log
+        return []

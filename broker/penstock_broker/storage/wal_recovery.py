@@ -1,0 +1,260 @@
+"""Reading the WAL back after a stop of any kind.
+
+A flush counts when it is whole and belongs to this use of its file. Flushes form a chain of
+sequences; the last one says from where on the chain is needed. A sequence missing inside that range
+is damage of acknowledged bytes: it is named and nothing is cut. What follows the last flush was
+never acknowledged and is dropped: a torn tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from penstock.errors import CorruptData
+from penstock.protocol.batch import HEADER
+from penstock_broker.storage import layout
+from penstock_broker.storage.config import BLOCK
+from penstock_broker.storage.entries import HardState, StoredEntry, later_hard_state
+from penstock_broker.storage.files import Files, sync_file
+from penstock_broker.storage.wal_files import WalFile
+from penstock_broker.storage.wal_format import (
+    FIRST_FLUSH,
+    RUN_MARK,
+    FlushHeader,
+    RunHeader,
+    parse_file_header,
+    parse_flush,
+    parse_runs,
+)
+
+
+class Base(NamedTuple):
+    """What the checkpoint holds of a group: the WAL is needed only beyond it."""
+
+    applied: int
+    floor: int = 0
+    """Flushes before this sequence are void: the group's log was replaced by a snapshot."""
+    deleted: bool = False
+
+
+_NOTHING = Base(0)
+
+
+@dataclass(slots=True)
+class ReplayedGroup:
+    """A group's Raft log above its checkpoint."""
+
+    hard_state: HardState = (0, 0, 0)
+    entries: list[StoredEntry] = field(default_factory=list)
+    truncations: list[tuple[int, int]] = field(default_factory=list)
+    first_index: int = 1
+
+
+@dataclass(slots=True)
+class Replay:
+    """All that the WAL says."""
+
+    groups: dict[int, ReplayedGroup] = field(default_factory=dict)
+    used: list[WalFile] = field(default_factory=list)
+    """Files that hold needed flushes, in order of their sequences."""
+    unused: list[WalFile] = field(default_factory=list)
+    sequence: int = 0
+    """Of the last flush."""
+    oldest: int = 0
+    crc: int = 0
+    torn: tuple[str, int] | None = None
+    """File and position of a flush that was cut off by the stop."""
+
+
+class _Scan(NamedTuple):
+    """One file as it was found."""
+
+    file: WalFile
+    data: bytes
+    flushes: list[FlushHeader]
+    readable: bool
+
+
+class WalImage:
+    """All WAL files as they were found, checked to be complete.
+
+    Raises:
+        CorruptData: acknowledged bytes are damaged or missing; the file, position and length are
+            in the message.
+        OSError: a file can't be read.
+    """
+
+    def __init__(self, files: Files) -> None:
+        numbers = layout.wal_numbers(files.list(layout.WAL))
+        self._scans = scans = [_scan_file(files, number) for number in numbers]
+        self._chain = chain = sorted(
+            ((flush, scan) for scan in scans if scan.readable for flush in scan.flushes),
+            key=lambda found: found[0].sequence,
+        )
+        self.last = chain[-1][0] if chain else None
+        if self.last is not None:
+            oldest = self.last.oldest
+            self._chain = [found for found in chain if found[0].sequence >= oldest]
+            _check_chain(self._chain, scans)
+        _check_unreadable(scans, self.last.sequence if self.last else 0)
+        self.mark: tuple[int, int] | None = None
+        """(checkpoint file number, bytes of it that were durable)."""
+        self._runs: list[tuple[RunHeader, int, _Scan]] = []
+        self._read_runs()
+
+    def _read_runs(self) -> None:
+        for flush, scan in self._chain:
+            for header, at in parse_runs(scan.data, flush):
+                if header.flags & RUN_MARK:
+                    self.mark = header.term, header.first
+                    continue
+                self._runs.append((header, at, scan))
+                last = header.first + header.entry_count - 1 if header.entry_count else 0
+                groups = scan.file.groups
+                groups[header.gid] = max(groups.get(header.gid, 0), last)
+
+    def replay(self, bases: Mapping[int, Base]) -> Replay:
+        """The Raft log of each group above its checkpoint.
+
+        Raises:
+            CorruptData: entries that should be there are not.
+        """
+        replay = Replay()
+        if self.last is not None:
+            replay.sequence, replay.oldest = self.last.sequence, self.last.oldest
+            replay.crc = self.last.crc
+        replay.torn = _find_torn(self._scans, replay.sequence + 1)
+        _sort_files(replay, self._scans, self._chain)
+        for header, at, scan in sorted(self._runs, key=lambda run: run[0].origin):
+            base = bases.get(header.gid, _NOTHING)
+            if not base.deleted and header.origin >= base.floor:
+                _apply(replay, header, read_entries(scan.data, header, at, base.applied), base)
+        return replay
+
+
+def _scan_file(files: Files, number: int) -> _Scan:
+    """Find every valid flush. The sync makes sure that what is read now stays."""
+    path = layout.wal_file(number)
+    handle = files.open(path)
+    sync_file(handle, path)
+    data = handle.pread(handle.size(), 0)
+    header = parse_file_header(data, number)
+    file = WalFile(files, number, header.nonce if header else 0, len(data))
+    file.handle = handle
+    file.prepared = header is not None
+    flushes: list[FlushHeader] = []
+    at = FIRST_FLUSH
+    while at < len(data):
+        flush = parse_flush(data, at, header.nonce if header else None)
+        if flush is not None:
+            flushes.append(flush)
+        at = flush.end if flush else at + BLOCK
+    return _Scan(file, data, flushes, header is not None)
+
+
+def _check_chain(chain: list[tuple[FlushHeader, _Scan]], scans: list[_Scan]) -> None:
+    first = chain[0]
+    if first[0].sequence != chain[-1][0].oldest:
+        raise _missing(None, first, scans)
+    for before, after in pairwise(chain):
+        follows = after[0].sequence == before[0].sequence + 1
+        if not follows or after[0].previous_crc != before[0].crc:
+            raise _missing(before, after, scans)
+
+
+def _missing(
+    before: tuple[FlushHeader, _Scan] | None, after: tuple[FlushHeader, _Scan], scans: list[_Scan]
+) -> CorruptData:
+    """Name the bytes where flushes between two valid ones should be."""
+    file, position = after[1].file, FIRST_FLUSH
+    length = after[0].position - FIRST_FLUSH
+    if before is not None and before[1] is after[1]:
+        position = before[0].end
+        length = after[0].position - position
+    elif length == 0:  # nothing is amiss in the later file: so it is the end of the earlier one
+        empty = next((scan for scan in scans if scan.readable and not scan.flushes), None)
+        if before is not None and before[0].end < before[1].file.size:
+            file, position = before[1].file, before[0].end
+        elif empty is not None:
+            file = empty.file
+        length = file.size - position
+    since = before[0].sequence + 1 if before else after[0].oldest
+    return CorruptData(
+        f"{file.path}: {length} bytes at {position} are damaged: acknowledged flushes from "
+        f"{since} to {after[0].sequence - 1} can't be read",
+        file=file.path,
+        position=position,
+        length=length,
+    )
+
+
+def _check_unreadable(scans: list[_Scan], last_sequence: int) -> None:
+    """A file without a header was never used, unless it holds a flush newer than all others."""
+    for scan in scans:
+        if not scan.readable and any(flush.sequence > last_sequence for flush in scan.flushes):
+            raise CorruptData(
+                f"{scan.file.path}: both copies of the header at 0 are damaged",
+                file=scan.file.path,
+                position=0,
+                length=FIRST_FLUSH,
+            )
+
+
+def _find_torn(scans: list[_Scan], sequence: int) -> tuple[str, int] | None:
+    """Where the flush `sequence` was begun, if its first bytes are there."""
+    for scan in scans:
+        if scan.readable:
+            at = scan.flushes[-1].end if scan.flushes else FIRST_FLUSH
+            head = scan.data[at + 8 : at + 24]
+            if head == scan.file.nonce.to_bytes(8, "little") + sequence.to_bytes(8, "little"):
+                return scan.file.path, at
+    return None
+
+
+def _sort_files(replay: Replay, scans: list[_Scan], chain: list[tuple[FlushHeader, _Scan]]) -> None:
+    for flush, scan in chain:
+        if not scan.file.first_sequence:
+            scan.file.first_sequence = flush.sequence
+            replay.used.append(scan.file)
+        scan.file.last_sequence = flush.sequence
+        scan.file.position = flush.end
+    replay.unused = [scan.file for scan in scans if not scan.file.first_sequence]
+
+
+def read_entries(data: bytes, run: RunHeader, at: int, above: int) -> list[StoredEntry]:
+    """Copy a run's entries with an index above `above` out of a file's bytes."""
+    entries: list[StoredEntry] = []
+    end = at + run.length
+    while at < end:
+        fields = HEADER.unpack_from(data, at)
+        length = fields[1]
+        if fields[6] > above:
+            entries.append(
+                StoredEntry(fields[6], fields[7], fields[3], bytearray(data[at : at + length]))
+            )
+        at += length
+    return entries
+
+
+def _apply(replay: Replay, header: RunHeader, entries: list[StoredEntry], base: Base) -> None:
+    group = replay.groups.get(header.gid)
+    if group is None:
+        group = replay.groups[header.gid] = ReplayedGroup(first_index=base.applied + 1)
+    state = header.term, header.vote, header.commit
+    group.hard_state = later_hard_state(group.hard_state, state)
+    if not header.entry_count:
+        return
+    keep = max(header.first - group.first_index, 0)
+    if keep < len(group.entries):
+        group.truncations.append((header.origin, header.first))
+        del group.entries[keep:]
+    expected = group.first_index + len(group.entries)
+    if entries and entries[0].index != expected:
+        raise CorruptData(
+            f"group {header.gid}: entries {expected} to {entries[0].index - 1} are missing",
+            group=header.gid,
+        )
+    group.entries += entries
