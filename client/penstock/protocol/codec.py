@@ -18,7 +18,12 @@ from typing import Any, Final, NoReturn, cast
 import msgspec
 from cbor2 import CBORDecoder, CBORError, dumps
 
-from penstock.errors import BadRequest, PenstockError, RecordTooLarge, from_wire
+from penstock.errors import (
+    BadRequest,
+    PenstockError,
+    RecordTooLarge,
+    from_wire,
+)
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import (
     FLAG_ERROR,

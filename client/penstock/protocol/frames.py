@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from penstock.errors import RemoteProtocolError
-from penstock.protocol.batch import BATCH_BYTES_MAX, Buffer
+from penstock.errors import BadRequest, RemoteProtocolError
+from penstock.protocol.batch import BATCH_BYTES_MAX, HEADER_BYTES, Buffer
 
 FRAME_HEADER: Final = struct.Struct("<IBBHII")
 FRAME_HEADER_BYTES: Final = FRAME_HEADER.size
@@ -32,6 +32,8 @@ FETCH_REQUEST: Final = struct.Struct("<IBBHIIQIIII")
 """Frame header + offset, max_bytes, min_bytes, max_wait_ms, zero."""
 FETCH_REPLY: Final = struct.Struct("<IBBHIIQQ")
 """Frame header + high_watermark, log_start_offset; then whole batches verbatim."""
+_PUBLISH_FIELDS: Final = struct.Struct("<BBHI")
+_FETCH_FIELDS: Final = struct.Struct("<QIIII")
 
 PUBLISH_REQUEST_BYTES: Final = PUBLISH_REQUEST.size
 FETCH_REQUEST_BYTES: Final = FETCH_REQUEST.size
@@ -84,6 +86,36 @@ def fetch_request(
     )  # fmt: skip
 
 
+def read_publish(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
+    """Read (acks, timeout_ms) of a publish request; the batch fills the frame's rest.
+
+    Raises:
+        BadRequest: the frame is too short for a batch, or a field is out of its range.
+    """
+    if end - start < PUBLISH_REQUEST_BYTES + HEADER_BYTES:
+        raise BadRequest("a publish request is too short to hold a batch")
+    acks, zero, zeros, timeout_ms = _PUBLISH_FIELDS.unpack_from(buffer, start + FRAME_HEADER_BYTES)
+    if acks > ACKS_QUORUM or zero or zeros:
+        raise BadRequest("a publish request has a field out of its range")
+    return acks, timeout_ms
+
+
+def read_fetch(buffer: Buffer, start: int, end: int) -> tuple[int, int, int, int]:
+    """Read (offset, max_bytes, min_bytes, max_wait_ms) of a fetch request.
+
+    Raises:
+        BadRequest: the frame has another length, or a field is out of its range.
+    """
+    if end - start != FETCH_REQUEST_BYTES:
+        raise BadRequest(f"a fetch request has {FETCH_REQUEST_BYTES} bytes")
+    offset, max_bytes, min_bytes, max_wait_ms, zero = _FETCH_FIELDS.unpack_from(
+        buffer, start + FRAME_HEADER_BYTES
+    )
+    if zero:
+        raise BadRequest("a fetch request has a field out of its range")
+    return offset, max_bytes, min_bytes, max_wait_ms
+
+
 def scan(buffer: Buffer, start: int, end: int, limit: int) -> tuple[list[Frame], int]:
     """Find the whole frames between two positions.
 
@@ -95,13 +127,14 @@ def scan(buffer: Buffer, start: int, end: int, limit: int) -> tuple[list[Frame],
         RemoteProtocolError: a length is impossible or beyond `limit`.
     """
     frames: list[Frame] = []
-    unpack = FRAME_HEADER.unpack_from
+    append, unpack, new = frames.append, FRAME_HEADER.unpack_from, tuple.__new__
     while end - start >= FRAME_HEADER_BYTES:
         length, type_, flags, zero, correlation, group = unpack(buffer, start)
         if length < FRAME_HEADER_BYTES or length > limit or zero:
             raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {limit})")
         if length > end - start:
             return frames, length
-        frames.append(Frame(type_, flags, correlation, group, start, start + length))
+        # A third of the cost of `Frame(...)`, and there is one for every reply.
+        append(new(Frame, (type_, flags, correlation, group, start, start + length)))
         start += length
     return frames, 0
