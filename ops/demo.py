@@ -1,0 +1,127 @@
+"""Kills a broker while programs work on it, and shows that no promise is broken.
+
+A real broker process stores 51,955 real flights while two members of a group add them up and a
+reader follows every partition. In the middle of it the broker is killed with SIGKILL and started
+again on its data, twice. In the end everything is compared with the file the flights came from.
+The exit code is 0 if every promise was kept, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+
+import penstock.sync
+from showcase import flights as source
+from showcase import programs, verdict
+from showcase.flights import Flight
+from showcase.ledgers import Book
+from showcase.process import BrokerProcess
+from showcase.progress import Progress
+
+TIME_LIMIT_SECONDS = 150.0
+DOWN_SECONDS = 0.5
+KILL_DELAY_SECONDS_MAX = 0.004
+
+
+class Demo:
+    """One run: the broker, the book of what happened, and the kills that are due."""
+
+    def __init__(self, folder: Path, flights: list[Flight], kills: int, rate: float) -> None:
+        self.broker = BrokerProcess(folder)
+        self.book = Book()
+        self.flights = flights
+        self._rate = rate
+        self._kills = [len(flights) * (number + 1) // (kills + 1) for number in range(kills)]
+        self._progress = Progress(len(flights))
+
+    async def run(self) -> None:
+        """Publish, work and read until all is done, through every kill."""
+        await self.broker.start()
+        address, total = self.broker.address, len(self.flights)
+        self._progress.say(f"broker {self.broker.pid} listens on {address}")
+        await programs.create_topic(address)
+        async with trio.open_nursery() as display:
+            display.start_soon(self._progress.follow, self.book, self.broker)
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(programs.read, address, total, self.book)
+                nursery.start_soon(programs.work, address, "anna", total, self.book)
+                nursery.start_soon(programs.work, address, "bert", total, self.book)
+                await programs.publish(address, self.flights, self._rate, self.book, self._sabotage)
+                self._progress.say("everything is acknowledged")
+            display.cancel_scope.cancel()
+        self._progress.say("everything is read")
+
+    def _sabotage(self, row: int) -> None:
+        """Kill the broker while the next rows are under way, if it is time."""
+        if self._kills and row >= self._kills[0]:
+            self._kills.pop(0)
+            self._nursery.start_soon(self._outage)
+
+    async def _outage(self) -> None:
+        await trio.sleep(random.uniform(0, KILL_DELAY_SECONDS_MAX))
+        pid, killed = self.broker.pid, time.monotonic()
+        self.broker.kill()
+        self._progress.say(f"broker {pid} killed with SIGKILL")
+        await trio.sleep(DOWN_SECONDS)
+        await self.broker.start()
+        self.book.outages.append((killed, time.monotonic()))
+        self._progress.say(f"broker {self.broker.pid} is back after {self.broker.starts[-1]:.2f} s")
+
+    async def count_stored(self) -> int:
+        """Stop the broker in order, start it once more, ask how many records it holds."""
+        await self.broker.stop()
+        await self.broker.start()
+        with penstock.sync.connect(self.broker.address, name="auditor") as client:
+            figures = client.admin.describe_topic(programs.TOPIC).partitions
+        return sum(f.high_watermark - f.log_start_offset for f in figures)
+
+
+async def run(folder: Path, kills: int, rate: float) -> bool:
+    """Run the demo in a folder and print the verdict; returns whether every promise was kept."""
+    demo = Demo(folder, source.load(), kills, rate)
+    try:
+        with trio.fail_after(TIME_LIMIT_SECONDS):
+            await demo.run()
+            stored = await demo.count_stored()
+    except BaseException:
+        print(f"the broker's log ends so:\n{demo.broker.log_end()}", file=sys.stderr)
+        raise
+    finally:
+        demo.broker.kill()
+    checks = verdict.judge(demo.flights, demo.book, stored)
+    print(verdict.render(checks, demo.book, demo.broker.starts))
+    return all(check.kept for check in checks)
+
+
+def main() -> int:
+    """Read the arguments and run in a temporary folder, which goes afterwards."""
+    parser = argparse.ArgumentParser(prog="ops/demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=2, help="how often the broker is killed [2]")
+    parser.add_argument(
+        "--rate", type=float, default=6000, help="records published a second, 0: no limit [6000]"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the broker's data and log")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
+    try:
+        kept = trio.run(run, folder, options.kills, options.rate)
+    finally:
+        if options.keep:
+            print(f"data and log are in {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    print("every promise was kept" if kept else "a promise was BROKEN")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
