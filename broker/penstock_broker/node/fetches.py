@@ -1,0 +1,151 @@
+"""Reading a partition: answers from the RAM tail, long polls, cold reads handed to a thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from penstock.errors import CorruptData, LimitExceeded, PenstockError
+from penstock.protocol.batch import Buffer
+from penstock.protocol.frames import (
+    FETCH,
+    FETCH_BYTES_MAX,
+    FETCH_REPLY,
+    FLAG_RESPONSE,
+    REPLY_BYTES,
+    Frame,
+    read_fetch,
+)
+from penstock_broker.storage import Cold
+
+if TYPE_CHECKING:
+    from penstock_broker.node.partition import PartitionGroup
+    from penstock_broker.node.session import Session
+
+WAIT_MS_MAX: Final = 60_000
+POLLS_PER_SESSION_MAX: Final = 4_096
+
+
+class Fetch(NamedTuple):
+    """One fetch request."""
+
+    session: Session
+    correlation: int
+    offset: int
+    max_bytes: int
+    min_bytes: int
+    deadline: float
+
+
+class ColdRead:
+    """A job: reads one range of a segment in the reader thread."""
+
+    __slots__ = ("cold", "data", "fetch", "partition")
+
+    def __init__(self, partition: PartitionGroup, fetch: Fetch, cold: Cold) -> None:
+        self.partition = partition
+        self.fetch = fetch
+        self.cold = cold
+        self.data = b""
+
+    def run(self) -> None:
+        """Read the bytes; called in a thread.
+
+        Raises:
+            CorruptData: the disk can't read them.
+        """
+        try:
+            self.data = self.cold.file.pread(self.cold.length, self.cold.position)
+        except OSError as error:
+            raise CorruptData(f"the disk can't read a segment: {error}") from error
+
+
+def parse(buffer: Buffer, frame: Frame, session: Session, now: float) -> Fetch:
+    """Read a fetch request.
+
+    Raises:
+        BadRequest: it is malformed.
+        LimitExceeded: the session has too many long polls open.
+    """
+    offset, max_bytes, min_bytes, wait_ms = read_fetch(buffer, frame.start, frame.end)
+    if session.polls >= POLLS_PER_SESSION_MAX:
+        raise LimitExceeded(f"a connection may have {POLLS_PER_SESSION_MAX} open fetches")
+    deadline = now + min(wait_ms, WAIT_MS_MAX) / 1000 if wait_ms else 0.0
+    return Fetch(
+        session, frame.correlation, offset, min(max_bytes, FETCH_BYTES_MAX), min_bytes, deadline
+    )
+
+
+def serve(partition: PartitionGroup, fetch: Fetch) -> None:
+    """Answer now, queue a long poll, or start a cold read.
+
+    Raises:
+        OffsetOutOfRange, CorruptData: the offset can't be read.
+    """
+    found = partition.log.read(fetch.offset, fetch.max_bytes)
+    if isinstance(found, Cold):
+        _read_cold(partition, fetch, found)
+    elif fetch.deadline and sum(map(len, found.buffers)) < max(fetch.min_bytes, 1):
+        partition.poll(fetch)
+    else:
+        reply(partition, fetch, found.buffers)
+
+
+def retry(partition: PartitionGroup, fetch: Fetch) -> None:
+    """Something was applied: a long poll may be answered."""
+    try:
+        serve(partition, fetch)
+    except PenstockError as error:
+        refuse(partition, fetch, error)
+
+
+def answer_late(partition: PartitionGroup, fetch: Fetch) -> None:
+    """A long poll's time is over: answer with what there is."""
+    retry(partition, fetch._replace(deadline=0.0))
+
+
+def _read_cold(partition: PartitionGroup, fetch: Fetch, cold: Cold) -> None:
+    """Bytes in the page cache are read at once, others in a thread."""
+    read = ColdRead(partition, fetch, cold)
+    data = cold.file.try_pread(cold.length, cold.position)
+    if data is None:
+        partition.node.start_read(read)
+    else:
+        read.data = data
+        finish(read)
+
+
+def finish(read: ColdRead, error: PenstockError | None = None) -> None:
+    """Answer a fetch from bytes that were read from a segment."""
+    partition, fetch = read.partition, read.fetch
+    try:
+        if error is not None:
+            raise error
+        buffers = partition.log.finish_read(read.cold, read.data, fetch.offset, fetch.max_bytes)
+    except PenstockError as failure:
+        refuse(partition, fetch, failure)
+    else:
+        reply(partition, fetch, buffers)
+
+
+def refuse(partition: PartitionGroup, fetch: Fetch, error: PenstockError) -> None:
+    """Answer a fetch with an error."""
+    partition.node.reply_error(fetch.session, fetch.correlation, FETCH, error)
+
+
+def reply(partition: PartitionGroup, fetch: Fetch, buffers: list[Buffer]) -> None:
+    """Send batches verbatim."""
+    length = REPLY_BYTES + sum(map(len, buffers))
+    head = FETCH_REPLY.pack(
+        length,
+        FETCH,
+        FLAG_RESPONSE,
+        0,
+        fetch.correlation,
+        partition.gid,
+        partition.log.end_offset,
+        partition.log.start_offset,
+    )
+    session = fetch.session
+    session.unsent_bytes += length
+    partition.node.emit(session, head)
+    session.out += buffers

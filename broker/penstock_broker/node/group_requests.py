@@ -1,0 +1,1 @@
+join = heartbeat = leave = commit = seek = list_groups = describe = delete = None

@@ -1,0 +1,172 @@
+"""All Raft groups on this broker: made from what the store recovered, kept in step with metadata.
+
+Group 0 comes first; the topics in its state name all others. A group is created when metadata says
+so, and deleted only when metadata holds its tombstone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from crc32c import crc32c
+
+from penstock.errors import LeaderUnknown
+from penstock_broker.machine.effects import (
+    ConfigChanged,
+    Effect,
+    GroupCreated,
+    GroupDeleted,
+    TopicRevised,
+)
+from penstock_broker.node.coordinator import CoordinatorGroup
+from penstock_broker.node.group import Group
+from penstock_broker.node.metadata import MetadataGroup
+from penstock_broker.node.partition import PartitionGroup
+from penstock_broker.node.restart import make_raft
+
+if TYPE_CHECKING:
+    from penstock_broker.node.node import Node
+
+FIRST_NODE: Final = 1
+METADATA: Final = 0
+RAFT_TICK_SECONDS: Final = 0.1
+
+
+class Groups:
+    """The registry: group id -> group, and by what each one is for."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._all: dict[int, Group] = {}
+        self.partitions: dict[int, PartitionGroup] = {}
+        self.coordinators: dict[int, CoordinatorGroup] = {}
+        """By partition number of the internal topic."""
+        self.node_id = FIRST_NODE
+        self._raft_tick_at = 0.0
+        self._expected: set[int] = set()
+
+    def start(self, new_cluster: str) -> None:
+        """Make group 0; what its state and log name follows."""
+        node = self._node
+        raft, state = make_raft(
+            self.node_id, node.rng, [self.node_id], node.store.recovered.pop(METADATA, None)
+        )
+        self.metadata = MetadataGroup(node, raft, state, new_cluster)
+        self._all[METADATA] = self.metadata
+        self.carry_out(self.metadata.creations())
+        self.metadata.campaign()
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id; empty until it is formed."""
+        return self.metadata.machine.cluster
+
+    @property
+    def ready(self) -> bool:
+        """Whether metadata is known and every group here has a leader that serves."""
+        return bool(self.cluster_id) and all(group.leading for group in self._all.values())
+
+    def get(self, gid: int) -> Group | None:
+        """A group of this broker."""
+        return self._all.get(gid)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def serves(self, gid: int) -> bool:
+        """Whether a group has a leader that serves, or is gone."""
+        group = self._all.get(gid)
+        return group is None or group.leading
+
+    def coordinator_of(self, group: str) -> CoordinatorGroup:
+        """The coordinator of an ordered group.
+
+        Raises:
+            LeaderUnknown: it has no leader at the moment.
+        """
+        count = len(self.coordinators)
+        coordinator = self.coordinators.get(crc32c(group.encode()) % count) if count else None
+        if coordinator is None or not coordinator.leading:
+            raise LeaderUnknown("the group's coordinator has no leader at the moment")
+        return coordinator
+
+    def find(self, topic: str, partition: int) -> PartitionGroup | None:
+        """A data partition by name."""
+        found = self.metadata.machine.topics.get(topic)
+        if found is None or not 0 <= partition < len(found.partitions):
+            return None
+        return self.partitions.get(found.partitions[partition].group)
+
+    # ----- effects of metadata
+
+    def carry_out(self, effects: Sequence[Effect]) -> None:
+        """Do what the metadata machine asks; each effect may come again after a restart."""
+        for effect in effects:
+            match effect:
+                case GroupCreated():
+                    self._create(effect)
+                case GroupDeleted():
+                    self._delete(effect.group)
+                case ConfigChanged():
+                    for gid in effect.groups:
+                        if gid in self.partitions:
+                            self.partitions[gid].configure(effect.config)
+                case TopicRevised():
+                    for coordinator in self.coordinators.values():
+                        coordinator.topic_revised(effect)
+                case _:
+                    pass
+
+    def _create(self, effect: GroupCreated) -> None:
+        node, gid = self._node, effect.group
+        if gid in self._all:
+            return
+        recovered = node.store.recovered.pop(gid, None)
+        raft, state = make_raft(self.node_id, node.rng, effect.replicas, recovered)
+        group: Group
+        if effect.kind == "groups":
+            group = self.coordinators[effect.partition] = CoordinatorGroup(node, gid, raft, state)
+        else:
+            group = self.partitions[gid] = PartitionGroup(node, raft, effect, state)
+        self._all[gid] = group
+        if effect.replicas[0] == self.node_id:
+            group.campaign()
+
+    def _delete(self, gid: int) -> None:
+        group = self._all.pop(gid, None)
+        if group is None:
+            return
+        partition = self.partitions.pop(gid, None)
+        if partition is not None:
+            partition.deleted()
+        self._node.store.delete_log(gid)
+        self._node.pending.group_ready()
+
+    # ----- time
+
+    def tick(self) -> None:
+        """Elections, long polls."""
+        node = self._node
+        if node.clock >= self._raft_tick_at:
+            self._raft_tick_at = node.clock + RAFT_TICK_SECONDS
+            for group in self._all.values():
+                raft = group.raft
+                if raft.peers or not raft.is_leader:
+                    raft.tick()
+                    node.mark(group)
+        for partition in self.partitions.values():
+            if partition.polls:
+                partition.expire_polls()
+
+    def housekeeping(self) -> None:
+        """Retention and group sessions; called a few times a second."""
+        for coordinator in self.coordinators.values():
+            coordinator.expire_members()
+        self._retention_step()
+
+    def _retention_step(self) -> None:
+        now = self._node.clock
+        for partition in self.partitions.values():
+            if now >= partition.retention_at:
+                partition.apply_retention()

@@ -1,0 +1,38 @@
+"""Requests other than publish and fetch: message class -> the function that answers it.
+
+A handler answers at once, or proposes a command and answers when it is applied. It runs between two
+rounds like everything in the node, so it never sees half a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from penstock.protocol import messages
+from penstock_broker.node import group_requests, status, topic_requests
+
+if TYPE_CHECKING:
+    from penstock_broker.node.node import Node
+    from penstock_broker.node.session import Session
+
+Handler = Callable[["Node", "Session", int, Any], None]
+
+HANDLERS: dict[type, Handler] = {
+    messages.Metadata: topic_requests.metadata,
+    messages.CreateTopic: topic_requests.create,
+    messages.AlterTopic: topic_requests.alter,
+    messages.DeleteTopic: topic_requests.delete,
+    messages.DescribeTopic: topic_requests.describe,
+    messages.ListOffsets: topic_requests.list_offsets,
+    messages.TrimLog: topic_requests.trim,
+    messages.JoinGroup: group_requests.join,
+    messages.GroupHeartbeat: group_requests.heartbeat,
+    messages.LeaveGroup: group_requests.leave,
+    messages.CommitOffsets: group_requests.commit,
+    messages.SeekGroup: group_requests.seek,
+    messages.ListGroups: group_requests.list_groups,
+    messages.DescribeGroup: group_requests.describe,
+    messages.DeleteGroup: group_requests.delete,
+    messages.BrokerStatus: status.broker_status,
+}

@@ -1,0 +1,280 @@
+"""The broker as one state machine: what the runtime and the simulation drive."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from penstock.errors import (
+    BadRequest,
+    PenstockError,
+    RemoteProtocolError,
+    ShuttingDown,
+    StorageFull,
+    TopicNotFound,
+)
+from penstock.protocol.batch import Buffer
+from penstock.protocol.codec import decode_request, encode_error, encode_message
+from penstock.protocol.frames import (
+    ACKS_QUORUM,
+    FETCH,
+    PUBLISH,
+    PUBLISH_REQUEST_BYTES,
+    Frame,
+    read_publish,
+)
+from penstock.protocol.messages import Hello, Message
+from penstock_broker.node import fetches, hello
+from penstock_broker.node.checkpoints import Checkpoints
+from penstock_broker.node.fetches import ColdRead
+from penstock_broker.node.group import Group
+from penstock_broker.node.groups import Groups
+from penstock_broker.node.handlers import HANDLERS
+from penstock_broker.node.pending import PendingRequests
+from penstock_broker.node.session import Session
+from penstock_broker.raft import Message as RaftMessage
+from penstock_broker.storage import Flush, Job, Store
+
+HELLO_SECONDS_MAX: Final = 5.0
+HOUSEKEEPING_SECONDS: Final = 0.25
+
+log = logging.getLogger("penstock.broker.node")
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What a node is told about itself."""
+
+    address: str
+    version: str
+    host: str = ""
+
+
+class Node:
+    """One broker: its groups and sessions, and what is to be sent, read and written next.
+
+    Attributes:
+        wall_us: wall-clock time of the round, microseconds since 1970.
+        clock: monotonic time of the round, seconds.
+        uncommitted_bytes: published bytes that are not yet applied, over all partitions.
+    """
+
+    def __init__(self, store: Store, config: NodeConfig, rng: Random) -> None:
+        self.store = store
+        self.config = config
+        self.rng = rng
+        self.wall_us = 0
+        self.clock = 0.0
+        self.uncommitted_bytes = 0
+        self.draining = False
+        self.sessions: dict[int, Session] = {}
+        self.groups = Groups(self)
+        self.pending = PendingRequests(self)
+        self.checkpoints = Checkpoints(self)
+        self._dirty: list[Group] = []
+        self._output: list[Session] = []
+        self._reads: list[ColdRead] = []
+        self._housekeeping_at = 0.0
+
+    # ----- life
+
+    def start(self, cluster_id: str) -> None:
+        """Take up what the store recovered; a fresh store becomes a new cluster of one."""
+        self.groups.start(cluster_id)
+        self.end_round()
+
+    @property
+    def node_id(self) -> int:
+        """This node's id in the cluster."""
+        return self.groups.node_id
+
+    @property
+    def ready(self) -> bool:
+        """Whether the metadata is known and every local group has a leader."""
+        return self.groups.ready
+
+    def drain(self) -> None:
+        """Refuse new work, finish what is under way."""
+        self.draining = True
+        for group in self.groups.partitions.values():
+            group.end_polls()
+        self.checkpoints.request()
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is under way any more and the checkpoint is written."""
+        return not self.uncommitted_bytes and not self.pending and self.checkpoints.done
+
+    # ----- events
+
+    def now(self, wall_us: int, clock: float) -> None:
+        """Tell the time of the round; wall time never goes back within a process."""
+        self.wall_us = max(self.wall_us, wall_us)
+        self.clock = clock
+
+    def connected(self, session: Session) -> None:
+        """A client connected."""
+        self.sessions[session.id] = session
+
+    def disconnected(self, session: Session) -> None:
+        """A connection is gone; its open polls are dropped when they come due."""
+        session.closing = True
+        self.sessions.pop(session.id, None)
+
+    def receive(self, session: Session, buffer: Buffer, frames: list[Frame], owned: bool) -> None:
+        """Handle whole frames of one connection.
+
+        An owned buffer belongs to its single frame and is kept without a copy.
+
+        Raises:
+            RemoteProtocolError: the connection must be closed.
+        """
+        for frame in frames:
+            if session.closing:
+                return
+            if not session.ready:
+                self._hello(session, buffer, frame)
+            elif frame.type == PUBLISH:
+                self._publish(session, buffer, frame, owned)
+            elif frame.type == FETCH:
+                self._fetch(session, buffer, frame)
+            else:
+                self._request(session, buffer, frame)
+
+    def refuse(self, session: Session, error: PenstockError) -> None:
+        """Tell a peer that broke the protocol why, then close."""
+        self.reply_error(session, 0, 0, error)
+        session.closing = True
+
+    def job_done(self, job: Job | Flush | ColdRead, error: PenstockError | None) -> None:
+        """A job was carried out."""
+        if isinstance(job, ColdRead):
+            if not job.fetch.session.closing:
+                fetches.finish(job, error)
+        elif isinstance(job, Flush):
+            for gid, index, term in self.store.done(job):
+                group = self.groups.get(gid)
+                if group is not None:
+                    group.persisted(job.sequence, index, term)
+        else:
+            self.store.done(job)
+
+    def tick(self, wall_us: int, clock: float) -> None:
+        """Let time pass: elections, long polls, sessions, retention."""
+        self.now(wall_us, clock)
+        self.groups.tick()
+        if clock < self._housekeeping_at:
+            return
+        self._housekeeping_at = clock + HOUSEKEEPING_SECONDS
+        for session in list(self.sessions.values()):
+            if not session.ready and clock - session.since > HELLO_SECONDS_MAX:
+                self.refuse(session, RemoteProtocolError("no hello arrived in time"))
+        self.pending.expire()
+        self.groups.housekeeping()
+
+    def end_round(self) -> None:
+        """Propose what was gathered, apply what was committed; then effects can be taken."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for group in dirty:
+                group.close_round()
+        self.checkpoints.step()
+
+    # ----- effects
+
+    def shell_figures(self) -> dict[str, object]:
+        """Figures that the shell counts; it sets this."""
+        return {}
+
+    def take_output(self) -> list[Session]:
+        """Sessions with something in `out`."""
+        output, self._output = self._output, []
+        for session in output:
+            session.queued = False
+        return output
+
+    def take_reads(self) -> list[ColdRead]:
+        """Cold reads to run in a thread."""
+        reads, self._reads = self._reads, []
+        return reads
+
+    # ----- for the parts of the node
+
+    def mark(self, group: Group) -> None:
+        """Have a group looked at when the round ends."""
+        if not group.dirty:
+            group.dirty = True
+            self._dirty.append(group)
+
+    def emit(self, session: Session, data: Buffer) -> None:
+        """Queue bytes for a connection."""
+        session.out.append(data)
+        if not session.queued:
+            session.queued = True
+            self._output.append(session)
+
+    def send_message(self, group: Group, message: RaftMessage) -> None:
+        """Let a Raft message go; one to this node itself is a candidate's own vote."""
+        assert message.to == self.node_id, f"no way to node {message.to}"
+        group.raft.step(message)
+        self.mark(group)
+
+    def start_read(self, read: ColdRead) -> None:
+        """Have a cold read done in a thread."""
+        self._reads.append(read)
+
+    def reply(self, session: Session, correlation: int, message: Message) -> None:
+        """Answer a request."""
+        self.emit(session, encode_message(message, correlation))
+
+    def reply_error(
+        self, session: Session, correlation: int, type_: int, error: PenstockError
+    ) -> None:
+        """Answer a request with an error."""
+        self.emit(session, encode_error(correlation, type_, error))
+
+    # ----- frames
+
+    def _hello(self, session: Session, buffer: Buffer, frame: Frame) -> None:
+        message = decode_request(frame.type, memoryview(buffer)[frame.start + 16 : frame.end])
+        if not isinstance(message, Hello):
+            raise RemoteProtocolError("the first frame of a connection must be a hello")
+        hello.answer(self, session, frame.correlation, message)
+
+    def _publish(self, session: Session, buffer: Buffer, frame: Frame, owned: bool) -> None:
+        acks = ACKS_QUORUM
+        try:
+            acks, _ = read_publish(buffer, frame.start, frame.end)
+            partition = self.groups.partitions.get(frame.group)
+            if partition is None:
+                raise TopicNotFound("the partition is gone; refresh the metadata")
+            if self.draining:
+                raise ShuttingDown()
+            if not self.store.accepting:
+                raise StorageFull()
+            view = memoryview(buffer)[frame.start + PUBLISH_REQUEST_BYTES : frame.end]
+            partition.publish(session, frame.correlation, acks, view if owned else bytearray(view))
+        except PenstockError as error:
+            if acks:
+                self.reply_error(session, frame.correlation, PUBLISH, error)
+
+    def _fetch(self, session: Session, buffer: Buffer, frame: Frame) -> None:
+        try:
+            partition = self.groups.partitions.get(frame.group)
+            if partition is None:
+                raise TopicNotFound("the partition is gone; refresh the metadata")
+            partition.fetch(fetches.parse(buffer, frame, session, self.clock))
+        except PenstockError as error:
+            self.reply_error(session, frame.correlation, FETCH, error)
+
+    def _request(self, session: Session, buffer: Buffer, frame: Frame) -> None:
+        try:
+            message = decode_request(frame.type, memoryview(buffer)[frame.start + 16 : frame.end])
+            handler = HANDLERS.get(type(message))
+            if handler is None:
+                raise BadRequest(f"{type(message).__name__} is not expected here")
+            handler(self, session, frame.correlation, message)
+        except PenstockError as error:
+            self.reply_error(session, frame.correlation, frame.type, error)

@@ -1,0 +1,58 @@
+"""What the node knows of one client connection."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock.protocol.batch import Buffer
+
+CREDIT_BYTES: Final = 16 * 1024 * 1024
+"""Unanswered published bytes per connection after which it is not read any more."""
+
+OUTPUT_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Unsent reply bytes per connection after which it is not read any more."""
+
+
+class Session:
+    """One connection: the output queue and the limits that apply to it."""
+
+    __slots__ = (
+        "closing",
+        "fd",
+        "id",
+        "name",
+        "out",
+        "peer",
+        "polls",
+        "queued",
+        "ready",
+        "since",
+        "unanswered_bytes",
+        "unsent_bytes",
+    )
+
+    def __init__(self, id_: int, fd: int, peer: str, since: float) -> None:
+        self.id = id_
+        self.fd = fd
+        """The runtime's handle of the connection; the node only passes it back."""
+        self.peer = peer
+        self.name = ""
+        self.since = since
+        self.ready = False
+        """The hello was exchanged."""
+        self.closing = False
+        """Nothing more is read; closed once the output is sent."""
+        self.out: list[Buffer] = []
+        self.queued = False
+        self.unanswered_bytes = 0
+        self.unsent_bytes = 0
+        self.polls = 0
+
+    @property
+    def readable(self) -> bool:
+        """Whether the runtime should go on reading this connection."""
+        return (
+            not self.closing
+            and self.unanswered_bytes < CREDIT_BYTES
+            and self.unsent_bytes < OUTPUT_BYTES_MAX
+        )

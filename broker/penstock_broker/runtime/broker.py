@@ -1,0 +1,193 @@
+"""One broker: the store, the node, the reactor and the listener put together.
+
+This is the only file that knows every part. Start-up is: lock and recover the data directory, build
+the node, listen, say so. Stopping is: stop listening, drain, checkpoint, close.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import resource
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from penstock._version import __version__
+from penstock.errors import BadRequest, PenstockError
+from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.runtime.files import RealFiles
+from penstock_broker.runtime.reactor import Reactor, SystemClock
+from penstock_broker.simulation.memory_files import MemoryFiles
+from penstock_broker.storage import Store, StorageConfig
+from penstock_broker.storage.files import Files
+
+ACCEPT_BACKLOG: Final = 1024
+DRAIN_SECONDS_MAX: Final = 10.0
+DRAIN_STEP_SECONDS: Final = 0.005
+
+log = logging.getLogger("penstock.broker")
+
+
+@dataclass(frozen=True)
+class BrokerOptions:
+    """How to run one broker."""
+
+    data: str | None = None
+    """The data directory; None keeps everything in memory."""
+    host: str = "127.0.0.1"
+    port: int = 7400
+    port_file: str | None = None
+    segment_bytes: int | None = None
+    wal_file_bytes: int | None = None
+
+    @classmethod
+    def from_mapping(cls, options: Mapping[str, object]) -> BrokerOptions:
+        """Read the options of `penstock serve`.
+
+        Raises:
+            BadRequest: `listen` is not HOST:PORT.
+        """
+        listen = str(options.get("listen") or "127.0.0.1:7400")
+        host, colon, port = listen.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65_535:
+            raise BadRequest(f"{listen!r} is not HOST:PORT")
+        data = None if options.get("memory") else str(options.get("data") or "penstock-data")
+        port_file = options.get("port_file")
+        return cls(
+            data, host.strip("[]") or "0.0.0.0", int(port), str(port_file) if port_file else None
+        )
+
+
+class Broker:
+    """A broker in this process; `run` serves, `stop` ends it in order."""
+
+    def __init__(self, options: BrokerOptions) -> None:
+        self.options = options
+        self.address = ""
+        self.node_id = 0
+        self.stopped = trio.Event()
+        self._stop_requested = trio.Event()
+
+    def stop(self) -> None:
+        """Ask for an orderly end; `stopped` is set when it is reached."""
+        self._stop_requested.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop` is called.
+
+        Raises:
+            StorageError: the data directory can't be used.
+            Fatal: the disk failed while serving.
+        """
+        sys.setswitchinterval(0.0005)
+        clock = SystemClock()
+        files = self._files()
+        store = Store.open(files, self._storage_config(), fresh_uuid=secrets.token_bytes(16))
+        listener = self._listen()
+        self.address = _address(listener)
+        node = Node(
+            store,
+            NodeConfig(address=self.address, version=__version__),
+            random.Random(secrets.randbits(64)),
+        )
+        reactor = Reactor(node, clock)
+        try:
+            node.now(clock.wall_us(), clock.monotonic())
+            node.start(secrets.token_bytes(16).hex())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reactor.run)
+                await self._until_ready(node)
+                self.node_id = node.node_id
+                self._announce()
+                nursery.start_soon(self._accept, listener, reactor)
+                task_status.started(self.address)
+                await self._stop_requested.wait()
+                listener.close()
+                await self._drain(node)
+                nursery.cancel_scope.cancel()
+        finally:
+            listener.close()
+            reactor.close()
+            store.close()
+            self.stopped.set()
+
+    def _files(self) -> Files:
+        if self.options.data is None:
+            return MemoryFiles()
+        os.makedirs(self.options.data, exist_ok=True)
+        return RealFiles(self.options.data)
+
+    def _storage_config(self) -> StorageConfig:
+        given = {
+            "segment_bytes": self.options.segment_bytes,
+            "wal_file_bytes": self.options.wal_file_bytes,
+        }
+        return StorageConfig(**{key: value for key, value in given.items() if value is not None})
+
+    def _listen(self) -> socket.socket:
+        _raise_file_limit()
+        family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((self.options.host, self.options.port))
+        except OSError as error:
+            sock.close()
+            place = f"{self.options.host}:{self.options.port}"
+            raise PenstockError(f"can't listen on {place}: {error.strerror}") from error
+        sock.listen(ACCEPT_BACKLOG)
+        sock.setblocking(False)
+        return sock
+
+    async def _until_ready(self, node: Node) -> None:
+        while not node.ready:
+            await trio.sleep(0.001)
+
+    def _announce(self) -> None:
+        data = self.options.data or "(memory)"
+        log.info("listening", extra={"address": self.address, "data": data, "node": self.node_id})
+        if self.options.port_file:
+            temporary = f"{self.options.port_file}.new"
+            with open(temporary, "w") as file:
+                file.write(self.address.rpartition(":")[2] + "\n")
+            os.replace(temporary, self.options.port_file)
+
+    async def _accept(self, listener: socket.socket, reactor: Reactor) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                while True:
+                    sock, peer = listener.accept()
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    reactor.add(sock, f"{peer[0]}:{peer[1]}")
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                log.warning("accept failed", extra={"reason": error.strerror})
+                await trio.sleep(0.1)
+
+    async def _drain(self, node: Node) -> None:
+        node.drain()
+        with trio.move_on_after(DRAIN_SECONDS_MAX):
+            while not node.drained:
+                await trio.sleep(DRAIN_STEP_SECONDS)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,247 @@
+"""The reactor: every socket in one epoll, served in rounds of plain synchronous calls.
+
+A round reads each ready connection once, hands whole frames to the node, lets the node close the
+round (propose, commit, reply), hands one flush to the committer thread, then sends one gathered
+write per connection. There is no `await` inside a round, so a round is atomic and cancellation
+cannot split it. Level-triggered and one read per connection and round: no connection starves
+another.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+import time
+from typing import Final, Protocol
+
+import trio
+
+from penstock.errors import PenstockError, ProtocolError, StorageFailure
+from penstock_broker.node.node import Node
+from penstock_broker.node.session import Session
+from penstock_broker.runtime.connection import Connection
+from penstock_broker.runtime.worker import Job, Worker
+
+SCRATCH_BYTES: Final = 1024 * 1024
+EVENTS_PER_ROUND: Final = 256
+TICK_SECONDS: Final = 0.02
+UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
+CONNECTIONS_MAX: Final = 10_000
+BACKGROUND_JOBS_MAX: Final = 2
+
+log = logging.getLogger("penstock.broker.reactor")
+
+
+class Fatal(Exception):
+    """The process must stop: what the disk holds is no longer certain."""
+
+
+class Clock(Protocol):
+    """Where the shell reads time; the node is handed the values."""
+
+    def wall_us(self) -> int:
+        """Microseconds since 1970."""
+
+    def monotonic(self) -> float:
+        """Seconds from some fixed point."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Reactor:
+    """Feeds one node from sockets, worker threads and the clock."""
+
+    def __init__(self, node: Node, clock: Clock) -> None:
+        self.node = node
+        self.clock = clock
+        self.connections: dict[int, Connection] = {}
+        self.rounds = 0
+        self.round_seconds_max = 0.0
+        self._paused: dict[int, Connection] = {}
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._epoll = select.epoll()
+        self._committer = Worker("penstock-committer")
+        self._background = Worker("penstock-background")
+        self._reader = Worker("penstock-reader")
+        self._workers = {
+            worker.eventfd: worker for worker in (self._committer, self._background, self._reader)
+        }
+        for eventfd in self._workers:
+            self._epoll.register(eventfd, select.EPOLLIN)
+        self._next_session = 1
+
+    # ----- life
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            Fatal: the disk failed, or an invariant is broken.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick_for_ever)
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                self.round()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            self.node.tick(self.clock.wall_us(), self.clock.monotonic())
+            self._close_round()
+
+    def add(self, sock: socket.socket, peer: str) -> None:
+        """Serve an accepted connection; one too many is closed at once."""
+        if len(self.connections) >= CONNECTIONS_MAX:
+            log.warning("connection refused", extra={"peer": peer, "limit": CONNECTIONS_MAX})
+            sock.close()
+            return
+        sock.setblocking(False)
+        session = Session(self._next_session, sock.fileno(), peer, self.clock.monotonic())
+        self._next_session += 1
+        connection = Connection(sock, session)
+        connection.watched = select.EPOLLIN
+        self.connections[sock.fileno()] = connection
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        self.node.connected(session)
+
+    def close(self) -> None:
+        """Close every socket and end the threads."""
+        for connection in list(self.connections.values()):
+            self._drop(connection)
+        for worker in self._workers.values():
+            worker.close()
+        self._epoll.close()
+
+    # ----- one round
+
+    def round(self) -> None:
+        """Serve everything that is ready now."""
+        began = self.clock.monotonic()
+        self.node.now(self.clock.wall_us(), began)
+        for fd, mask in self._epoll.poll(0, EVENTS_PER_ROUND):
+            connection = self.connections.get(fd)
+            if connection is None:
+                worker = self._workers.get(fd)
+                if worker is not None:
+                    self._take_finished(worker)
+                continue
+            if mask & select.EPOLLOUT:
+                self._send(connection, [])
+            if mask & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                self._read(connection)
+        self._close_round()
+        self.rounds += 1
+        took = self.clock.monotonic() - began
+        self.round_seconds_max = max(self.round_seconds_max, took)
+
+    def _close_round(self) -> None:
+        self.node.end_round()
+        self._submit_jobs()
+        self._send_output()
+
+    def _read(self, connection: Connection) -> None:
+        session = connection.session
+        try:
+            for buffer, frames, owned in connection.receive(self._scratch):
+                self.node.receive(session, buffer, frames, owned)
+        except BlockingIOError:
+            return
+        except (EOFError, OSError):
+            self._drop(connection)
+            return
+        except ProtocolError as error:
+            log.info("connection closed", extra={"peer": session.peer, "reason": str(error)})
+            self.node.refuse(session, error)
+            return
+        if not session.readable or self.node.uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
+            self._paused[session.id] = connection
+            self._watch(connection)
+
+    # ----- jobs
+
+    def _submit_jobs(self) -> None:
+        node = self.node
+        if not self._committer.busy:
+            flush = node.store.take_flush()
+            if flush is not None:
+                self._committer.submit(flush)
+        while self._background.busy < BACKGROUND_JOBS_MAX:
+            job = node.store.take_job()
+            if job is None:
+                break
+            self._background.submit(job)
+        for read in node.take_reads():
+            self._reader.submit(read)
+
+    def _take_finished(self, worker: Worker) -> None:
+        for job, error in worker.finished():
+            if error is not None and not isinstance(error, PenstockError):
+                raise Fatal(f"a disk job failed: {error!r}") from error
+            if isinstance(error, StorageFailure):
+                raise Fatal(str(error)) from error
+            self._job_done(job, error)
+
+    def _job_done(self, job: Job, error: PenstockError | None) -> None:
+        self.node.job_done(job, error)
+
+    # ----- output
+
+    def _send_output(self) -> None:
+        for session in self.node.take_output():
+            connection = self._connection_of(session)
+            if connection is not None:
+                buffers, session.out = session.out, []
+                self._send(connection, buffers)
+        if self._paused:
+            self._resume()
+
+    def _connection_of(self, session: Session) -> Connection | None:
+        connection = self.connections.get(session.fd)
+        return connection if connection is not None and connection.session is session else None
+
+    def _send(self, connection: Connection, buffers: list[bytes | bytearray | memoryview]) -> None:
+        try:
+            connection.session.unsent_bytes = connection.send(buffers)
+        except OSError:
+            self._drop(connection)
+            return
+        if connection.session.closing and not connection.has_unsent:
+            self._drop(connection)
+        else:
+            self._watch(connection)
+
+    def _resume(self) -> None:
+        if self.node.uncommitted_bytes > UNCOMMITTED_BYTES_MAX // 2:
+            return
+        for session_id, connection in list(self._paused.items()):
+            if connection.session.readable:
+                del self._paused[session_id]
+                self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        session = connection.session
+        want = 0 if session.closing or session.id in self._paused else select.EPOLLIN
+        if connection.has_unsent:
+            want |= select.EPOLLOUT
+        if want != connection.watched:
+            connection.watched = want
+            self._epoll.modify(connection.sock.fileno(), want)
+
+    def _drop(self, connection: Connection) -> None:
+        fd = connection.sock.fileno()
+        if fd < 0 or self.connections.pop(fd, None) is None:
+            return
+        self._paused.pop(connection.session.id, None)
+        self._epoll.unregister(fd)
+        connection.sock.close()
+        self.node.disconnected(connection.session)

@@ -1,0 +1,70 @@
+"""`penstock serve`: one broker process from its options to its exit code.
+
+SIGTERM and SIGINT drain: no new connections, no new publishes, the commit in flight finishes, its
+acknowledgments leave, a checkpoint is written, the directory is unlocked. A second signal, or the
+drain taking longer than its bound, ends the process at once; the log recovers it.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+import trio
+
+from penstock.errors import PenstockError
+from penstock_broker.runtime.broker import Broker, BrokerOptions
+from penstock_broker.runtime.logs import configure
+from penstock_broker.runtime.reactor import Fatal
+
+EXIT_OK: Final = 0
+EXIT_ERROR: Final = 1
+EXIT_FATAL: Final = 70
+
+log = logging.getLogger("penstock.broker")
+
+
+def serve(options: Mapping[str, object]) -> int:
+    """Run a broker until it is told to stop; returns the exit code."""
+    configure(str(options.get("log_level", "info")))
+    settings = BrokerOptions.from_mapping(options)
+    try:
+        trio.run(_serve, settings, strict_exception_groups=True)
+    except* Fatal as group:
+        log.critical("stopped: %s", group.exceptions[0])
+        return EXIT_FATAL
+    except* PenstockError as group:
+        error = _first(group)
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201 - for a person
+        return EXIT_ERROR
+    return EXIT_OK
+
+
+def _first(group: BaseExceptionGroup[PenstockError]) -> PenstockError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, PenstockError)
+    return error
+
+
+async def _serve(settings: BrokerOptions) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            broker = Broker(settings)
+            await nursery.start(broker.run)
+            async for _ in signals:
+                log.info("stopping", extra={"node": broker.node_id})
+                broker.stop()
+                break
+            nursery.start_soon(_second_signal, signals, nursery.cancel_scope)
+            await broker.stopped.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def _second_signal(signals: object, scope: trio.CancelScope) -> None:
+    async for _ in signals:  # type: ignore[attr-defined]  # trio gives the receiver no public type
+        scope.cancel()

@@ -1,0 +1,65 @@
+"""Threads that run the store's jobs: one job at a time each, results through an eventfd.
+
+A job is any object with `run()`. It touches only files and what it owns, so nothing is locked. The
+reactor learns of a finished job from the eventfd, which lies in its epoll like any socket.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from queue import SimpleQueue
+from typing import Protocol
+
+
+class Job(Protocol):
+    """Work for a thread."""
+
+    def run(self) -> None:
+        """Do the work; an exception is handed to the owner."""
+
+
+class Worker:
+    """One thread and its queue."""
+
+    def __init__(self, name: str) -> None:
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.busy = 0
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._done: deque[tuple[Job, BaseException | None]] = deque()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; the owner bounds how many are under way."""
+        self.busy += 1
+        self._jobs.put(job)
+
+    def finished(self) -> list[tuple[Job, BaseException | None]]:
+        """Take what was finished since the last call, with the error of each, if any."""
+        try:
+            os.eventfd_read(self.eventfd)
+        except BlockingIOError:
+            return []
+        done = []
+        while self._done:
+            done.append(self._done.popleft())
+        self.busy -= len(done)
+        return done
+
+    def close(self) -> None:
+        """End the thread after the jobs queued so far."""
+        self._jobs.put(None)
+        self._thread.join()
+        os.close(self.eventfd)
+
+    def _loop(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            error: BaseException | None = None
+            try:
+                job.run()
+            except BaseException as failure:
+                error = failure
+            self._done.append((job, error))
+            os.eventfd_write(self.eventfd, 1)

@@ -1,0 +1,26 @@
+"""`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ops.bench.cases import CASES
+
+
+def main() -> None:
+    """Run the cases named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    for name in options.cases or CASES:
+        for what, value, unit in CASES[name]():
+            if options.json:
+                print(json.dumps({"what": what, "value": value, "unit": unit}), flush=True)
+            else:
+                print(f"{what:55} {value:14,.2f} {unit}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
