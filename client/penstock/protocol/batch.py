@@ -10,13 +10,18 @@ reads these 96 bytes and never the payload. Byte by byte: `client/PROTOCOL.md`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
 from penstock.errors import BadRequest, CorruptBatch, RecordTooLarge
+from penstock.protocol.extensions import EXT_DEDUP_ID as EXT_DEDUP_ID
+from penstock.protocol.extensions import EXT_DELIVER_AT as EXT_DELIVER_AT
+from penstock.protocol.extensions import EXT_SPAN as EXT_SPAN
+from penstock.protocol.extensions import EXT_TRACE_ID as EXT_TRACE_ID
+from penstock.protocol.extensions import EXTENSION_BYTES_MAX, parse_extensions
 
 Buffer = bytes | bytearray | memoryview
 
@@ -25,8 +30,6 @@ HEADER_BYTES: Final = 96
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 RAW_BYTES_MAX: Final = 16 * 1024 * 1024
 RECORDS_MAX: Final = 65_535
-EXTENSION_BYTES_MAX: Final = 1024
-DEDUP_ID_BYTES_MAX: Final = 64
 
 CODEC_NONE: Final = 0
 CODEC_ZSTD: Final = 1
@@ -34,12 +37,6 @@ CODEC_BITS: Final = 0x0F
 CHECKSUM_CRC32C: Final = 1 << 4
 FLAG_KEY_SLOTS: Final = 1
 FLAG_COMPACTED: Final = 2
-
-EXT_DEDUP_ID: Final = 1
-EXT_DELIVER_AT: Final = 2
-EXT_SPAN: Final = 3
-EXT_TRACE_ID: Final = 4
-
 
 _CODECS: Final = frozenset((CHECKSUM_CRC32C, CHECKSUM_CRC32C | CODEC_ZSTD))
 
@@ -322,48 +319,16 @@ def control_body(buffer: Buffer) -> bytes:
     return bytes(memoryview(buffer)[HEADER_BYTES:])
 
 
-_EXT_BYTES: Final = {
-    EXT_DEDUP_ID: range(1, DEDUP_ID_BYTES_MAX + 1),
-    EXT_DELIVER_AT: range(8, 9),
-    EXT_SPAN: range(4, 5),
-    EXT_TRACE_ID: range(16, 17),
-}
-
-
 def extensions(buffer: Buffer, header: BatchHeader) -> dict[int, bytes]:
-    """Decode the extension fields: type -> bytes; unknown types are kept.
+    """Decode the extension fields: type -> data; unknown types are kept.
 
     Raises:
         CorruptBatch: a field is repeated, has a wrong size, or reaches beyond the extension area.
     """
-    found: dict[int, bytes] = {}
-    at, end = HEADER_BYTES, HEADER_BYTES + header.ext_len
+    end = HEADER_BYTES + header.ext_len
     if end > len(buffer):
         raise CorruptBatch("extension fields exceed the batch")
-    while at < end:
-        if at + 2 > end or at + 2 + buffer[at + 1] > end:
-            raise CorruptBatch("an extension field reaches beyond the extension area")
-        type_, size = buffer[at], buffer[at + 1]
-        if type_ in found or size not in _EXT_BYTES.get(type_, range(256)):
-            raise CorruptBatch(f"extension field {type_} is repeated or has a wrong size")
-        found[type_] = bytes(buffer[at + 2 : at + 2 + size])
-        at += 2 + size
-    return found
-
-
-def pack_extensions(fields: Iterable[tuple[int, bytes]]) -> bytes:
-    """Encode extension fields.
-
-    Raises:
-        BadRequest: a field has a size that its type does not allow.
-    """
-    packed = bytearray()
-    for type_, data in fields:
-        if len(data) not in _EXT_BYTES[type_]:
-            raise BadRequest(f"extension field {type_} can't have {len(data)} bytes")
-        packed += bytes((type_, len(data)))
-        packed += data
-    return bytes(packed)
+    return parse_extensions(bytes(buffer[HEADER_BYTES:end]))
 
 
 def next_offset(buffer: Buffer, header: BatchHeader) -> int:

@@ -9,15 +9,17 @@ from penstock.errors import BadRequest
 from penstock.protocol import columns
 from penstock.protocol.batch import (
     CODEC_BITS,
-    EXT_SPAN,
     FLAG_COMPACTED,
     FLAG_KEY_SLOTS,
     HEADER_BYTES,
-    pack_extensions,
     seal,
     stamp,
 )
 from penstock.protocol.encoding import finish_payload
+from penstock.protocol.extensions import (
+    EXT_SPAN,
+    pack_extensions,
+)
 from penstock.protocol.record_batch import RecordBatch
 
 _T = TypeVar("_T")

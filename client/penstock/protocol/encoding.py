@@ -15,17 +15,19 @@ from penstock.protocol import columns
 from penstock.protocol.batch import (
     CODEC_NONE,
     CODEC_ZSTD,
-    EXT_DEDUP_ID,
-    EXT_DELIVER_AT,
-    EXT_TRACE_ID,
     FLAG_KEY_SLOTS,
     HEADER_BYTES,
     RAW_BYTES_MAX,
     RECORDS_MAX,
-    pack_extensions,
     seal,
 )
 from penstock.protocol.compression import compress
+from penstock.protocol.extensions import (
+    EXT_DEDUP_ID,
+    EXT_DELIVER_AT,
+    EXT_TRACE_ID,
+    pack_extensions,
+)
 
 KEY_BYTES_MAX: Final = 4096
 HEADERS_MAX: Final = 64
