@@ -121,6 +121,10 @@ class Raft(RaftState):
             trace_to: Receives every transition, see `trace`.
         """
         log = RaftLog(*base, list(entries), hard_state.commit, applied)
+        assert node_id > NOBODY, f"node ids are positive, not {node_id}"
+        assert hard_state.term >= log.last_term, (
+            f"entries of term {log.last_term} without a hard state of it: {hard_state}"
+        )
         history = ConfigurationHistory(applied, configuration)
         super().__init__(
             node_id, options or Options(), randomness, hard_state, history, log, trace_to
@@ -260,15 +264,9 @@ class Raft(RaftState):
             self.snapshot_requests,
             soft_state,
         )
-        self.snapshot = None
-        if self.messages:
-            self.messages = []
-        if self.after_persist:
-            self.after_persist = []
-        if self.reads.done:
-            self.reads.done = []
-        if self.snapshot_requests:
-            self.snapshot_requests = []
+        self.snapshot = None  # what was handed out is the driver's: begin new lists
+        self.messages, self.after_persist = [], []
+        self.reads.done, self.snapshot_requests = [], []
         if self.trace is not None:
             trace.node_event(self, "Ready")
         return ready

@@ -3,10 +3,11 @@
 The driver, for each `Ready`, in this order:
 
 1. sends `messages`;
-2. appends `entries` to the log, then `hard_state`, then installs `snapshot`, and has them synced,
-   at once or together with other groups (if neither `must_sync` nor `messages_after_persist`
-   asks for it, a sync may be left out). Several rounds may be on their way; they reach the disk in
-   the order in which they were handed out;
+2. has `hard_state`, then `snapshot`, then `entries` written, in this order, so that a torn write
+   never leaves entries of a term that the hard state does not know; and has them synced, at once or
+   together with other groups (if neither `must_sync` nor `messages_after_persist` asks for it,
+   the sync may be left out). Several rounds may be on their way; they reach the disk in the
+   order in which they were handed out;
 3. installs `snapshot` into the machine, if any, then applies `committed`;
 4. answers the reads in `read_states` once their index is applied;
 5. when all that was handed out up to this `Ready` is durable: calls `persisted` with the last

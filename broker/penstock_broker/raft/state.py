@@ -212,11 +212,16 @@ class RaftState:
         self.configuration = self.history.current
 
     def is_promotable(self) -> bool:
-        """May this node lead: it is a voter, and its log is all there."""
-        configuration = self.configuration
-        if self.id not in configuration.voters and self.id not in configuration.outgoing:
+        """May this node stand: its log is all there, and it is a voter, or was one until a change
+        that it does not know to be committed. Others may need its log to commit that change; it
+        does not count its own vote, and steps down after (thesis 4.2.2).
+        """
+        history, log = self.history, self.log
+        if log.durable < log.base_index:
             return False
-        return self.log.durable >= self.log.base_index
+        if self.id in history.current.electors:
+            return True
+        return history.index > log.commit and self.id in history.at(history.index - 1).electors
 
     def has_committed_in_term(self) -> bool:
         """True once a leader knows the commit of all terms before its own (Raft 5.4.2, 8)."""
