@@ -74,6 +74,12 @@ class AssignmentChanged(Struct, frozen=True, tag=True):
     generation: int
 
 
+class GroupForgotten(Struct, frozen=True, tag=True):
+    """An ordered group and its offsets are gone: it holds no records any more."""
+
+    group: str
+
+
 class LogStartMoved(Struct, frozen=True, tag=True):
     """Records below the offset are deleted."""
 
@@ -89,5 +95,6 @@ Effect = (
     | SessionStarted
     | SessionEnded
     | AssignmentChanged
+    | GroupForgotten
     | LogStartMoved
 )

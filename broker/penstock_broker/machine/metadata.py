@@ -328,6 +328,7 @@ class MetadataMachine:
     def _put(self, topic: Topic, known: int) -> list[Effect]:
         """Store a topic, of which `known` partitions were there before."""
         self._topics[topic.name] = topic
+        settings = topic.config
         effects: list[Effect] = []
         for number, partition in enumerate(topic.partitions[known:], known):
             assert partition.group == self._next_group, "a group id is given once"
@@ -336,7 +337,7 @@ class MetadataMachine:
             self._located[partition.group] = (topic.name, number)
             effects.append(
                 GroupCreated(partition.group, topic.name, number, topic.kind, partition.replicas,
-                             topic.config)
+                             settings)
             )  # fmt: skip
         if effects and topic.kind == KIND_RECORDS:
             effects.append(

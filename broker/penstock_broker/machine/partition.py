@@ -118,14 +118,15 @@ class PartitionMachine:
             OutOfSequence, UnknownProducer, Fenced, BadRequest, CorruptBatch: it must not be
                 appended.
         """
-        if head.ext_len:
-            dedup_id = dedup_id_of(batch, head.ext_len)
-            if dedup_id and head.producer_id:
+        _, id_, _, _, ext_len = head
+        if ext_len:
+            dedup_id = dedup_id_of(batch, ext_len)
+            if dedup_id and id_:
                 # A duplicate id would leave a gap in the producer's sequence.
                 raise BadRequest("a batch has a producer id or a dedup id, not both")
             if dedup_id:
                 return self._dedup.check(dedup_id, now_us)
-        return self._producers.check(head) if head.producer_id else None
+        return self._producers.check(head) if id_ else None
 
     def note_appended(
         self,
@@ -139,10 +140,11 @@ class PartitionMachine:
 
         The batch itself is needed only if it has extension fields.
         """
-        if head.producer_id:
+        _, id_, _, _, ext_len = head
+        if id_:
             self._producers.note_appended(head, index, base_offset, append_ts_us)
-        elif head.ext_len and batch is not None:
-            dedup_id = dedup_id_of(batch, head.ext_len)
+        elif ext_len and batch is not None:
+            dedup_id = dedup_id_of(batch, ext_len)
             if dedup_id:
                 self._dedup.note_appended(dedup_id, index, base_offset, append_ts_us)
 
@@ -160,22 +162,37 @@ class PartitionMachine:
 
     def apply_batch(self, header: BatchHeader, batch: Buffer) -> None:
         """A DATA batch is committed."""
+        head = (
+            header.record_count,
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence,
+            header.ext_len,
+        )
+        self.apply_appended(head, header.log_index, header.base_offset, header.append_ts_us, batch)
         if header.flags & FLAG_COMPACTED:
             self.end_offset = next_offset(batch, header)
-        else:
-            self.end_offset = header.base_offset + header.record_count
-        if header.producer_id:
-            self._producers.apply(header)
-        elif header.ext_len:
-            self._apply_dedup_id(header, batch)
 
-    def _apply_dedup_id(self, header: BatchHeader, batch: Buffer) -> None:
+    def apply_appended(
+        self, head: PublishHeader, index: int, base_offset: int, append_ts_us: int, batch: Buffer
+    ) -> None:
+        """As `apply_batch`, on the leader that appended the batch and knows what it says."""
+        count, id_, _, _, ext_len = head
+        self.end_offset = base_offset + count
+        if id_:
+            self._producers.apply(head, index, base_offset, append_ts_us)
+        elif ext_len:
+            self._apply_dedup_id(ext_len, base_offset, append_ts_us, batch)
+
+    def _apply_dedup_id(
+        self, ext_len: int, base_offset: int, append_ts_us: int, batch: Buffer
+    ) -> None:
         try:
-            dedup_id = dedup_id_of(batch, header.ext_len)
+            dedup_id = dedup_id_of(batch, ext_len)
         except CorruptBatch:
             return  # committed is committed; every replica sees the same bytes
         if dedup_id:
-            self._dedup.apply(dedup_id, header.base_offset, header.append_ts_us)
+            self._dedup.apply(dedup_id, base_offset, append_ts_us)
 
     def apply(self, command: Command, at: Stamp) -> tuple[PartitionReply, list[Effect]]:
         """Carry out a committed command."""

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from penstock.errors import BadRequest, Fenced, OutOfSequence, UnknownProducer
-from penstock.protocol.batch import BatchHeader, PublishHeader
+from penstock.protocol.batch import PublishHeader
 
 PRODUCERS_MAX: Final = 100_000
 """Producers per partition; beyond it the one that was silent for longest is forgotten."""
@@ -159,12 +159,11 @@ class Producers:
 
     # ----- every replica, when a batch is applied
 
-    def apply(self, header: BatchHeader) -> None:
+    def apply(self, head: PublishHeader, index: int, base_offset: int, append_ts_us: int) -> None:
         """Remember a committed batch. It is in the log: whatever it says is a fact by now."""
-        id_, epoch, sequence = header.producer_id, header.producer_epoch, header.base_sequence
-        count, ts = header.record_count, header.append_ts_us
+        count, id_, epoch, sequence, _ = head
         if self._overlay:
-            self._land(id_, header.log_index)
+            self._land(id_, index)
         table = self._table
         producer = table.get(id_)
         if producer is None:
@@ -175,12 +174,12 @@ class Producers:
         if producer.epoch != epoch or producer.next_sequence != sequence:
             producer.epoch = epoch
             ring.clear()
-        ring += _PLACED.pack(count, header.base_offset, ts)
+        ring += _PLACED.pack(count, base_offset, append_ts_us)
         if len(ring) >= 2 * _RING_BYTES:
             del ring[:_RING_BYTES]  # by halves: that is cheaper than one batch each time
         producer.next_sequence = sequence + count
-        if ts > self._now_us:
-            self._now_us = ts
+        if append_ts_us > self._now_us:
+            self._now_us = append_ts_us
         producer.last_used_us = self._now_us
         if self._now_us - self._oldest_us > EXPIRY_US:
             self._expire()
