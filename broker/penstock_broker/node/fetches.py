@@ -12,8 +12,6 @@ from penstock.protocol.frames import (
     FETCH_REPLY,
     FLAG_RESPONSE,
     REPLY_BYTES,
-    Frame,
-    read_fetch,
 )
 from penstock_broker.storage import Cold
 
@@ -59,20 +57,19 @@ class ColdRead:
             raise CorruptData(f"the disk can't read a segment: {error}") from error
 
 
-def parse(buffer: Buffer, frame: Frame, session: Session, now: float) -> Fetch:
-    """Read a fetch request.
+def admit(
+    session: Session, correlation: int, wanted: tuple[int, int, int, int], now: float
+) -> Fetch:
+    """Make a fetch of what a request said, within the limits.
 
     Raises:
-        BadRequest: it is malformed.
         LimitExceeded: the session has too many long polls open.
     """
-    offset, max_bytes, min_bytes, wait_ms = read_fetch(buffer, frame.start, frame.end)
+    offset, max_bytes, min_bytes, wait_ms = wanted
     if session.polls >= POLLS_PER_SESSION_MAX:
         raise LimitExceeded(f"a connection may have {POLLS_PER_SESSION_MAX} open fetches")
     deadline = now + min(wait_ms, WAIT_MS_MAX) / 1000 if wait_ms else 0.0
-    return Fetch(
-        session, frame.correlation, offset, min(max_bytes, FETCH_BYTES_MAX), min_bytes, deadline
-    )
+    return Fetch(session, correlation, offset, min(max_bytes, FETCH_BYTES_MAX), min_bytes, deadline)
 
 
 def serve(partition: PartitionGroup, fetch: Fetch) -> None:
@@ -85,7 +82,7 @@ def serve(partition: PartitionGroup, fetch: Fetch) -> None:
     if isinstance(found, Cold):
         _read_cold(partition, fetch, found)
     elif fetch.deadline and sum(map(len, found.buffers)) < max(fetch.min_bytes, 1):
-        partition.poll(fetch)
+        partition.polls.add(fetch)
     else:
         reply(partition, fetch, found.buffers)
 

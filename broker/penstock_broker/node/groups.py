@@ -39,7 +39,6 @@ class Groups:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._all: dict[int, Group] = {}
-        self.partitions: dict[int, PartitionGroup] = {}
         self.coordinators: dict[int, CoordinatorGroup] = {}
         """By partition number of the internal topic."""
         self.node_id = FIRST_NODE
@@ -96,7 +95,7 @@ class Groups:
         found = self.metadata.machine.topics.get(topic)
         if found is None or not 0 <= partition < len(found.partitions):
             return None
-        return self.partitions.get(found.partitions[partition].group)
+        return self._node.partitions.get(found.partitions[partition].group)
 
     # ----- effects of metadata
 
@@ -110,8 +109,8 @@ class Groups:
                     self._delete(effect.group)
                 case ConfigChanged():
                     for gid in effect.groups:
-                        if gid in self.partitions:
-                            self.partitions[gid].configure(effect.config)
+                        if gid in self._node.partitions:
+                            self._node.partitions[gid].configure(effect.config)
                 case TopicRevised():
                     for coordinator in self.coordinators.values():
                         coordinator.topic_revised(effect)
@@ -128,7 +127,7 @@ class Groups:
         if effect.kind == "groups":
             group = self.coordinators[effect.partition] = CoordinatorGroup(node, gid, raft, state)
         else:
-            group = self.partitions[gid] = PartitionGroup(node, raft, effect, state)
+            group = node.partitions[gid] = PartitionGroup(node, raft, effect, state)
         self._all[gid] = group
         if effect.replicas[0] == self.node_id:
             group.campaign()
@@ -137,7 +136,7 @@ class Groups:
         group = self._all.pop(gid, None)
         if group is None:
             return
-        partition = self.partitions.pop(gid, None)
+        partition = self._node.partitions.pop(gid, None)
         if partition is not None:
             partition.deleted()
         self._node.store.delete_log(gid)
@@ -155,9 +154,9 @@ class Groups:
                 if raft.peers or not raft.is_leader:
                     raft.tick()
                     node.mark(group)
-        for partition in self.partitions.values():
+        for partition in self._node.partitions.values():
             if partition.polls:
-                partition.expire_polls()
+                partition.polls.expire(node.clock)
 
     def housekeeping(self) -> None:
         """Retention and group sessions; called a few times a second."""
@@ -167,6 +166,6 @@ class Groups:
 
     def _retention_step(self) -> None:
         now = self._node.clock
-        for partition in self.partitions.values():
+        for partition in self._node.partitions.values():
             if now >= partition.retention_at:
                 partition.apply_retention()

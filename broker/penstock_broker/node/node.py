@@ -20,9 +20,13 @@ from penstock.protocol.codec import decode_request, encode_error, encode_message
 from penstock.protocol.frames import (
     ACKS_QUORUM,
     FETCH,
+    FRAME_HEADER,
+    FRAME_HEADER_BYTES,
+    HELLO_BYTES_MAX,
     PUBLISH,
     PUBLISH_REQUEST_BYTES,
-    Frame,
+    REQUEST_BYTES_MAX,
+    read_fetch,
     read_publish,
 )
 from penstock.protocol.messages import Hello, Message
@@ -32,6 +36,7 @@ from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
 from penstock_broker.node.handlers import HANDLERS
+from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.pending import PendingRequests
 from penstock_broker.node.session import Session
 from penstock_broker.raft import Message as RaftMessage
@@ -39,6 +44,8 @@ from penstock_broker.storage import Flush, Job, Store
 
 HELLO_SECONDS_MAX: Final = 5.0
 HOUSEKEEPING_SECONDS: Final = 0.25
+
+_FRAME_HEADER: Final = FRAME_HEADER.unpack_from
 
 log = logging.getLogger("penstock.broker.node")
 
@@ -70,6 +77,8 @@ class Node:
         self.uncommitted_bytes = 0
         self.draining = False
         self.sessions: dict[int, Session] = {}
+        self.partitions: dict[int, PartitionGroup] = {}
+        """Data partitions by group id."""
         self.groups = Groups(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
@@ -98,8 +107,8 @@ class Node:
     def drain(self) -> None:
         """Refuse new work, finish what is under way."""
         self.draining = True
-        for group in self.groups.partitions.values():
-            group.end_polls()
+        for group in self.partitions.values():
+            group.polls.end()
         self.checkpoints.request()
 
     @property
@@ -123,25 +132,37 @@ class Node:
         session.closing = True
         self.sessions.pop(session.id, None)
 
-    def receive(self, session: Session, buffer: Buffer, frames: list[Frame], owned: bool) -> None:
-        """Handle whole frames of one connection.
+    def receive(self, session: Session, buffer: Buffer, end: int, owned: bool) -> tuple[int, int]:
+        """Handle the whole frames in `buffer[:end]` of one connection.
 
         An owned buffer belongs to its single frame and is kept without a copy.
+
+        Returns:
+            How many bytes were used, and how long the next, unfinished frame is in all (0: its
+            length has not arrived).
 
         Raises:
             RemoteProtocolError: the connection must be closed.
         """
-        for frame in frames:
-            if session.closing:
-                return
+        at = 0
+        limit = REQUEST_BYTES_MAX if session.ready else HELLO_BYTES_MAX
+        while end - at >= FRAME_HEADER_BYTES and not session.closing:
+            length, type_, _, zero, correlation, gid = _FRAME_HEADER(buffer, at)
+            if not FRAME_HEADER_BYTES <= length <= limit or zero:
+                raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {limit})")
+            if length > end - at:
+                return at, length
             if not session.ready:
-                self._hello(session, buffer, frame)
-            elif frame.type == PUBLISH:
-                self._publish(session, buffer, frame, owned)
-            elif frame.type == FETCH:
-                self._fetch(session, buffer, frame)
+                self._hello(session, type_, correlation, buffer[at + 16 : at + length])
+                limit = REQUEST_BYTES_MAX
+            elif type_ == PUBLISH:
+                self._publish(session, buffer, at, at + length, correlation, gid, owned)
+            elif type_ == FETCH:
+                self._fetch(session, buffer, at, at + length, correlation, gid)
             else:
-                self._request(session, buffer, frame)
+                self._request(session, type_, correlation, buffer[at + 16 : at + length])
+            at += length
+        return at, 0
 
     def refuse(self, session: Session, error: PenstockError) -> None:
         """Tell a peer that broke the protocol why, then close."""
@@ -212,8 +233,12 @@ class Node:
         """Queue bytes for a connection."""
         session.out.append(data)
         if not session.queued:
-            session.queued = True
-            self._output.append(session)
+            self.queue(session)
+
+    def queue(self, session: Session) -> None:
+        """Have a session's output sent when the round ends."""
+        session.queued = True
+        self._output.append(session)
 
     def send_message(self, group: Group, message: RaftMessage) -> None:
         """Let a Raft message go; one to this node itself is a candidate's own vote."""
@@ -237,44 +262,56 @@ class Node:
 
     # ----- frames
 
-    def _hello(self, session: Session, buffer: Buffer, frame: Frame) -> None:
-        message = decode_request(frame.type, memoryview(buffer)[frame.start + 16 : frame.end])
+    def _hello(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
+        message = decode_request(type_, body)
         if not isinstance(message, Hello):
             raise RemoteProtocolError("the first frame of a connection must be a hello")
-        hello.answer(self, session, frame.correlation, message)
+        hello.answer(self, session, correlation, message)
 
-    def _publish(self, session: Session, buffer: Buffer, frame: Frame, owned: bool) -> None:
+    def _publish(
+        self,
+        session: Session,
+        buffer: Buffer,
+        start: int,
+        end: int,
+        correlation: int,
+        gid: int,
+        owned: bool,
+    ) -> None:
         acks = ACKS_QUORUM
         try:
-            acks, _ = read_publish(buffer, frame.start, frame.end)
-            partition = self.groups.partitions.get(frame.group)
+            acks, _ = read_publish(buffer, start, end)
+            partition = self.partitions.get(gid)
             if partition is None:
                 raise TopicNotFound("the partition is gone; refresh the metadata")
             if self.draining:
                 raise ShuttingDown()
             if not self.store.accepting:
                 raise StorageFull()
-            view = memoryview(buffer)[frame.start + PUBLISH_REQUEST_BYTES : frame.end]
-            partition.publish(session, frame.correlation, acks, view if owned else bytearray(view))
+            batch = buffer[start + PUBLISH_REQUEST_BYTES : end]
+            partition.publish(session, correlation, acks, batch if owned else bytearray(batch))
         except PenstockError as error:
             if acks:
-                self.reply_error(session, frame.correlation, PUBLISH, error)
+                self.reply_error(session, correlation, PUBLISH, error)
 
-    def _fetch(self, session: Session, buffer: Buffer, frame: Frame) -> None:
+    def _fetch(
+        self, session: Session, buffer: Buffer, start: int, end: int, correlation: int, gid: int
+    ) -> None:
         try:
-            partition = self.groups.partitions.get(frame.group)
+            partition = self.partitions.get(gid)
             if partition is None:
                 raise TopicNotFound("the partition is gone; refresh the metadata")
-            partition.fetch(fetches.parse(buffer, frame, session, self.clock))
+            wanted = read_fetch(buffer, start, end)
+            partition.fetch(fetches.admit(session, correlation, wanted, self.clock))
         except PenstockError as error:
-            self.reply_error(session, frame.correlation, FETCH, error)
+            self.reply_error(session, correlation, FETCH, error)
 
-    def _request(self, session: Session, buffer: Buffer, frame: Frame) -> None:
+    def _request(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
         try:
-            message = decode_request(frame.type, memoryview(buffer)[frame.start + 16 : frame.end])
+            message = decode_request(type_, body)
             handler = HANDLERS.get(type(message))
             if handler is None:
                 raise BadRequest(f"{type(message).__name__} is not expected here")
-            handler(self, session, frame.correlation, message)
+            handler(self, session, correlation, message)
         except PenstockError as error:
-            self.reply_error(session, frame.correlation, frame.type, error)
+            self.reply_error(session, correlation, type_, error)

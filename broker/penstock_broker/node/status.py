@@ -19,7 +19,7 @@ def broker_status(
     figures: dict[str, object] = {
         "connections": len(node.sessions),
         "groups": len(node.groups),
-        "partitions": len(node.groups.partitions),
+        "partitions": len(node.partitions),
         "uncommitted_bytes": node.uncommitted_bytes,
         "pending_requests": len(node.pending),
         **node.store.statistics(),

@@ -179,7 +179,7 @@ def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
         raise PartitionNotFound(
             f"{topic!r} has partitions 0 to {len(found.partitions) - 1}", topic=topic
         )
-    group = node.groups.partitions.get(found.partitions[partition].group)
+    group = node.partitions.get(found.partitions[partition].group)
     if group is None or not group.leading:
         raise NotLeader()
     return group
@@ -193,7 +193,7 @@ def describe(node: Node, session: Session, correlation: int, asked: messages.Des
     info = topic_info(node, topic)
     figures = []
     for place in info.partitions:
-        group = node.groups.partitions.get(place.group)
+        group = node.partitions.get(place.group)
         if group is not None:
             figures.append(group.figures(place))
     node.reply(session, correlation, messages.DescribeTopicReply(topic=info, partitions=figures))

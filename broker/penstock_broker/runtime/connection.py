@@ -7,17 +7,11 @@ arrived gets a buffer of its own and is received straight into it, so its bytes 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from typing import Final
 
 from penstock.protocol.batch import Buffer
-from penstock.protocol.frames import (
-    FRAME_HEADER_BYTES,
-    HELLO_BYTES_MAX,
-    REQUEST_BYTES_MAX,
-    Frame,
-    scan,
-)
+from penstock.protocol.frames import FRAME_HEADER_BYTES, HELLO_BYTES_MAX
+from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 
 IOV_MAX: Final = 1024
@@ -43,53 +37,48 @@ class Connection:
         """Whether bytes wait for the socket to become writable."""
         return bool(self._unsent)
 
-    def receive(self, scratch: memoryview) -> Iterator[tuple[Buffer, list[Frame], bool]]:
-        """Read once and yield (buffer, frames, owned) for each buffer that holds whole frames.
-
-        An owned buffer belongs to its one frame and may be kept; the scratch may not.
+    def receive(self, scratch: memoryview, node: Node) -> None:
+        """Read once and hand the whole frames to the node.
 
         Raises:
             EOFError: the peer closed its side.
             BlockingIOError: nothing to read.
-            RemoteProtocolError: the bytes are no frames of ours.
+            ProtocolError: the bytes are no frames of ours.
             OSError: the connection broke.
         """
-        if self._partial is None:
-            head = self._head
-            if head:
-                scratch[: len(head)] = head
-                self._head = b""
-            count = self.sock.recv_into(scratch[len(head) :])
-            if not count:
-                raise EOFError
-            yield from self._scan(scratch, len(head) + count)
+        if self._partial is not None:
+            self._receive_partial(self._partial, scratch, node)
             return
-        yield from self._receive_partial(self._partial, scratch)
+        head = self._head
+        if head:
+            scratch[: len(head)] = head
+            self._head = b""
+            end = len(head) + self._received(self.sock.recv_into(scratch[len(head) :]))
+        else:
+            end = self._received(self.sock.recv_into(scratch))
+        used, unfinished = node.receive(self.session, scratch, end, False)
+        if used < end:
+            self._keep(scratch[used:end], unfinished)
 
-    def _receive_partial(
-        self, partial: bytearray, scratch: memoryview
-    ) -> Iterator[tuple[Buffer, list[Frame], bool]]:
-        missing = len(partial) - self._filled
-        count = self.sock.recvmsg_into([memoryview(partial)[self._filled :], scratch])[0]
+    @staticmethod
+    def _received(count: int) -> int:
         if not count:
             raise EOFError
+        return count
+
+    def _receive_partial(self, partial: bytearray, scratch: memoryview, node: Node) -> None:
+        missing = len(partial) - self._filled
+        into = [memoryview(partial)[self._filled :], scratch]
+        count = self._received(self.sock.recvmsg_into(into)[0])
         if count < missing:
             self._filled += count
             return
         self._partial = None
-        frames, _ = scan(partial, 0, len(partial), REQUEST_BYTES_MAX)
-        yield partial, frames, True
-        if count > missing:
-            yield from self._scan(scratch, count - missing)
-
-    def _scan(self, scratch: memoryview, end: int) -> Iterator[tuple[Buffer, list[Frame], bool]]:
-        limit = REQUEST_BYTES_MAX if self.session.ready else HELLO_BYTES_MAX
-        frames, unfinished = scan(scratch, 0, end, limit)
-        done = frames[-1].end if frames else 0
-        if done < end:
-            self._keep(scratch[done:end], unfinished)
-        if frames:
-            yield scratch, frames, False
+        node.receive(self.session, memoryview(partial), len(partial), True)
+        end = count - missing
+        used, unfinished = node.receive(self.session, scratch, end, False)
+        if used < end:
+            self._keep(scratch[used:end], unfinished)
 
     def _keep(self, rest: memoryview, length: int) -> None:
         if length <= FRAME_HEADER_BYTES + HELLO_BYTES_MAX:
@@ -106,6 +95,15 @@ class Connection:
             unsent.extend(buffers)
         else:
             unsent = buffers
+            if len(buffers) == 1:
+                data = buffers[0]
+                try:
+                    sent = self.sock.send(data)
+                except BlockingIOError:
+                    sent = 0
+                if sent == len(data):
+                    return 0
+                unsent = [memoryview(data)[sent:]]
         while unsent:
             total = sum(map(len, unsent[:IOV_MAX]))
             try:

@@ -152,8 +152,7 @@ class Reactor:
     def _read(self, connection: Connection) -> None:
         session = connection.session
         try:
-            for buffer, frames, owned in connection.receive(self._scratch):
-                self.node.receive(session, buffer, frames, owned)
+            connection.receive(self._scratch, self.node)
         except BlockingIOError:
             return
         except (EOFError, OSError):
@@ -210,12 +209,15 @@ class Reactor:
         return connection if connection is not None and connection.session is session else None
 
     def _send(self, connection: Connection, buffers: list[bytes | bytearray | memoryview]) -> None:
+        session = connection.session
         try:
-            connection.session.unsent_bytes = connection.send(buffers)
+            session.unsent_bytes = unsent = connection.send(buffers)
         except OSError:
             self._drop(connection)
             return
-        if connection.session.closing and not connection.has_unsent:
+        if not unsent and not session.closing and connection.watched == select.EPOLLIN:
+            return
+        if session.closing and not unsent:
             self._drop(connection)
         else:
             self._watch(connection)

@@ -70,6 +70,7 @@ class PartitionLog:
         self.end_offset = start_offset
         self.last_index = 0
         """Raft index of the newest batch: what has a lower one is held already."""
+        self.last_append_ts_us = 0
         self.size_bytes = 0
         self.damages: list[Damage] = []
         self.segments: list[Segment] = []
@@ -79,6 +80,8 @@ class PartitionLog:
         """Whether the partition's directory exists durably."""
         self.names_durable = True
         """False when recovery found a file whose name may not have been synced."""
+        self.doomed: list[int] = []
+        """Base offsets of segments that are no longer part of the log; their files go."""
         self._context = context
         self._config = context.config
         self._active: Segment | None = None
@@ -89,28 +92,29 @@ class PartitionLog:
 
     def append(self, buffer: Buffer, header: BatchHeader) -> None:
         """Add a committed, stamped data batch; one that is held already is passed over."""
-        if header.log_index <= self.last_index:
-            return
         base = header.base_offset
-        assert base == self.end_offset, "offsets are dense"
         if header.flags & FLAG_COMPACTED:
             following = next_offset(buffer, header)
         else:
             following = base + header.record_count
+        self.append_at(buffer, header.log_index, base, following, header.append_ts_us)
+
+    def append_at(
+        self, buffer: Buffer, index: int, base: int, following: int, append_ts_us: int
+    ) -> None:
+        """As `append`, for a caller that knows what the header says."""
+        if index <= self.last_index:
+            return
+        assert base == self.end_offset, "offsets are dense"
         size = len(buffer)
         segment = self._active
         if segment is None or segment.size + size > self._config.segment_bytes:
             segment = self.roll(base)
         segment.extend(
-            size,
-            base,
-            following,
-            header.log_index,
-            header.append_ts_us,
-            self._config.index_interval_bytes,
+            size, base, following, index, append_ts_us, self._config.index_interval_bytes
         )
         self.end_offset = following
-        self.last_index = header.log_index
+        self.last_index = index
         self.size_bytes += size
         tail = self.tail
         tail.append(base, buffer)

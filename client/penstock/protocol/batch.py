@@ -107,14 +107,9 @@ def parse_header(buffer: Buffer, at: int = 0) -> BatchHeader:
         raise CorruptBatch(f"a batch header needs {HEADER_BYTES} bytes") from None
 
 
-class PublishHeader(NamedTuple):
-    """The fields of a producer's batch that the publish path needs."""
-
-    record_count: int
-    producer_id: int
-    producer_epoch: int
-    base_sequence: int
-    ext_len: int
+PublishHeader = tuple[int, int, int, int, int]
+"""What the publish path needs of a batch, as a bare tuple since it is made for every one:
+record_count, producer_id, producer_epoch, base_sequence, ext_len."""
 
 
 def check_publish(buffer: Buffer, batch_bytes_max: int = BATCH_BYTES_MAX) -> PublishHeader:
@@ -152,7 +147,7 @@ def check_publish(buffer: Buffer, batch_bytes_max: int = BATCH_BYTES_MAX) -> Pub
         raise CorruptBatch("the batch's length differs from its payload's")
     if crc32c(memoryview(buffer)[_BODY_AT:]) != body_crc:
         raise CorruptBatch("the body checksum does not match")
-    return PublishHeader(count, producer_id, epoch, sequence, ext_len)
+    return count, producer_id, epoch, sequence, ext_len
 
 
 def _check_extent(buffer: Buffer, flags: int, ext_len: int, count: int) -> None:
@@ -199,7 +194,7 @@ def _check_payload(header: BatchHeader, size: int) -> None:
 
 
 def stamp(
-    buffer: bytearray,
+    buffer: bytearray | memoryview,
     kind: int,
     index: int,
     term: int,
@@ -209,7 +204,7 @@ def stamp(
 ) -> None:
     """Write the leader's part and its checksum in place."""
     _STAMP.pack_into(buffer, _STAMP_AT, kind, 0, 0, index, term, epoch, base_offset, append_ts_us)
-    _U32.pack_into(buffer, 8, crc32c(memoryview(buffer)[_STAMP_AT:HEADER_BYTES]))
+    _U32.pack_into(buffer, 8, crc32c(buffer[_STAMP_AT:HEADER_BYTES]))
 
 
 def verify(buffer: Buffer) -> BatchHeader:
