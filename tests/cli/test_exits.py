@@ -20,7 +20,7 @@ from penstock.cli.exits import MEANING, Exit, exit_for, hint_for, table
         (errors.ConnectionLost(), Exit.UNREACHABLE),
         (errors.LeaderUnknown(), Exit.UNREACHABLE),
         (errors.CorruptData(), Exit.UNHEALTHY),
-        (errors.StorageFailure(), Exit.ERROR),
+        (errors.StorageFailure(), Exit.DISK_FAILED),
         (ConnectionRefusedError(), Exit.UNREACHABLE),
         (PermissionError(), Exit.DENIED),
         (KeyboardInterrupt(), Exit.INTERRUPTED),

@@ -21,6 +21,7 @@ class Exit(IntEnum):
     REFUSED = 6
     UNREACHABLE = 7
     UNHEALTHY = 10
+    DISK_FAILED = 70
     INTERRUPTED = 130
 
 
@@ -34,6 +35,7 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.REFUSED: "refused: not confirmed, or the state does not permit it",
     Exit.UNREACHABLE: "no broker answers, or not in time",
     Exit.UNHEALTHY: "it answers, but it is not well (doctor, log, lag limits)",
+    Exit.DISK_FAILED: "the broker stopped itself because its disk failed (serve)",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
@@ -46,6 +48,7 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (errors.InvalidName, Exit.USAGE),
     (errors.InvalidConfig, Exit.USAGE),
     (errors.CorruptData, Exit.UNHEALTHY),
+    (errors.StorageFailure, Exit.DISK_FAILED),
     (errors.DataDirectoryLocked, Exit.REFUSED),
     (errors.StorageFull, Exit.REFUSED),
     (errors.Throttled, Exit.REFUSED),

@@ -51,6 +51,7 @@ def printable(text: str) -> str:
 KINDS: Final[Mapping[str, Callable[[Any], str]]] = {
     "text": show_text,
     "number": _number,
+    "decimal": lambda value: f"{value:.2f}" if value is not None else "-",
     "size": lambda value: show_size(value) if value is not None and value >= 0 else "-",
     "time": lambda value: show_time(value) if value is not None else "-",
     "seconds": lambda value: show_duration(value) if value is not None else "-",

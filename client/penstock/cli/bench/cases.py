@@ -1,0 +1,95 @@
+"""What is measured: each case turns a basic `Load` into the client processes of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from penstock.cli.bench.broker import Target
+from penstock.cli.bench.runner import Sample, run_once
+from penstock.cli.bench.spec import Kind, Load
+
+FILL_BATCH: Final = 5000
+BACKLOG_SECONDS: Final = 300.0
+READ_GRACE: Final = 2.0
+
+
+def publish_many(target: Target, load: Load, processes: int, partitions: int) -> Sample:
+    """Bulk publishing: batches, one after the other in each task."""
+    return _write(target, replace(load, kind="publish-many"), processes, partitions)
+
+
+def publish(target: Target, load: Load, processes: int, partitions: int) -> Sample:
+    """Single publishes, each awaited by its task."""
+    return _write(target, replace(load, kind="publish"), processes, partitions)
+
+
+def _write(target: Target, load: Load, processes: int, partitions: int) -> Sample:
+    with target.topic(partitions) as topic:
+        loads = [replace(load, topic=topic, seed=seed) for seed in range(1, processes + 1)]
+        return run_once(loads, pid=target.pid)
+
+
+def read_batches(target: Target, load: Load, processes: int, partitions: int) -> Sample:
+    """A backlog, read in batches."""
+    return _read(target, load, processes, partitions, "read-batches")
+
+
+def read_records(target: Target, load: Load, processes: int, partitions: int) -> Sample:
+    """A backlog, read record by record."""
+    return _read(target, load, processes, partitions, "read-records")
+
+
+def _read(target: Target, load: Load, processes: int, partitions: int, kind: Kind) -> Sample:
+    load = replace(load, seconds=BACKLOG_SECONDS)
+    with target.topic(partitions) as topic:
+        batch = min(FILL_BATCH, load.records)
+        fill = replace(load, topic=topic, kind="publish-many", batch=batch, warmup=0.0)
+        run_once([fill], pid=None)
+        readers = [replace(load, topic=topic, kind=kind)] * processes
+        return run_once(readers, pid=target.pid)
+
+
+def roundtrip(target: Target, load: Load, _processes: int, partitions: int) -> Sample:
+    """From the moment a record is due to be published to its delivery in another process."""
+    expected = round(load.rate * load.seconds)
+    with target.topic(partitions) as topic:
+        writer = replace(load, topic=topic, kind="paced")
+        reader = replace(
+            load,
+            topic=topic,
+            kind="deliver",
+            records=expected,
+            seconds=load.seconds + READ_GRACE,
+        )
+        return run_once([replace(writer, records=expected), reader], counted=1, pid=target.pid)
+
+
+Case = Callable[[Target, Load, int, int], Sample]
+
+
+@dataclass(frozen=True)
+class SuiteCase:
+    """One line of `penstock bench suite`."""
+
+    name: str
+    run: Case
+    size: int
+    tasks: int = 1
+    batch: int = 1000
+    records: int = 0
+
+
+SUITE: Final = (
+    SuiteCase("publish_many, 100 B", publish_many, 100),
+    SuiteCase("publish_many, 1 KiB", publish_many, 1024),
+    SuiteCase("publish, 1 in flight, 1 KiB", publish, 1024),
+    SuiteCase("publish, 64 tasks, 1 KiB", publish, 1024, tasks=64),
+    SuiteCase("read backlog in batches, 100 B", read_batches, 100, records=1_000_000),
+    SuiteCase("read backlog in batches, 1 KiB", read_batches, 1024, records=300_000),
+    SuiteCase("read backlog singly, 100 B", read_records, 100, records=500_000),
+    SuiteCase("publish to delivery, 1,000/s, 1 KiB", roundtrip, 1024),
+)

@@ -1,0 +1,207 @@
+"""`penstock publish`: lines, NDJSON or one whole file become records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import click
+
+from penstock.cli.commands import Verb
+from penstock.cli.exits import Exit, exit_for, hint_for
+from penstock.cli.output import to_json
+from penstock.cli.params import PAIR, dry_run_option, topic_argument
+from penstock.cli.reading import InputError, Source, read_records
+from penstock.cli.records import Outgoing
+from penstock.cli.settings import Failure, Settings
+from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock import Receipt
+    from penstock.sync import Client
+
+BUNCH_RECORDS = 10_000
+
+
+@dataclass
+class _Tally:
+    """What was stored: partition -> [first offset, last offset, records]."""
+
+    topic: str
+    records: int = 0
+    ranges: dict[int, list[int]] = field(default_factory=dict)
+
+    def add(self, partition: int, offset: int, count: int) -> None:
+        self.records += count
+        seen = self.ranges.setdefault(partition, [offset, offset, 0])
+        seen[1] = offset + count - 1
+        seen[2] += count
+
+    def words(self) -> str:
+        places = [
+            f"partition {partition} offset {first}"
+            if count == 1
+            else f"partition {partition} offsets {first}-{last}"
+            for partition, (first, last, count) in sorted(self.ranges.items())
+        ]
+        shown = ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
+        noun = "record" if self.records == 1 else "records"
+        return f"{self.records:,} {noun} to {self.topic}" + (f": {shown}" if shown else "")
+
+
+@click.command(
+    "publish",
+    cls=Verb,
+    outputs=("table", "json", "ndjson", "name"),
+    examples="printf 'one\\ntwo\\n' | penstock publish orders\n"
+    "penstock publish orders lines.txt --key-separator :\n"
+    "penstock consume orders -o ndjson | penstock publish copy --format ndjson\n"
+    "penstock publish photos cat.jpg --format raw --key cat -H type=image/jpeg",
+)
+@topic_argument
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["lines", "ndjson", "raw"]),
+    default="lines",
+    help="A record per line, per JSON object, or the whole file as one.  [default: lines]",
+)
+@click.option("-k", "--key", help="The key of every record that has none.")
+@click.option("--key-separator", metavar="TEXT", help="Cut each line into key and value here.")
+@click.option(
+    "-H", "--header", "headers", type=PAIR, multiple=True, metavar="NAME=VALUE",
+    help="A header for every record (repeatable).",
+)  # fmt: skip
+@click.option("-p", "--partition", type=click.IntRange(min=0), help="Into this partition.")
+@dry_run_option
+@click.pass_obj
+def publish(
+    settings: Settings,
+    /,
+    topic: str,
+    file: BinaryIO,
+    form: str,
+    key: str | None,
+    key_separator: str | None,
+    headers: tuple[tuple[str, str], ...],
+    partition: int | None,
+    dry_run: bool,
+) -> None:
+    """Publish the lines of FILE, or of standard input, to TOPIC.
+
+    With --format ndjson each line is an object as `consume -o ndjson` writes it:
+    value, key, headers and timestamp are published, and fields that end in
+    _base64 carry bytes that are no text.
+
+    With -o json, ndjson or name the place of each record is printed; it is
+    printed once the record is durable.
+    """
+    if key_separator is not None and form != "lines":
+        raise click.UsageError("--key-separator goes with --format lines")
+    source = cast("Source", file)
+    bunches = read_records(
+        source,
+        form,
+        key=key.encode() if key is not None else None,
+        separator=key_separator.encode() if key_separator else None,
+    )
+    common = {name: value.encode() for name, value in headers}
+    tally = _Tally(topic)
+    try:
+        if dry_run:
+            tally.records = sum(map(len, bunches))
+        else:
+            _send(settings, tally, bunches, common, partition)
+    except (PenstockError, InputError) as error:
+        raise _failure(error, tally) from error
+    settings.say(("dry run, nothing sent: " if dry_run else "published ") + tally.words())
+
+
+def _failure(error: Exception, tally: _Tally) -> Failure:
+    """What ended the publishing; a part that is durable already is said, and is code 3."""
+    code = Exit.ERROR if isinstance(error, InputError) else exit_for(error)
+    if not tally.records:
+        return Failure(str(error), code=code, hint=hint_for(error))
+    return Failure(f"{error} (published {tally.words()})", code=Exit.PARTIAL, hint=hint_for(error))
+
+
+def _send(
+    settings: Settings,
+    tally: _Tally,
+    bunches: Iterator[list[Outgoing]],
+    common: dict[str, bytes],
+    partition: int | None,
+) -> None:
+    printer = _Printer(settings.output)
+    with settings.connect() as client:
+        for bunch in bunches:
+            for at in range(0, len(bunch), BUNCH_RECORDS):
+                part = bunch[at : at + BUNCH_RECORDS]
+                # A batch has a time for each of its records, or for none.
+                for timed, group in groupby(part, lambda record: record.timestamp is not None):
+                    records = list(group)
+                    _send_some(client, tally, records, common, partition, timed, printer)
+    printer.end()
+
+
+def _send_some(
+    client: Client,
+    tally: _Tally,
+    records: Sequence[Outgoing],
+    common: dict[str, bytes],
+    partition: int | None,
+    timed: bool,
+    printer: _Printer,
+) -> None:
+    keyed = any(record.key is not None for record in records)
+    headed = bool(common) or any(record.headers for record in records)
+    receipts = client.publish_many(
+        tally.topic,
+        [record.value for record in records],
+        keys=[record.key for record in records] if keyed else None,
+        headers=[{**common, **record.headers} for record in records] if headed else None,
+        partition=partition,
+        timestamps=[record.timestamp for record in records if record.timestamp is not None]
+        if timed
+        else None,
+    )
+    for place in receipts.ranges:
+        tally.add(place.partition, place.base_offset, place.count)
+    if printer.active:
+        failed = receipts.errors
+        for index in range(len(receipts)):
+            if index not in failed:
+                printer.show(receipts[index])
+    for error in receipts.errors.values():
+        raise error
+
+
+class _Printer:
+    """Prints receipts as they come; a JSON array is closed at the end."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.active = output != "table"
+        self._rows: list[dict[str, Any]] = []
+
+    def show(self, receipt: Receipt) -> None:
+        row = {
+            "topic": receipt.topic,
+            "partition": receipt.partition,
+            "offset": receipt.offset,
+            "timestamp": receipt.timestamp.isoformat(),
+            "duplicate": receipt.duplicate,
+        }
+        if self.output == "json":
+            self._rows.append(row)
+        elif self.output == "ndjson":
+            click.echo(to_json(row))
+        else:
+            click.echo(f"{receipt.topic}/{receipt.partition}/{receipt.offset}")
+
+    def end(self) -> None:
+        if self.output == "json":
+            click.echo(to_json(self._rows, indent=2))
