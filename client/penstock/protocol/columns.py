@@ -18,7 +18,7 @@ from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
 from penstock.errors import CorruptBatch
-from penstock.protocol.batch import Buffer
+from penstock.protocol.batch import RECORDS_MAX, Buffer
 
 VALUES: Final = 1
 KEYS: Final = 2
@@ -99,7 +99,8 @@ def decode_array(data: memoryview, count: int, decoder: ArrayDecoder[T]) -> list
     Raises:
         CorruptBatch: another count, other types than declared, or damaged bytes.
     """
-    if bytes(data[: _array_header_bytes(count)]) != _array_header(count):
+    header = _array_header(count)
+    if bytes(data[: len(header)]) != header:
         raise CorruptBatch("a column's item count differs from the batch's record count")
     try:
         return decoder.decode(data)
@@ -136,10 +137,9 @@ def _unpack(typecode: str, data: memoryview, count: int) -> array[int]:
 
 
 def _array_header(count: int) -> bytes:
+    """The header as the encoder writes it; a batch never has more items than fit in 16 bits."""
     if count < 16:
         return bytes((0x90 | count,))
+    if count > RECORDS_MAX:
+        raise CorruptBatch(f"a batch has at most {RECORDS_MAX} records")
     return b"\xdc" + count.to_bytes(2, "big")
-
-
-def _array_header_bytes(count: int) -> int:
-    return 1 if count < 16 else 3
