@@ -19,12 +19,12 @@ from pathlib import Path
 import trio
 
 import penstock.sync
-from showcase import flights as source
-from showcase import programs, verdict
-from showcase.flights import Flight
-from showcase.ledgers import Book
-from showcase.process import BrokerProcess
-from showcase.progress import Progress
+from ops.showcase import flights as source
+from ops.showcase import programs, verdict
+from ops.showcase.flights import Flight
+from ops.showcase.ledgers import Book
+from ops.showcase.process import BrokerProcess
+from ops.showcase.progress import Progress
 
 TIME_LIMIT_SECONDS = 150.0
 DOWN_SECONDS = 0.5
@@ -85,9 +85,9 @@ class Demo:
         return sum(f.high_watermark - f.log_start_offset for f in figures)
 
 
-async def run(folder: Path, kills: int, rate: float) -> bool:
+async def run(folder: Path, rows: int | None, kills: int, rate: float) -> bool:
     """Run the demo in a folder and print the verdict; returns whether every promise was kept."""
-    demo = Demo(folder, source.load(), kills, rate)
+    demo = Demo(folder, source.load(rows), kills, rate)
     try:
         with trio.fail_after(TIME_LIMIT_SECONDS):
             await demo.run()
@@ -105,6 +105,7 @@ async def run(folder: Path, kills: int, rate: float) -> bool:
 def main() -> int:
     """Read the arguments and run in a temporary folder, which goes afterwards."""
     parser = argparse.ArgumentParser(prog="ops/demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, help="publish only so many of the flights")
     parser.add_argument("--kills", type=int, default=2, help="how often the broker is killed [2]")
     parser.add_argument(
         "--rate", type=float, default=6000, help="records published a second, 0: no limit [6000]"
@@ -113,7 +114,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     try:
-        kept = trio.run(run, folder, options.kills, options.rate)
+        kept = trio.run(run, folder, options.rows, options.kills, options.rate)
     finally:
         if options.keep:
             print(f"data and log are in {folder}", file=sys.stderr)

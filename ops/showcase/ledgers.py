@@ -9,8 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from ops.showcase.flights import Flight, Total
 from penstock import Receipt, Record
-from showcase.flights import Flight, Total
 
 
 @dataclass

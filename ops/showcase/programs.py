@@ -10,9 +10,9 @@ from collections.abc import Callable
 import trio
 
 import penstock
+from ops.showcase.flights import Flight, Total
+from ops.showcase.ledgers import Book
 from penstock import errors
-from showcase.flights import Flight, Total
-from showcase.ledgers import Book
 
 TOPIC = "flights"
 PARTITIONS = 4

@@ -6,8 +6,8 @@ import sys
 
 import trio
 
-from showcase.ledgers import Book
-from showcase.process import BrokerProcess
+from ops.showcase.ledgers import Book
+from ops.showcase.process import BrokerProcess
 
 TERMINAL_SECONDS = 0.1
 LINES_SECONDS = 2.0
