@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
@@ -109,9 +110,10 @@ def test_changed_record_is_found(book: Book) -> None:
 
 
 def test_swapped_records_of_a_key_are_found(book: Book) -> None:
-    rows = [flight for flight in FLIGHTS if flight.key == FLIGHTS[0].key]
+    [(key, _)] = Counter(flight.key for flight in FLIGHTS if flight.key).most_common(1)
+    first, second, *_ = [flight.row for flight in FLIGHTS if flight.key == key]
     swapped = list(FLIGHTS)
-    swapped[rows[0].row], swapped[rows[1].row] = rows[1], rows[0]
+    swapped[first], swapped[second] = FLIGHTS[second], FLIGHTS[first]
     log = store(swapped, book)
     consume(log, book)
     assert broken(judge(FLIGHTS, book, len(log))) == {
