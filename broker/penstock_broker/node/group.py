@@ -21,8 +21,8 @@ from penstock.protocol.batch import (
     stamp,
 )
 from penstock_broker.machine.stamp import Stamp
-from penstock_broker.raft import Entry, Message, Raft, Ready, Role, SoftState
 from penstock_broker.node.restart import pack_blob
+from penstock_broker.raft import Entry, Message, Raft, Ready, Role, SoftState
 from penstock_broker.raft.entry import RESERVED_KINDS
 
 if TYPE_CHECKING:

@@ -1,1 +1,272 @@
-join = heartbeat = leave = commit = seek = list_groups = describe = delete = None
+"""Requests about ordered consumer groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.errors import GroupNotFound, OffsetOutOfRange, TopicNotFound, from_wire
+from penstock.protocol import messages
+from penstock.protocol.messages import TYPE_OF, Assignment
+from penstock_broker.machine import commands
+from penstock_broker.machine.commands import Refused, encode_command
+from penstock_broker.machine.group_views import GroupDescription, MemberView, Sought
+from penstock_broker.machine.topology import KIND_RECORDS, Topic
+from penstock_broker.node.pending import Request
+from penstock_broker.node.topic_requests import leader_of, resolve
+
+if TYPE_CHECKING:
+    from penstock_broker.node.node import Node
+    from penstock_broker.node.session import Session
+
+MODE: str = "ordered"
+
+
+def _request(session: Session, correlation: int, asked: messages.Message) -> Request:
+    return Request(session, correlation, TYPE_OF[type(asked)])
+
+
+def _topic(node: Node, name: str) -> Topic:
+    topic = node.groups.metadata.machine.topics.get(name)
+    if topic is None or topic.kind != KIND_RECORDS:
+        raise TopicNotFound(f"there is no topic {name!r}", topic=name)
+    return topic
+
+
+def _assignment(view: MemberView) -> Assignment:
+    return Assignment(generation=view.generation, owned=view.owned, revoked=view.revoked)
+
+
+def join(node: Node, session: Session, correlation: int, asked: messages.JoinGroup) -> None:
+    """Join, or join again."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    command = commands.Join(
+        group=asked.group,
+        member=asked.member,
+        topics=asked.topics,
+        session_timeout_ms=asked.session_timeout_ms,
+        host=asked.host,
+        refs=[node.groups.topic_ref(_topic(node, name)) for name in asked.topics],
+    )
+
+    def answer(view: object) -> None:
+        assert isinstance(view, MemberView)
+        reply = messages.JoinGroupReply(
+            member=asked.member,
+            assignment=_assignment(view),
+            offsets=view.offsets,
+            heartbeat_ms=max(asked.session_timeout_ms // 4, 20),
+        )
+        node.reply(session, correlation, reply)
+
+    request = _request(session, correlation, asked)
+    node.pending.propose(coordinator, encode_command(command), answer, request)
+
+
+def heartbeat(
+    node: Node, session: Session, correlation: int, asked: messages.GroupHeartbeat
+) -> None:
+    """Keep a session alive; only a released partition needs an entry in the log."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    coordinator.touch(asked.group, asked.member)
+
+    def answer(view: object) -> None:
+        assert isinstance(view, MemberView)
+        reply = messages.GroupHeartbeatReply(assignment=_assignment(view), offsets=view.offsets)
+        node.reply(session, correlation, reply)
+
+    if any(asked.released.values()):
+        command = commands.Release(
+            group=asked.group,
+            member=asked.member,
+            generation=asked.generation,
+            partitions=asked.released,
+        )
+        request = _request(session, correlation, asked)
+        node.pending.propose(coordinator, encode_command(command), answer, request)
+        return
+    view = coordinator.machine.heartbeat(asked.group, asked.member, asked.generation)
+    if isinstance(view, Refused):
+        raise from_wire(view.code, view.message, view.detail)
+    answer(view)
+
+
+def leave(node: Node, session: Session, correlation: int, asked: messages.LeaveGroup) -> None:
+    """End a membership."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    command = commands.Leave(group=asked.group, member=asked.member)
+    node.pending.propose(
+        coordinator,
+        encode_command(command),
+        lambda _: node.reply(session, correlation, messages.LeaveGroupReply()),
+        _request(session, correlation, asked),
+    )
+
+
+def commit(node: Node, session: Session, correlation: int, asked: messages.CommitOffsets) -> None:
+    """Commit offsets; none may lie beyond the log's end."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    coordinator.touch(asked.group, asked.member)
+    for name, positions in asked.offsets.items():
+        for partition, offset in positions.items():
+            place = node.groups.find(name, partition)
+            if place is not None and place.leading and offset > place.log.end_offset:
+                end = place.log.end_offset
+                raise OffsetOutOfRange(f"{name}:{partition} ends at {end}, before {offset}")
+    refs = (
+        []
+        if asked.member
+        else [node.groups.topic_ref(_topic(node, name)) for name in asked.offsets]
+    )
+    command = commands.Commit(
+        group=asked.group,
+        offsets=asked.offsets,
+        member=asked.member,
+        generation=asked.generation,
+        refs=refs,
+    )
+    node.pending.propose(
+        coordinator,
+        encode_command(command),
+        lambda _: node.reply(session, correlation, messages.CommitOffsetsReply()),
+        _request(session, correlation, asked),
+    )
+
+
+def seek(node: Node, session: Session, correlation: int, asked: messages.SeekGroup) -> None:
+    """Move a group's committed offsets, or show what would be moved."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    topic = _topic(node, asked.topic)
+    wanted = dict(asked.positions)
+    if asked.to is not None:
+        for partition in range(len(topic.partitions)):
+            wanted.setdefault(partition, asked.to)
+    exact = asked.positions.keys()
+    positions = {
+        partition: _target(node, topic.name, partition, position, partition in exact)
+        for partition, position in wanted.items()
+    }
+    command = commands.Seek(
+        group=asked.group, topic=node.groups.topic_ref(topic), positions=positions
+    )
+
+    def answer(plan: object) -> None:
+        assert isinstance(plan, Sought)
+        node.reply(session, correlation, messages.SeekGroupReply(plan=plan.plan))
+
+    if asked.dry_run:
+        plan = coordinator.machine.plan_seek(command)
+        if isinstance(plan, Refused):
+            raise from_wire(plan.code, plan.message, plan.detail)
+        answer(plan)
+        return
+    request = _request(session, correlation, asked)
+    node.pending.propose(coordinator, encode_command(command), answer, request)
+
+
+def _target(node: Node, topic: str, partition: int, position: int, exact: bool) -> int:
+    place = leader_of(node, topic, partition)
+    if not exact or position < 0:
+        return resolve(place, position)
+    if not place.log.start_offset <= position <= place.log.end_offset:
+        raise OffsetOutOfRange(
+            f"{topic}:{partition} holds {place.log.start_offset} to {place.log.end_offset}"
+        )
+    return position
+
+
+def list_groups(node: Node, session: Session, correlation: int, asked: messages.ListGroups) -> None:
+    """All groups by name."""
+    del asked
+    found = []
+    for coordinator in node.groups.coordinators.values():
+        for summary in coordinator.machine.list_groups():
+            described = coordinator.machine.describe(summary.group)
+            assert described is not None
+            found.append(
+                messages.GroupSummary(
+                    group=summary.group,
+                    mode=MODE,
+                    members=summary.members,
+                    generation=summary.generation,
+                    topics=summary.topics,
+                    lag=sum(row.lag for row in _lags(node, described)),
+                )
+            )
+    found.sort(key=lambda group: group.group)
+    node.reply(session, correlation, messages.ListGroupsReply(groups=found))
+
+
+def describe(node: Node, session: Session, correlation: int, asked: messages.DescribeGroup) -> None:
+    """A group in full."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    described = coordinator.machine.describe(asked.group)
+    if described is None:
+        raise GroupNotFound(f"there is no group {asked.group!r}", group=asked.group)
+    members = []
+    for member in described.members:
+        timer = coordinator.timers.get((asked.group, member.id))
+        owned: dict[str, list[int]] = {}
+        for topic, owners in described.owners.items():
+            mine = sorted(p for p, owner in owners.items() if owner == member.id)
+            if mine:
+                owned[topic] = mine
+        members.append(
+            messages.MemberInfo(
+                member=member.id,
+                host=member.host,
+                owned=owned,
+                generation=member.joined,
+                last_seen_ms=int((node.clock - timer.last_seen) * 1000) if timer else 0,
+            )
+        )
+    reply = messages.DescribeGroupReply(
+        group=asked.group,
+        mode=MODE,
+        generation=described.generation,
+        members=members,
+        partitions=_lags(node, described),
+    )
+    node.reply(session, correlation, reply)
+
+
+def _lags(node: Node, described: GroupDescription) -> list[messages.PartitionLag]:
+    places: dict[tuple[str, int], None] = {}
+    for table in (described.owners, described.targets, described.positions):
+        for topic, partitions in table.items():
+            places.update(dict.fromkeys((topic, partition) for partition in partitions))
+    return [_lag(node, described, *place) for place in sorted(places)]
+
+
+def _lag(
+    node: Node, described: GroupDescription, topic: str, partition: int
+) -> messages.PartitionLag:
+    committed = described.positions.get(topic, {}).get(partition, (-1, 0))[0]
+    place = node.groups.find(topic, partition)
+    start = place.log.start_offset if place is not None else 0
+    end = place.log.end_offset if place is not None else 0
+    return messages.PartitionLag(
+        topic=topic,
+        partition=partition,
+        committed=committed,
+        log_start_offset=start,
+        high_watermark=end,
+        lag=max(0, end - max(committed, start)),
+        member=described.owners.get(topic, {}).get(partition, ""),
+    )
+
+
+def delete(node: Node, session: Session, correlation: int, asked: messages.DeleteGroup) -> None:
+    """Delete a group without members."""
+    coordinator = node.groups.coordinator_of(asked.group)
+    described = coordinator.machine.describe(asked.group)
+    if described is None:
+        raise GroupNotFound(f"there is no group {asked.group!r}", group=asked.group)
+    if asked.dry_run:
+        node.reply(session, correlation, messages.DeleteGroupReply())
+        return
+    node.pending.propose(
+        coordinator,
+        encode_command(commands.DeleteGroup(group=asked.group)),
+        lambda _: node.reply(session, correlation, messages.DeleteGroupReply()),
+        _request(session, correlation, asked),
+    )

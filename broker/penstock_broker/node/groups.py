@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from crc32c import crc32c
 
 from penstock.errors import LeaderUnknown
+from penstock_broker.machine.commands import TopicRef
 from penstock_broker.machine.effects import (
     ConfigChanged,
     Effect,
@@ -19,6 +20,7 @@ from penstock_broker.machine.effects import (
     GroupDeleted,
     TopicRevised,
 )
+from penstock_broker.machine.topology import Topic
 from penstock_broker.node.coordinator import CoordinatorGroup
 from penstock_broker.node.group import Group
 from penstock_broker.node.metadata import MetadataGroup
@@ -89,6 +91,21 @@ class Groups:
         if coordinator is None or not coordinator.leading:
             raise LeaderUnknown("the group's coordinator has no leader at the moment")
         return coordinator
+
+    @property
+    def metadata_index(self) -> int:
+        """How far the metadata is applied."""
+        return self.metadata.applied_index
+
+    @staticmethod
+    def topic_ref(topic: Topic) -> TopicRef:
+        """A topic as coordinators are told of it."""
+        return TopicRef(
+            name=topic.name,
+            id=topic.id,
+            partitions=len(topic.partitions),
+            revision=topic.revision,
+        )
 
     def find(self, topic: str, partition: int) -> PartitionGroup | None:
         """A data partition by name."""
@@ -161,7 +178,7 @@ class Groups:
     def housekeeping(self) -> None:
         """Retention and group sessions; called a few times a second."""
         for coordinator in self.coordinators.values():
-            coordinator.expire_members()
+            coordinator.housekeeping()
         self._retention_step()
 
     def _retention_step(self) -> None:

@@ -132,7 +132,9 @@ class Node:
         session.closing = True
         self.sessions.pop(session.id, None)
 
-    def receive(self, session: Session, buffer: Buffer, end: int, owned: bool) -> tuple[int, int]:
+    def receive(
+        self, session: Session, buffer: memoryview, end: int, owned: bool
+    ) -> tuple[int, int]:
         """Handle the whole frames in `buffer[:end]` of one connection.
 
         An owned buffer belongs to its single frame and is kept without a copy.
@@ -271,7 +273,7 @@ class Node:
     def _publish(
         self,
         session: Session,
-        buffer: Buffer,
+        buffer: memoryview,
         start: int,
         end: int,
         correlation: int,
@@ -295,7 +297,7 @@ class Node:
                 self.reply_error(session, correlation, PUBLISH, error)
 
     def _fetch(
-        self, session: Session, buffer: Buffer, start: int, end: int, correlation: int, gid: int
+        self, session: Session, buffer: memoryview, start: int, end: int, correlation: int, gid: int
     ) -> None:
         try:
             partition = self.partitions.get(gid)

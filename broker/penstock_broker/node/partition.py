@@ -2,8 +2,8 @@
 
 Publishing touches only the 96-byte header: check, look for a duplicate, stamp, gather. What the
 leader appended stays in `flights`, in log order, until it is applied, which is after it is durable
-and committed; then the quorum acknowledgment leaves. This is the broker's hot path, so a flight is a
-bare tuple and nothing is parsed twice.
+and committed; then the quorum acknowledgment leaves. This is the broker's hot path, so a flight is
+a bare tuple and nothing is parsed twice.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
 
 
 class PendingRequests:
-    """Everything that will be answered later; each entry has a deadline, and their number a limit."""
+    """Everything that will be answered later; each has a deadline, their number a limit."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

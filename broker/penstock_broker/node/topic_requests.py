@@ -18,6 +18,7 @@ from penstock.protocol import messages
 from penstock.protocol.messages import TYPE_OF
 from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, encode_command
+from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import (
     KIND_RECORDS,
     Topic,
@@ -25,7 +26,6 @@ from penstock_broker.machine.topology import (
     TopicCreated,
     TopicDeleted,
 )
-from penstock_broker.machine.stamp import Stamp
 from penstock_broker.node.pending import Request
 
 if TYPE_CHECKING:

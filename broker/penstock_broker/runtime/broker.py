@@ -25,12 +25,11 @@ from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.runtime.files import RealFiles
 from penstock_broker.runtime.reactor import Reactor, SystemClock
 from penstock_broker.simulation.memory_files import MemoryFiles
-from penstock_broker.storage import Store, StorageConfig
+from penstock_broker.storage import StorageConfig, Store
 from penstock_broker.storage.files import Files
 
 ACCEPT_BACKLOG: Final = 1024
 DRAIN_SECONDS_MAX: Final = 10.0
-DRAIN_STEP_SECONDS: Final = 0.005
 
 log = logging.getLogger("penstock.broker")
 
@@ -103,14 +102,16 @@ class Broker:
             node.start(secrets.token_bytes(16).hex())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(reactor.run)
-                await self._until_ready(node)
+                await reactor.ready.wait()
                 self.node_id = node.node_id
                 self._announce()
                 nursery.start_soon(self._accept, listener, reactor)
                 task_status.started(self.address)
                 await self._stop_requested.wait()
                 listener.close()
-                await self._drain(node)
+                reactor.drain()
+                with trio.move_on_after(DRAIN_SECONDS_MAX):
+                    await reactor.drained.wait()
                 nursery.cancel_scope.cancel()
         finally:
             listener.close()
@@ -146,10 +147,6 @@ class Broker:
         sock.setblocking(False)
         return sock
 
-    async def _until_ready(self, node: Node) -> None:
-        while not node.ready:
-            await trio.sleep(0.001)
-
     def _announce(self) -> None:
         data = self.options.data or "(memory)"
         log.info("listening", extra={"address": self.address, "data": data, "node": self.node_id})
@@ -172,12 +169,6 @@ class Broker:
             except OSError as error:
                 log.warning("accept failed", extra={"reason": error.strerror})
                 await trio.sleep(0.1)
-
-    async def _drain(self, node: Node) -> None:
-        node.drain()
-        with trio.move_on_after(DRAIN_SECONDS_MAX):
-            while not node.drained:
-                await trio.sleep(DRAIN_STEP_SECONDS)
 
 
 def _address(listener: socket.socket) -> str:

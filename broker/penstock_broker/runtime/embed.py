@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from types import TracebackType
 from typing import Final, Self
@@ -43,10 +44,8 @@ class EmbeddedBroker:
     def stop(self) -> None:
         """End the broker in order; harmless when it has ended already."""
         if self._token is not None and self._thread.is_alive() and self._broker is not None:
-            try:
+            with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._broker.stop)
-            except trio.RunFinishedError:
-                pass
         self._thread.join(STOP_SECONDS_MAX)
         if self._thread.is_alive():
             raise TimedOut("the embedded broker did not stop in time")

@@ -21,7 +21,7 @@ from penstock.errors import PenstockError, ProtocolError, StorageFailure
 from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.runtime.connection import Connection
-from penstock_broker.runtime.worker import Job, Worker
+from penstock_broker.runtime.worker import Worker
 
 SCRATCH_BYTES: Final = 1024 * 1024
 EVENTS_PER_ROUND: Final = 256
@@ -64,6 +64,10 @@ class Reactor:
         self.node = node
         self.clock = clock
         self.connections: dict[int, Connection] = {}
+        self.ready = trio.Event()
+        """Every group here has a leader."""
+        self.drained = trio.Event()
+        """After `drain`: nothing is under way any more."""
         self.rounds = 0
         self.round_seconds_max = 0.0
         self._paused: dict[int, Connection] = {}
@@ -78,6 +82,8 @@ class Reactor:
         for eventfd in self._workers:
             self._epoll.register(eventfd, select.EPOLLIN)
         self._next_session = 1
+        self._awaited = True
+        """Somebody waits for `ready` or `drained`."""
 
     # ----- life
 
@@ -148,6 +154,23 @@ class Reactor:
         self.node.end_round()
         self._submit_jobs()
         self._send_output()
+        if self._awaited:
+            self._tell()
+
+    def _tell(self) -> None:
+        node = self.node
+        if node.ready:
+            self.ready.set()
+            self._awaited = False
+        if node.draining:
+            self._awaited = True
+            if node.drained and not self._committer.busy and not self._background.busy:
+                self.drained.set()
+
+    def drain(self) -> None:
+        """Refuse new work; `drained` is set when what is under way is done."""
+        self.node.drain()
+        self._awaited = True
 
     def _read(self, connection: Connection) -> None:
         session = connection.session
@@ -188,10 +211,7 @@ class Reactor:
                 raise Fatal(f"a disk job failed: {error!r}") from error
             if isinstance(error, StorageFailure):
                 raise Fatal(str(error)) from error
-            self._job_done(job, error)
-
-    def _job_done(self, job: Job, error: PenstockError | None) -> None:
-        self.node.job_done(job, error)
+            self.node.job_done(job, error)
 
     # ----- output
 

@@ -31,16 +31,17 @@ def serve(options: Mapping[str, object]) -> int:
     """Run a broker until it is told to stop; returns the exit code."""
     configure(str(options.get("log_level", "info")))
     settings = BrokerOptions.from_mapping(options)
+    code = EXIT_OK
     try:
         trio.run(_serve, settings, strict_exception_groups=True)
     except* Fatal as group:
         log.critical("stopped: %s", group.exceptions[0])
-        return EXIT_FATAL
+        code = EXIT_FATAL
     except* PenstockError as group:
         error = _first(group)
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201 - for a person
-        return EXIT_ERROR
-    return EXIT_OK
+        code = EXIT_ERROR
+    return code
 
 
 def _first(group: BaseExceptionGroup[PenstockError]) -> PenstockError:

@@ -10,14 +10,11 @@ import os
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import Protocol
 
+from penstock_broker.node.fetches import ColdRead
+from penstock_broker.storage import Job
 
-class Job(Protocol):
-    """Work for a thread."""
-
-    def run(self) -> None:
-        """Do the work; an exception is handed to the owner."""
+Work = Job | ColdRead
 
 
 class Worker:
@@ -26,17 +23,17 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.busy = 0
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._done: deque[tuple[Job, BaseException | None]] = deque()
+        self._jobs: SimpleQueue[Work | None] = SimpleQueue()
+        self._done: deque[tuple[Work, BaseException | None]] = deque()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Work) -> None:
         """Queue a job; the owner bounds how many are under way."""
         self.busy += 1
         self._jobs.put(job)
 
-    def finished(self) -> list[tuple[Job, BaseException | None]]:
+    def finished(self) -> list[tuple[Work, BaseException | None]]:
         """Take what was finished since the last call, with the error of each, if any."""
         try:
             os.eventfd_read(self.eventfd)
