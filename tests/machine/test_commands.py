@@ -1,0 +1,76 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.errors import BadRequest, CorruptData, UnsupportedFormat
+from penstock_broker.machine.commands import (
+    Bundle,
+    Command,
+    Commit,
+    CreateTopic,
+    Join,
+    Leave,
+    Seek,
+    TopicRef,
+    Trim,
+    decode_command,
+    encode_command,
+    refuse,
+)
+
+REF = TopicRef(name="orders", id="id-1", partitions=3, revision=9)
+
+SAMPLES: list[Command] = [
+    CreateTopic(name="orders", id="id-1", config={"retention_ms": 1, "cleanup": None}),
+    Join(group="g", member="m", topics=["orders"], session_timeout_ms=1000, refs=[REF]),
+    Commit(group="g", member="m", generation=3, offsets={"orders": {0: 7, 2: 2**62}}),
+    Seek(group="g", topic=REF, positions={1: 5}),
+    Bundle(commands=[Leave(group="g", member="m"), Commit(group="g", offsets={})]),
+    Trim(offset=2**63 - 1),
+]
+
+
+@pytest.mark.parametrize("command", SAMPLES, ids=lambda command: type(command).__name__)
+def test_a_command_survives_its_disk_form(command: Command) -> None:
+    assert decode_command(encode_command(command)) == command
+
+
+def test_the_disk_form_never_changes_by_itself() -> None:
+    assert encode_command(Trim(offset=5)).hex() == "0182a474797065a45472696da66f666673657405"
+
+
+def test_another_version_is_refused() -> None:
+    with pytest.raises(UnsupportedFormat):
+        decode_command(b"\x02" + encode_command(Trim(offset=5))[1:])
+    with pytest.raises(UnsupportedFormat):
+        decode_command(b"")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "Trim", "offset": 5, "more": 1},
+        {"type": "Trim", "offset": "5"},
+        {"type": "Trim"},
+        {"type": "Explode"},
+        [1, 2],
+    ],
+)
+def test_a_form_that_is_not_exactly_known_is_refused(body: object) -> None:
+    with pytest.raises(CorruptData):
+        decode_command(b"\x01" + msgspec.msgpack.encode(body))
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_break_the_decoder(body: bytes) -> None:
+    try:
+        decode_command(b"\x01" + body)
+    except CorruptData:
+        pass
+
+
+def test_a_refusal_carries_the_code_and_speaks_for_itself() -> None:
+    refused = refuse(BadRequest, offset=3)
+    assert (refused.code, refused.detail) == (BadRequest.code, {"offset": 3})
+    assert refused.message == BadRequest().message
