@@ -22,6 +22,7 @@ from penstock.errors import (
     BadRequest,
     PenstockError,
     RecordTooLarge,
+    RemoteProtocolError,
     from_wire,
 )
 from penstock.protocol.batch import Buffer
@@ -92,22 +93,29 @@ def decode_reply(type_: int, body: Buffer) -> Message:
     """Decode the body of a reply that is not an error.
 
     Raises:
-        BadRequest: the type is unknown, or the body is malformed or does not fit the type.
+        RemoteProtocolError: the type is unknown, or the body is malformed or does not fit it.
     """
     cls = REPLIES.get(type_)
     if cls is None:
-        raise BadRequest(f"there is no reply of type 0x{type_:02x}")
-    return cast("Message", _decode(cls, body, REPLY_BODY_BYTES_MAX))
+        raise RemoteProtocolError(f"there is no reply of type 0x{type_:02x}")
+    return cast("Message", _decode_from_broker(cls, body, REPLY_BODY_BYTES_MAX))
 
 
 def decode_error(body: Buffer) -> PenstockError:
     """Decode the body of an error reply into the error that it names.
 
     Raises:
-        BadRequest: the body is malformed.
+        RemoteProtocolError: the body is malformed.
     """
-    found = cast("ErrorBody", _decode(ErrorBody, body, ERROR_BODY_BYTES_MAX))
+    found = cast("ErrorBody", _decode_from_broker(ErrorBody, body, ERROR_BODY_BYTES_MAX))
     return from_wire(found.code, found.message, found.detail)
+
+
+def _decode_from_broker(cls: type[msgspec.Struct], body: Buffer, limit: int) -> msgspec.Struct:
+    try:
+        return _decode(cls, body, limit)
+    except BadRequest as error:
+        raise RemoteProtocolError(error.message) from None
 
 
 def _decode(cls: type[msgspec.Struct], body: Buffer, limit: int) -> msgspec.Struct:

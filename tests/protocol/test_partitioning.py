@@ -1,0 +1,62 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.errors import BadRequest
+from penstock.protocol.partitioning import key_slot, partition_for_key, partitions_for_keys
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "partitioning.json").read_text())
+KEYS = {
+    "words": [b"customer-%d" % number for number in range(8000)],
+    "decimals": [b"%d" % number for number in range(8000)],
+    "little_endian": [struct.pack("<Q", number) for number in range(8000)],
+    "big_endian": [struct.pack(">Q", number) for number in range(8000)],
+    "multiples": [struct.pack("<I", number * 4096) for number in range(8000)],
+}
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["key"])
+def test_partition_and_slot_never_change(vector):
+    key = bytes.fromhex(vector["key"])
+    assert key_slot(key) == vector["slot"]
+    for partitions, partition in vector["partitions"].items():
+        assert partition_for_key(key, int(partitions)) == partition
+
+
+@given(st.binary(max_size=40), st.integers(1, 100_000))
+def test_partition_is_in_range_and_the_same_in_bulk(key, partitions):
+    found = partition_for_key(key, partitions)
+    assert 0 <= found < partitions
+    assert partitions_for_keys([key, b"", key], partitions)[::2] == [found, found]
+    assert 0 <= key_slot(key) < 65_536
+
+
+@pytest.mark.parametrize("partitions", [2, 3, 8, 12, 64, 100])
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_spread_evenly(kind, partitions):
+    """Chi-squared of the counts stays near its mean, the degrees of freedom."""
+    counts = [0] * partitions
+    for partition in partitions_for_keys(KEYS[kind], partitions):
+        counts[partition] += 1
+    expected = len(KEYS[kind]) / partitions
+    chi_squared = sum((count - expected) ** 2 / expected for count in counts)
+    freedom = partitions - 1
+    assert chi_squared < freedom + 5 * (2 * freedom) ** 0.5 + 5
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_keys_of_one_partition_have_many_slots(kind):
+    keys = [key for key in KEYS[kind] if partition_for_key(key, 16) == 3]
+    assert len({key_slot(key) for key in keys}) > len(keys) * 0.5
+
+
+@pytest.mark.parametrize("partitions", [0, -1])
+def test_there_must_be_partitions(partitions):
+    with pytest.raises(BadRequest):
+        partition_for_key(b"", partitions)
+    with pytest.raises(BadRequest):
+        partitions_for_keys([b""], partitions)
