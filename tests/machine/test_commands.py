@@ -1,3 +1,5 @@
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -64,10 +66,8 @@ def test_a_form_that_is_not_exactly_known_is_refused(body: object) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_decoder(body: bytes) -> None:
-    try:
+    with contextlib.suppress(CorruptData):
         decode_command(b"\x01" + body)
-    except CorruptData:
-        pass
 
 
 def test_a_refusal_carries_the_code_and_speaks_for_itself() -> None:

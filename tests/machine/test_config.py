@@ -5,7 +5,7 @@ import pytest
 from penstock.errors import InvalidConfig, InvalidName
 from penstock_broker.machine import config
 from penstock_broker.machine.config import KEYS, TopicConfig
-from penstock_broker.machine.names import check_name
+from penstock_broker.machine.names import check_topic_name
 
 DAY = 86_400_000
 
@@ -14,7 +14,7 @@ DAY = 86_400_000
     ("key", "text", "value"),
     [
         ("retention_ms", "7d", 7 * DAY),
-        ("retention_ms", "90 s", 90_000),
+        ("retention_ms", "1m30s", 90_000),
         ("retention_ms", "86400000", DAY),
         ("retention_ms", "-1", -1),
         ("retention_ms", 1000, 1000),
@@ -80,10 +80,10 @@ def test_description_tells_what_was_set() -> None:
 
 @pytest.mark.parametrize("name", ["a", "A.b_c-9", "x" * 200, "_one"])
 def test_good_names_pass(name: str) -> None:
-    check_name(name)
+    check_topic_name(name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "x" * 201, "a b", "a/b", "ä", "a\n", "__groups"])
 def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidName):
-        check_name(name)
+        check_topic_name(name)

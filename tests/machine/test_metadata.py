@@ -208,7 +208,9 @@ def test_partitions_and_topics_have_limits(
 
 def test_configuration_is_merged_and_reset(cluster: Cluster) -> None:
     cluster.apply(create(partitions=2, config={"retention_ms": "1d", "cleanup": "compact"}))
-    reply = cluster.apply(AlterTopic(name="orders", config={"retention_ms": None, "segment_ms": 1000}))
+    reply = cluster.apply(
+        AlterTopic(name="orders", config={"retention_ms": None, "segment_ms": 1000})
+    )
     assert reply.topic.settings == {"cleanup": "compact", "segment_ms": 1000}
     assert cluster.effects == [ConfigChanged("orders", [9, 10], reply.topic.config)]
     cluster.apply(AlterTopic(name="orders", config={"segment_ms": 1000}))

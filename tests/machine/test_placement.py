@@ -27,7 +27,7 @@ def test_what_is_placed_already_counts() -> None:
 @given(nodes=st.integers(1, 6), replication=st.integers(1, 4), partitions=st.integers(1, 30))
 def test_load_and_leads_are_even(nodes: int, replication: int, partitions: int) -> None:
     replication = min(replication, nodes)
-    placer = Placer({node: "" for node in range(1, nodes + 1)}, [])
+    placer = Placer(dict.fromkeys(range(1, nodes + 1), ""), [])
     placed = [placer.place("id", partition, replication) for partition in range(partitions)]
     held = [sum(node in replicas for replicas in placed) for node in range(1, nodes + 1)]
     assert max(held) - min(held) <= 1
@@ -37,6 +37,6 @@ def test_load_and_leads_are_even(nodes: int, replication: int, partitions: int) 
 
 
 def test_topics_are_spread_differently() -> None:
-    nodes = {node: "" for node in range(1, 10)}
+    nodes = dict.fromkeys(range(1, 10), "")
     firsts = [Placer(nodes, []).place(f"id-{topic}", 0, 1) for topic in range(20)]
     assert any(one != other for one, other in pairwise(firsts))

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from penstock.errors import InvalidConfig
 from penstock.protocol.batch import BATCH_BYTES_MAX
+from penstock.protocol.durations import parse_duration
 from penstock_broker.machine.commands import Scalar
 
 Value = int | str
@@ -24,14 +25,12 @@ _DAY: Final = 86_400 * _SECOND
 _CENTURY: Final = 36_525 * _DAY
 _BYTES_MAX: Final = 1 << 60
 
-_UNITS: Final[Mapping[str, Mapping[str, int]]] = {
-    "ms": {"ms": 1, "s": _SECOND, "m": 60_000, "h": 3_600_000, "d": _DAY, "w": 7 * _DAY},
-    "bytes": {
-        "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-        "KiB": _KIB, "MiB": _MIB, "GiB": 1 << 30, "TiB": 1 << 40,
-    },
+_SIZES: Final[Mapping[str, int]] = {
+    "": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": _KIB, "MiB": _MIB, "GiB": 1 << 30, "TiB": 1 << 40,
 }  # fmt: skip
-_QUANTITY: Final = re.compile(r"(-?[0-9]{1,18})\s?([A-Za-z]{0,3})")
+_SIZE: Final = re.compile(r"([0-9]{1,18}) ?([A-Za-z]{0,3})", re.ASCII)
+_TEXT_MAX: Final = 64
 
 
 class TopicConfig(Struct, frozen=True, kw_only=True):
@@ -89,7 +88,7 @@ KEYS: Final[Mapping[str, Key]] = {
 
 
 def parse(values: Mapping[str, Scalar]) -> dict[str, Value]:
-    """Check keys and values; quantities may be written as "7d" or "1 GiB".
+    """Check keys and values; quantities may be written as "7d" or "1GiB".
 
     Raises:
         InvalidConfig: an unknown key, or a value of the wrong type or out of its range.
@@ -144,7 +143,7 @@ def _parse_value(name: str, value: Scalar) -> Value:
         if not isinstance(value, str) or value not in key.choices:
             raise InvalidConfig(f"{name} must be one of: {', '.join(key.choices)}")
         return value
-    number = _quantity(name, key, value) if isinstance(value, str) else value
+    number = _quantity(name, key, value.strip()) if isinstance(value, str) else value
     if not isinstance(number, int) or isinstance(number, bool):
         raise InvalidConfig(f"{name} must be a whole number of {key.unit}")
     if key.unlimited and number == -1:
@@ -156,8 +155,11 @@ def _parse_value(name: str, value: Scalar) -> Value:
 
 
 def _quantity(name: str, key: Key, text: str) -> int:
-    match = _QUANTITY.fullmatch(text.strip()[:40])
-    units = _UNITS[key.unit]
-    if match is None or (match[2] and match[2] not in units):
-        raise InvalidConfig(f"{name} must be a number, alone or with a unit: {', '.join(units)}")
-    return int(match[1]) * units.get(match[2], 1)
+    if text == "-1":
+        return -1
+    if key.unit == "ms":
+        return parse_duration(text)
+    match = _SIZE.fullmatch(text[:_TEXT_MAX])
+    if match is None or match[2] not in _SIZES:
+        raise InvalidConfig(f"{name} must be a size such as 1048576, 1MiB or 10GB")
+    return int(match[1]) * _SIZES[match[2]]

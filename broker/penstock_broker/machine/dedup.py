@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from penstock.errors import CorruptBatch
-from penstock.protocol.batch import EXT_DEDUP_ID, HEADER_BYTES, Buffer
+from penstock.protocol.batch import HEADER_BYTES, Buffer
+from penstock.protocol.extensions import EXT_DEDUP_ID, parse_extensions
 from penstock_broker.machine.producers import Duplicate
 
-DEDUP_ID_BYTES_MAX: Final = 64
 DEDUP_IDS_MAX: Final = 200_000
 """Ids per partition; beyond it the oldest goes before its time is over."""
 
@@ -25,20 +24,10 @@ def dedup_id_of(batch: Buffer, ext_len: int) -> bytes:
     """The dedup id among a batch's extension fields; empty: it has none.
 
     Raises:
-        CorruptBatch: the fields are malformed, or the id is too long.
+        CorruptBatch: the fields are malformed.
     """
-    found = b""
-    at, end = HEADER_BYTES, HEADER_BYTES + ext_len
-    while at < end:
-        if at + 2 > end or at + 2 + batch[at + 1] > end:
-            raise CorruptBatch("an extension field reaches beyond the extension area")
-        size = batch[at + 1]
-        if batch[at] == EXT_DEDUP_ID:
-            if not 0 < size <= DEDUP_ID_BYTES_MAX:
-                raise CorruptBatch(f"a dedup id has between 1 and {DEDUP_ID_BYTES_MAX} bytes")
-            found = bytes(batch[at + 2 : at + 2 + size])
-        at += 2 + size
-    return found
+    area = bytes(memoryview(batch)[HEADER_BYTES : HEADER_BYTES + ext_len])
+    return parse_extensions(area).get(EXT_DEDUP_ID, b"")
 
 
 class DedupWindow:

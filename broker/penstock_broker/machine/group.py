@@ -179,9 +179,8 @@ class Group:
     def commit(self, offsets: Offsets, time_us: int) -> None:
         """Store offsets that are allowed."""
         for topic, positions in offsets.items():
-            stored = self.positions.setdefault(topic, {})
             for partition, offset in positions.items():
-                stored[partition] = (offset, time_us)
+                self.positions.setdefault(topic, {})[partition] = (offset, time_us)
         self.touched_us = time_us
 
     def seek(self, topic: str, positions: Mapping[int, int], time_us: int) -> None:

@@ -233,29 +233,38 @@ class GroupsMachine:
         return Left(), [SessionEnded(command.group, command.member), _changed(group)]
 
     def _commit(self, command: Commit, at: Stamp) -> Outcome:
-        if command.member:
-            found = self._find_member(command.group, command.member, command.generation)
-            if isinstance(found, Refused):
-                return found, []
-            forbidden = found.forbidden(command.member, command.generation, command.offsets)
-            if forbidden:
-                return refuse(
-                    Fenced,
-                    "the member does not own these partitions, or they were given anew",
-                    generation=found.generation,
-                    partitions=forbidden,
-                ), []
-            group, effects = found, list[Effect]()
-        else:
-            refused = self._check_outside(command)
-            if refused is not None:
-                return refused, []
-            effects = self._learn(command.refs)
-            group = self._open(command.group, at)
-        refused = self._check_offsets(command.offsets)
+        if not command.member:
+            return self._commit_outside(command, at)
+        group = self._find_member(command.group, command.member, command.generation)
+        if isinstance(group, Refused):
+            return group, []
+        forbidden = group.forbidden(command.member, command.generation, command.offsets)
+        if forbidden:
+            return refuse(
+                Fenced,
+                "the member does not own these partitions, or they were given anew",
+                generation=group.generation,
+                partitions=forbidden,
+            ), []
+        refused = _check_offsets(command.offsets, self._sizes)
         if refused is None:
             group.commit(command.offsets, at.time_us)
-        return refused or OffsetsCommitted(), effects
+        return refused or OffsetsCommitted(), []
+
+    def _commit_outside(self, command: Commit, at: Stamp) -> Outcome:
+        """A consumer outside the membership commits: allowed while there are no members."""
+        group = self._groups.get(command.group)
+        if group and group.members:
+            return refuse(GroupNotEmpty, "a group's members commit its offsets, nobody else"), []
+        if not is_name(command.group) or not all(map(_is_ref, command.refs)):
+            return refuse(InvalidName, "a group or topic has no allowed name"), []
+        sizes = self._sizes | {ref.name: self._newer(ref).partitions for ref in command.refs}
+        refused = self._check_room(command.group) or _check_offsets(command.offsets, sizes)
+        if refused is not None:
+            return refused, []
+        effects = self._learn(command.refs)
+        self._open(command.group, at).commit(command.offsets, at.time_us)
+        return OffsetsCommitted(), effects
 
     def _seek(self, command: Seek, at: Stamp) -> Outcome:
         plan = self._check_room(command.group) or self.plan_seek(command)
@@ -287,7 +296,6 @@ class GroupsMachine:
         # A group of the same name must never reach a generation that old members still hold.
         self._retired_generation = max(self._retired_generation, group.generation)
         del self._groups[command.group]
-        self._forget_unused_topics()
         return GroupRemoved(), [GroupForgotten(command.group)]
 
     # ----- groups and members
@@ -311,25 +319,6 @@ class GroupsMachine:
         if not found.joined <= generation <= group.generation:
             return refuse(Fenced, "the member has joined again", generation=group.generation)
         return group
-
-    def _check_outside(self, command: Commit) -> Refused | None:
-        """Whether a consumer outside the membership may commit."""
-        group = self._groups.get(command.group)
-        if group and group.members:
-            return refuse(GroupNotEmpty, "a group's members commit its offsets, nobody else")
-        if not is_name(command.group) or not all(map(_is_ref, command.refs)):
-            return refuse(InvalidName, "a group or topic has no allowed name")
-        return self._check_room(command.group)
-
-    def _check_offsets(self, offsets: Offsets) -> Refused | None:
-        for topic, positions in offsets.items():
-            size = self._sizes.get(topic, 0)
-            for partition, offset in positions.items():
-                if not 0 <= partition < size:
-                    return refuse(PartitionNotFound, f"{topic!r} has no partition {partition}")
-                if not 0 <= offset < _OFFSET_END:
-                    return refuse(OffsetOutOfRange, f"{offset} is no offset")
-        return None
 
     # ----- topics
 
@@ -430,4 +419,15 @@ def _check_join(command: Join) -> Refused | None:
     if not SESSION_MS_MIN <= command.session_timeout_ms <= SESSION_MS_MAX:
         limits = f"between {SESSION_MS_MIN} and {SESSION_MS_MAX} ms"
         return refuse(BadRequest, f"a session timeout is {limits}")
+    return None
+
+
+def _check_offsets(offsets: Offsets, sizes: dict[str, int]) -> Refused | None:
+    for topic, positions in offsets.items():
+        size = sizes.get(topic, 0)
+        for partition, offset in positions.items():
+            if not 0 <= partition < size:
+                return refuse(PartitionNotFound, f"{topic!r} has no partition {partition}")
+            if not 0 <= offset < _OFFSET_END:
+                return refuse(OffsetOutOfRange, f"{offset} is no offset")
     return None

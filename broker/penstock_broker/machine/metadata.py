@@ -41,7 +41,7 @@ from penstock_broker.machine.effects import (
     NodeChanged,
     TopicRevised,
 )
-from penstock_broker.machine.names import TEXT_LENGTH_MAX, check_name
+from penstock_broker.machine.names import TEXT_LENGTH_MAX, check_topic_name
 from penstock_broker.machine.placement import Placer, Replicas
 from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import (
@@ -214,7 +214,7 @@ class MetadataMachine:
     # ----- topics: a plan is the reply with the topic as it will be
 
     def _plan_create(self, command: CreateTopic, at: Stamp) -> MetadataReply:
-        check_name(command.name)
+        check_topic_name(command.name)
         if not self.cluster:
             return refuse(PreconditionFailed, "the cluster is not initialised")
         present = self._topics.get(command.name)
@@ -246,7 +246,7 @@ class MetadataMachine:
         )  # fmt: skip
 
     def _plan_alter(self, command: AlterTopic, at: Stamp) -> MetadataReply:
-        check_name(command.name)
+        check_topic_name(command.name)
         topic = self._topics.get(command.name)
         if topic is None:
             return refuse(TopicNotFound, f"there is no topic {command.name!r}", topic=command.name)
@@ -264,7 +264,7 @@ class MetadataMachine:
         )  # fmt: skip
 
     def _plan_delete(self, command: DeleteTopic) -> MetadataReply:
-        check_name(command.name)
+        check_topic_name(command.name)
         topic = self._topics.get(command.name)
         if topic is None:
             return refuse(TopicNotFound, f"there is no topic {command.name!r}", topic=command.name)

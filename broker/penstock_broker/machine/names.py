@@ -1,23 +1,25 @@
-"""Which names are allowed for topics, groups, members and the like."""
+"""Which names are allowed for topics, groups and members, and which belong to the brokers."""
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from penstock.errors import InvalidName
+from penstock.protocol import names
 
-NAME_LENGTH_MAX: Final = 200
 TEXT_LENGTH_MAX: Final = 255
+"""Limit of what is no name: addresses, hosts, ids."""
 RESERVED_PREFIX: Final = "__"
 """Names that begin so belong to the brokers."""
-
-_NAME: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{NAME_LENGTH_MAX}}}")
 
 
 def is_name(name: str) -> bool:
     """Whether a topic, group or member may be called so."""
-    return _NAME.fullmatch(name) is not None and name not in (".", "..")
+    try:
+        names.check_name(name)
+    except InvalidName:
+        return False
+    return True
 
 
 def is_reserved(name: str) -> bool:
@@ -25,13 +27,12 @@ def is_reserved(name: str) -> bool:
     return name.startswith(RESERVED_PREFIX)
 
 
-def check_name(name: str, what: str = "topic") -> None:
-    """Check a user's name.
+def check_topic_name(name: str) -> None:
+    """Check the name of a topic that a user wants to create or change.
 
     Raises:
         InvalidName: it has other characters, is too long, or is reserved.
     """
-    if not is_name(name):
-        raise InvalidName(f"{name[:NAME_LENGTH_MAX]!r} is not allowed as the name of a {what}")
+    names.check_name(name, "topic")
     if is_reserved(name):
         raise InvalidName(f"{name!r}: names that begin with {RESERVED_PREFIX!r} are reserved")
