@@ -195,6 +195,7 @@ class Node:
             if not session.ready and clock - session.since > HELLO_SECONDS_MAX:
                 self.refuse(session, RemoteProtocolError("no hello arrived in time"))
         self.pending.expire()
+        self.store.tick()
         self.groups.housekeeping()
 
     def end_round(self) -> None:
@@ -300,10 +301,10 @@ class Node:
         self, session: Session, buffer: memoryview, start: int, end: int, correlation: int, gid: int
     ) -> None:
         try:
+            wanted = read_fetch(buffer, start, end)
             partition = self.partitions.get(gid)
             if partition is None:
                 raise TopicNotFound("the partition is gone; refresh the metadata")
-            wanted = read_fetch(buffer, start, end)
             partition.fetch(fetches.admit(session, correlation, wanted, self.clock))
         except PenstockError as error:
             self.reply_error(session, correlation, FETCH, error)

@@ -325,7 +325,7 @@ class SeekGroup(Message, frozen=True, kw_only=True):
 
     group: str
     topic: str
-    positions: dict[int, int]
+    positions: dict[int, int] = field(default_factory=dict)
     """Partition -> exact offset, or -2 earliest, -1 latest (empty: every partition, see `to`)."""
     to: int | None = None
     """For every partition: -2 earliest, -1 latest, else a time in microseconds."""
