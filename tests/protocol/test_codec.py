@@ -63,13 +63,13 @@ def body_of(**fields):
     return cbor2.dumps({"name": "orders", **fields})
 
 
-@pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("content", [0, b"1", "1", [1, 2], {}])
-def test_no_tag_gets_through(tag, content):
-    tagged = cbor2.CBORTag(tag, content)
-    for body in (body_of(config={"a": tagged}), cbor2.dumps(cbor2.CBORTag(tag, {"name": "x"}))):
-        with pytest.raises(BadRequest):
-            codec.decode_request(0x03, body)
+def test_no_tag_gets_through(content):
+    for tag in TAGS:
+        inner = body_of(config={"a": cbor2.CBORTag(tag, content)})
+        for body in (inner, cbor2.dumps(cbor2.CBORTag(tag, {"name": "x"}))):
+            with pytest.raises(BadRequest):
+                codec.decode_request(0x03, body)
 
 
 NAME = b"\xa2\x64name\x61x\x66config\xa1\x61a"

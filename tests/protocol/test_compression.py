@@ -7,6 +7,7 @@ import pytest
 import zstandard
 
 from penstock.errors import CorruptBatch
+from penstock.protocol import compression
 from penstock.protocol.batch import CHECKSUM_CRC32C, CODEC_ZSTD, RAW_BYTES_MAX, build, crc32c
 from penstock.protocol.compression import COMPRESS_BYTES_MIN, compress, decompress
 from penstock.protocol.records import RecordBatch
@@ -150,7 +151,15 @@ def test_bomb_in_a_sealed_batch_is_refused_by_the_reader():
         reader.records()
 
 
-def test_tools_are_reused_and_few_are_kept():
+def test_only_few_idle_tools_are_kept(monkeypatch):
+    monkeypatch.setattr(compression, "_compressors", [])
+    monkeypatch.setattr(compression, "_decompressors", [])
+    monkeypatch.setattr(compression, "_IDLE_MAX", 0)
+    assert decompress(compress(RAW), len(RAW)) == RAW
+    assert compression._compressors == compression._decompressors == []
+
+
+def test_tools_are_reused():
     packed = compress(RAW)
     peak_of(lambda: [decompress(packed, len(RAW)) for _ in range(50)])
     tracemalloc.start()
