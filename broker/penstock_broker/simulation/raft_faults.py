@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from penstock_broker.raft import NotLeader, Raft, Refused
+from penstock_broker.raft import Raft, Refused
 from penstock_broker.simulation.raft_swarm import FAULTS, TICK
 from penstock_broker.simulation.raft_world import Host, World
 
@@ -34,11 +34,17 @@ def _crash(world: World, host: Host) -> None:
     world.crash(host)
 
 
-def _crash_leader(world: World, _: Host) -> None:
+def _leader(world: World) -> Host | None:
     for host in world.hosts.values():
         if host.raft is not None and host.raft.is_leader:
-            world.crash(host)
-            return
+            return host
+    return None
+
+
+def _crash_leader(world: World, _: Host) -> None:
+    leader = _leader(world)
+    if leader is not None:
+        world.crash(leader)
 
 
 def _cut_one_way(world: World, host: Host) -> None:
@@ -52,6 +58,12 @@ def _isolate(world: World, host: Host) -> None:
     for node in world.hosts:
         if node != host.id:
             world.cuts[node, host.id] = world.cuts[host.id, node] = None
+
+
+def _isolate_leader(world: World, _: Host) -> None:
+    leader = _leader(world)
+    if leader is not None:
+        _isolate(world, leader)
 
 
 def _split(world: World, _: Host) -> None:
@@ -87,22 +99,6 @@ def _transfer(world: World, host: Host) -> None:
             world.touch(leader)
 
 
-def _change_members(world: World, _: Host) -> None:
-    nodes = list(world.hosts)
-    world.rng.shuffle(nodes)
-    voters = nodes[: world.rng.choice((1, 2, 3, 3, 4, 5))]
-    learners = nodes[len(voters) :][: world.rng.choice((0, 1, 1))]
-    for host in world.hosts.values():
-        if host.raft is None:
-            continue
-        try:
-            host.raft.propose_configuration(voters, learners)
-        except (NotLeader, Refused):
-            continue
-        world.counts.changes += 1
-        world.touch(host)
-
-
 def _compact(world: World, one: Host) -> None:
     everywhere = world.rng.random() < 0.5
     for host in list(world.hosts.values()):
@@ -134,12 +130,12 @@ _FAULTS: dict[str, Fault] = {
     "crash_leader": _crash_leader,
     "cut_one_way": _cut_one_way,
     "isolate": _isolate,
+    "isolate_leader": _isolate_leader,
     "split": _split,
     "heal": _heal,
     "pause": _pause,
     "slow_disk": _slow_disk,
     "transfer": _transfer,
-    "change_members": _change_members,
     "compact": _compact,
     "campaign": _campaign,
 }

@@ -18,12 +18,12 @@ FAULTS: Final = (
     "crash_leader",
     "cut_one_way",
     "isolate",
+    "isolate_leader",
     "split",
     "heal",
     "pause",
     "slow_disk",
     "transfer",
-    "change_members",
     "compact",
     "campaign",
 )
@@ -45,11 +45,18 @@ class Swarm:
     """Chance that a node does not look at its work at once, but with the next event."""
     assassinate: float
     """Chance that a new leader is crashed soon."""
+    strand: float
+    """Chance that a new leader is cut off before it says anything."""
+    ambush: float
+    """Chance that a leader is crashed as it commits, before it says so."""
     fault_interval: int
     weights: tuple[float, ...]
     propose_interval: int
     burst_max: int
-    reads: float
+    read_interval: int
+    """Between two reads; 0 for none."""
+    change_interval: int
+    """Between two changes of the members; 0 for none."""
     duration: int
 
 
@@ -59,13 +66,12 @@ def swarm_of(rng: random.Random) -> Swarm:
         return figure_8(rng)
     voters = rng.choice((1, 3, 3, 3, 5, 5))
     pre_vote = rng.random() < 0.85
-    check_quorum = rng.random() < 0.9
+    check_quorum = rng.random() < 0.8
     weights = [rng.choice((0.0, 1.0, 1.0, 3.0)) for _ in FAULTS]
-    for name in ("heal", "transfer", "change_members", "compact"):  # they need company to matter
+    for name in ("heal", "transfer", "compact"):  # they need company to matter
         weights[FAULTS.index(name)] *= 2.0
     weights[FAULTS.index("heal")] += 1.0
-    if not (pre_vote and check_quorum):  # without them a removed voter may disturb for ever
-        weights[FAULTS.index("change_members")] = 0.0
+    polite = pre_vote and check_quorum  # else a removed voter may disturb the others for ever
     options = _options(rng, pre_vote=pre_vote, check_quorum=check_quorum)
     return Swarm(
         voters=voters,
@@ -78,11 +84,14 @@ def swarm_of(rng: random.Random) -> Swarm:
         restart_delay_max=rng.choice((20, 100, 300)),
         batch=rng.choice((0.0, 0.3, 0.7)),
         assassinate=rng.choice((0.0, 0.0, 0.3)),
+        strand=rng.choice((0.0, 0.0, 0.2)),
+        ambush=rng.choice((0.0, 0.0, 0.05)),
         fault_interval=rng.choice((15, 30, 60, 150)),
         weights=tuple(weights),
         propose_interval=rng.choice((5, 15, 40)),
         burst_max=1 if options.append_entries_max == 1 else rng.choice((1, 5, 40)),
-        reads=rng.choice((0.0, 0.3)),
+        read_interval=rng.choice((0, 10, 30)),
+        change_interval=rng.choice((0, 20, 60)) if polite else 0,
         duration=1200,
     )
 
@@ -100,7 +109,7 @@ def _options(rng: random.Random, *, pre_vote: bool, check_quorum: bool) -> Optio
         window_messages_max=rng.choice((1, 4, 64)),
         window_bytes_max=rng.choice((64, 4 << 20)),
         committed_max=rng.choice((1, 7, 8192)),
-        uncommitted_max=rng.choice((20, 65536)),
+        uncommitted_max=rng.choice((20, 400)),
         reads_max=rng.choice((2, 4096)),
         snapshot_periods=rng.choice((2, 6)),
     )
@@ -119,7 +128,7 @@ def figure_8(rng: random.Random) -> Swarm:
         append_entries_max=1,
         window_messages_max=1,
         committed_max=8192,
-        uncommitted_max=65536,
+        uncommitted_max=400,
         eager_commit=True,
     )
     weights = [0.0] * len(FAULTS)
@@ -136,11 +145,14 @@ def figure_8(rng: random.Random) -> Swarm:
         disk_delay_max=rng.choice((1, 4)),
         restart_delay_max=rng.choice((20, 60)),
         batch=0.0,
-        assassinate=rng.choice((0.8, 1.0)),
+        assassinate=rng.choice((0.3, 0.8)),
+        strand=rng.choice((0.2, 0.5)),
+        ambush=rng.choice((0.2, 0.5)),
         fault_interval=rng.choice((40, 80)),
         weights=tuple(weights),
         propose_interval=rng.choice((8, 20)),
         burst_max=1,
-        reads=0.0,
+        read_interval=0,
+        change_interval=0,
         duration=2500,
     )

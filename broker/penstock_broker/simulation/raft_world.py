@@ -138,6 +138,10 @@ class World:
         for host in self.hosts.values():
             self.start(host)
         self.later(1, self._propose)
+        if self.swarm.read_interval:
+            self.later(1, self._read)
+        if self.swarm.change_interval:
+            self.later(self.swarm.change_interval, self._change_members)
         self.later(self.swarm.fault_interval, raft_faults.strike, self)
         self._run_until(self.swarm.duration)
         raft_faults.stop_all(self)
@@ -228,19 +232,30 @@ class World:
         assert raft is not None
         while True:
             deciding, elections = raft.configuration, self.checker.elections
+            commit = raft.log.commit
             ready = raft.ready()
             self.checker.check(host.id, raft, deciding)
             if ready is None:
                 break
+            if self.checker.elections > elections:
+                self._meet_new_leader(host)
+            if raft.is_leader and raft.log.commit > commit and self._chance(self.swarm.ambush):
+                self.crash(host)  # decided, and nobody was told
+                return
             self._do(host, raft, ready)
-            if self.checker.elections > elections and not self.calm:
-                self._assassinate(host)
         self._flush(host)
         state = (self.now, host.id, raft.term, raft.role, raft.log.commit, raft.log.last_index)
         self.digest = crc32(b"%d %d %d %d %d %d" % state, self.digest)
 
-    def _assassinate(self, host: Host) -> None:
-        if self.rng.random() < self.swarm.assassinate:
+    def _chance(self, probability: float) -> bool:
+        """Let something bad happen?"""
+        return not self.calm and self.rng.random() < probability
+
+    def _meet_new_leader(self, host: Host) -> None:
+        if self._chance(self.swarm.strand):
+            for node in self.hosts:
+                self.cuts[host.id, node] = self.cuts[node, host.id] = None
+        if self._chance(self.swarm.assassinate):
             self.later(self.rng.randrange(4 * self.swarm.delay_max + 2 * TICK), self.crash, host)
 
     def _do(self, host: Host, raft: Raft, ready: Ready) -> None:
@@ -321,13 +336,13 @@ class World:
         if (message.sender, message.to) in self.cuts:
             self.counts.dropped += 1
             return
-        if not self.calm and rng.random() < swarm.drop:
+        if self._chance(swarm.drop):
             self.counts.dropped += 1
             return
         size = 3 if isinstance(message, InstallSnapshot) else 1
         slowest = 2 if self.calm else size * swarm.delay_max
         self.later(1 + rng.randrange(slowest), self._deliver, message)
-        if not self.calm and rng.random() < swarm.duplicate:
+        if self._chance(swarm.duplicate):
             self.counts.duplicated += 1
             self.later(1 + rng.randrange(4 * slowest), self._deliver, message)
 
@@ -347,13 +362,13 @@ class World:
             raft.on_heartbeat_ack(message.sender, message.term, message.number)
         else:
             raft.step(message)
-        if self.calm or self.rng.random() >= self.swarm.batch:
+        if not self._chance(self.swarm.batch):
             self.touch(host)
 
     # clients
 
     def _propose(self) -> None:
-        """Propose to whoever takes it, and read there; when calm, once to every leader."""
+        """Propose to whoever takes it; when calm, once to every leader."""
         self.later(1 + self.rng.randrange(2 * self.swarm.propose_interval), self._propose)
         leaders = [
             (host, host.raft)
@@ -369,10 +384,38 @@ class World:
         payloads = [(_RECORD, b"%d" % self.rng.randrange(1000)) for _ in range(burst)]
         try:
             index = raft.propose(payloads)
-            if self.rng.random() < self.swarm.reads:
-                raft.read_index(len(self.checker.committed))
         except (NotLeader, Refused):
             return
         if self.calm:
             self.marker = raft.term, index
         self.touch(host)
+
+    def _read(self) -> None:
+        """Read from everyone who thinks that it leads: all of them must be right, or silent."""
+        self.later(1 + self.rng.randrange(2 * self.swarm.read_interval), self._read)
+        for host in self.hosts.values():
+            raft = host.raft
+            if raft is not None and raft.is_leader:
+                try:
+                    raft.read_index(len(self.checker.committed))
+                except Refused:
+                    continue
+                self.touch(host)
+
+    def _change_members(self) -> None:
+        """Ask everyone who thinks that it leads for other members."""
+        if self.calm:
+            return
+        self.later(1 + self.rng.randrange(2 * self.swarm.change_interval), self._change_members)
+        nodes = list(self.hosts)
+        self.rng.shuffle(nodes)
+        voters = nodes[: self.rng.choice((1, 2, 3, 3, 4, 5))]
+        learners = nodes[len(voters) :][: self.rng.choice((0, 1, 1))]
+        for host in self.hosts.values():
+            if host.raft is not None and host.raft.is_leader:
+                try:
+                    host.raft.propose_configuration(voters, learners)
+                except Refused:
+                    continue
+                self.counts.changes += 1
+                self.touch(host)
