@@ -95,3 +95,20 @@ def read_all(store: Store, gid: int, max_bytes: int = 4096) -> list[tuple[int, b
                 found.append((header.base_offset, body))
                 offset = header.base_offset + header.record_count
     return found
+
+
+def checkpoint(store: Store, gids: list[int], blob: bytes = b"state") -> None:
+    """Cut a checkpoint of groups whose log is wholly applied, and do all that follows."""
+    states = []
+    for gid in gids:
+        index, term = store.wal.group(gid).durable
+        states.append((gid, index, term, blob))
+    store.checkpoint(states)
+    settle(store)
+
+
+def settle(store: Store) -> None:
+    """Run jobs and flushes until nothing is left to do."""
+    while (job := store.take_job() or store.take_flush()) is not None:
+        job.run()
+        store.done(job)

@@ -10,7 +10,8 @@ from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import RecoveredGroup, StoredEntry
 from penstock_broker.storage.flush import Flush
 from penstock_broker.storage.jobs import Job
-from penstock_broker.storage.log import Cold, Damage, Memory, PartitionLog
+from penstock_broker.storage.log import PartitionLog
+from penstock_broker.storage.reads import Cold, Damage, Memory
 from penstock_broker.storage.store import Store
 
 __all__ = [

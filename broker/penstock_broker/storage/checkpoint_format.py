@@ -21,7 +21,7 @@ _FILE: Final = struct.Struct("<8sIIQQ")
 _FILE_MAGIC: Final = b"PSCHECKP"
 _VERSION: Final = 1
 _U32: Final = struct.Struct("<I")
-_RECORD: Final = struct.Struct("<IIIHH12QII")
+_RECORD: Final = struct.Struct("<IIIHH13QII")
 _RECORD_MAGIC: Final = 0x50435350  # "PSCP"
 
 DELETED: Final = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from penstock.errors import InvalidConfig
 
@@ -53,3 +54,21 @@ class StorageConfig:
             raise InvalidConfig(
                 "index_interval_bytes, write_bytes and scrub_bytes must be positive"
             )
+
+
+class LogSettings(Protocol):
+    """What a topic's configuration says about the logs of its partitions."""
+
+    @property
+    def segment_bytes(self) -> int: ...
+    @property
+    def segment_ms(self) -> int: ...
+    @property
+    def cleanup(self) -> str:
+        """What happens to old records: "delete" or "compact"."""
+        ...
+
+    @property
+    def delete_retention_ms(self) -> int:
+        """How long a compacted log keeps the tombstone of a key."""
+        ...

@@ -23,7 +23,17 @@ _ZEROS: Final = bytes(BLOCK)
 class PendingRun:
     """One group's part of a flush to come; the entries are Raft's own."""
 
-    __slots__ = ("entries", "first", "flags", "gid", "hard_state", "origin", "size")
+    __slots__ = (
+        "entries",
+        "first",
+        "flags",
+        "gid",
+        "hard_state",
+        "origin",
+        "relog_of",
+        "retires",
+        "size",
+    )
 
     def __init__(self, gid: int, first: int) -> None:
         self.gid = gid
@@ -31,6 +41,8 @@ class PendingRun:
         self.hard_state: HardState = (0, 0, 0)
         self.first = first
         self.origin = 0
+        self.relog_of: WalFile | None = None
+        self.retires = 0
         self.size = 0
         self.entries: list[EntryLike] = []
 
@@ -50,6 +62,7 @@ class PendingRun:
         rest.entries = self.entries[count:]
         rest.size = sum([len(entry.data) for entry in rest.entries])
         rest.origin, rest.hard_state = self.origin, self.hard_state
+        rest.relog_of, self.relog_of = self.relog_of, None  # the last part counts
         del self.entries[count:]
         self.size -= rest.size
         return rest

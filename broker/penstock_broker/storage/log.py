@@ -8,45 +8,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from penstock.errors import CorruptData, OffsetOutOfRange
+from penstock.errors import OffsetOutOfRange
 from penstock.protocol.batch import FLAG_COMPACTED, BatchHeader, next_offset
-from penstock_broker.storage.config import StorageConfig
-from penstock_broker.storage.files import Buffer, File, Files
+from penstock_broker.storage import lookup, retention
+from penstock_broker.storage.config import LogSettings, StorageConfig
+from penstock_broker.storage.files import Buffer, Files
 from penstock_broker.storage.index import SparseIndex
 from penstock_broker.storage.index_cache import IndexCache
+from penstock_broker.storage.reads import Cold, Damage, Memory, damaged
 from penstock_broker.storage.scan import Hole, batch_at, walk
 from penstock_broker.storage.segment import Segment
 from penstock_broker.storage.tail import Tail, TailBudget
 
-
-class Memory(NamedTuple):
-    """A read answered from RAM: whole batches, the first may begin below the wanted offset."""
-
-    buffers: list[Buffer]
-
-
-class Cold(NamedTuple):
-    """A read to be made: bytes of a segment file, for `PartitionLog.finish_read`."""
-
-    file: File
-    position: int
-    length: int
-    base_offset: int
-    """Of the segment."""
-    offset: int
-    """Base offset of the batch at `position`."""
-
-
-class Damage(NamedTuple):
-    """Offsets that can't be served, and the bytes at fault."""
-
-    start_offset: int
-    end_offset: int
-    file: str
-    position: int
-    length: int
+_FOREVER = 1 << 62
 
 
 @dataclass(slots=True)
@@ -59,6 +34,8 @@ class LogContext:
     cache: IndexCache
     due: dict[int, PartitionLog] = field(default_factory=dict)
     """Partitions with enough unwritten bytes for a segment write."""
+    doomed: dict[int, PartitionLog] = field(default_factory=dict)
+    """Partitions with segment files to remove."""
 
 
 class PartitionLog:
@@ -82,6 +59,14 @@ class PartitionLog:
         """False when recovery found a file whose name may not have been synced."""
         self.doomed: list[int] = []
         """Base offsets of segments that are no longer part of the log; their files go."""
+        self.durable_base = 0
+        """Base offset of the segment in which the checkpoint's position lies."""
+        self.segment_bytes = context.config.segment_bytes
+        self.segment_us = _FOREVER
+        self.compacts = False
+        self.delete_retention_us = 0
+        self._replaced: list[int] = []
+        """Segments that a reset took out of the log: they go when a checkpoint knows of it."""
         self._context = context
         self._config = context.config
         self._active: Segment | None = None
@@ -108,28 +93,40 @@ class PartitionLog:
         assert base == self.end_offset, "offsets are dense"
         size = len(buffer)
         segment = self._active
-        if segment is None or segment.size + size > self._config.segment_bytes:
-            segment = self.roll(base)
+        if (
+            segment is None
+            or segment.size + size > self.segment_bytes
+            or append_ts_us - segment.first_time_us > self.segment_us
+        ):
+            segment = self.roll(base, append_ts_us)
         segment.extend(
             size, base, following, index, append_ts_us, self._config.index_interval_bytes
         )
         self.end_offset = following
         self.last_index = index
+        if append_ts_us > self.last_append_ts_us:
+            self.last_append_ts_us = append_ts_us
         self.size_bytes += size
         tail = self.tail
         tail.append(base, buffer)
         if tail.end - tail.written >= self._config.write_bytes:
             self._context.due[self.gid] = self
 
-    def roll(self, base_offset: int) -> Segment:
-        """Begin a segment; the one before is sealed unless it is empty."""
+    def configure(self, settings: LogSettings) -> None:
+        """Take the topic's settings; they hold from the next append on."""
+        self.segment_bytes = min(settings.segment_bytes, self._config.segment_bytes)
+        self.segment_us = settings.segment_ms * 1000
+        self.compacts = settings.cleanup == "compact"
+        self.delete_retention_us = settings.delete_retention_ms * 1000
+
+    def roll(self, base_offset: int, time_us: int) -> Segment:
+        """Begin a segment; the one before is sealed."""
         active = self._active
-        if active is not None and not active.size:
-            return active
         if active is not None:
             active.sealed = True
             self._context.due[self.gid] = self
         segment = Segment(self.gid, base_offset, self.tail.end)
+        segment.first_time_us = time_us
         segment.index = SparseIndex()
         self.adopt(segment)
         return segment
@@ -139,14 +136,6 @@ class PartitionLog:
         self.segments.append(segment)
         self.bases.append(segment.base_offset)
         self._active = segment
-
-    def drop_newest(self) -> None:
-        """Forget the newest segment, which recovery found empty."""
-        self.segments.pop()
-        self.bases.pop()
-        self._active = self.segments[-1] if self.segments else None
-        if self._active is not None:
-            self._active.sealed = False
 
     def unfinished(self) -> list[Segment]:
         """Segments that are not sealed on disk yet, oldest first; the active one is the last."""
@@ -159,6 +148,66 @@ class PartitionLog:
         """Whether a segment write is due."""
         unwritten = self.tail.end - self.tail.written
         return unwritten >= self._config.write_bytes or len(self.unfinished()) > 1
+
+    def trim(self, new_start: int) -> None:
+        """Raise the start of the log after a committed trim; whole segments below it go."""
+        if new_start <= self.start_offset:
+            return
+        assert new_start <= self.end_offset, "a log is not trimmed beyond its end"
+        self.start_offset = new_start
+        self.damages = [damage for damage in self.damages if damage.end_offset > new_start]
+        self._drop_trimmed()
+
+    def vouched(self, segment_base: int) -> None:
+        """A checkpoint vouches for the log up to somewhere in this segment."""
+        self.durable_base = segment_base
+        if segment_base >= self.start_offset:
+            self.doomed += self._replaced
+            self._replaced = []
+        self._drop_trimmed()
+
+    def reset(self, start_offset: int, last_index: int) -> None:
+        """Begin anew behind what a snapshot covers; to be followed by `Store.install`."""
+        assert start_offset >= self.end_offset, "a log is not reset to offsets that it holds"
+        self._replaced += self.bases
+        self._forget_all()
+        self.segments, self.bases, self._active = [], [], None
+        self.start_offset = self.end_offset = start_offset
+        self.last_index = last_index
+        self.size_bytes = 0
+        self.damages = []
+
+    def _forget_all(self) -> None:
+        self.tail.clear()
+        for segment in self.segments:
+            self._context.cache.forget(self.gid, segment.base_offset)
+
+    def _drop_trimmed(self) -> None:
+        """Drop segments below the start; never the one that recovery would start from."""
+        limit = min(self.start_offset, self.durable_base)
+        count = bisect_right(self.bases, limit) - 1
+        if count > 0:
+            for segment in self.segments[:count]:
+                self._context.cache.forget(self.gid, segment.base_offset)
+                self.size_bytes -= segment.size
+            self.doomed += self.bases[:count]
+            del self.segments[:count], self.bases[:count]
+        if self.doomed:
+            self._context.doomed[self.gid] = self
+
+    def discard(self) -> None:
+        """Drop all of it from RAM: the group was deleted."""
+        self._forget_all()
+        self._context.due.pop(self.gid, None)
+        self._context.doomed.pop(self.gid, None)
+
+    def drop_newest(self) -> None:
+        """Forget the newest segment, which recovery found empty."""
+        self.segments.pop()
+        self.bases.pop()
+        self._active = self.segments[-1] if self.segments else None
+        if self._active is not None:
+            self._active.sealed = False
 
     def read(self, offset: int, max_bytes: int) -> Memory | Cold:
         """Where the batches from `offset` on are; at the end of the log nothing: Memory([]).
@@ -199,7 +248,7 @@ class PartitionLog:
         if at < 0:
             raise damaged(self.mark_missing(offset, self.bases[0]))
         segment = self.segments[at]
-        index = self._context.cache.get(segment, self.mark_hole)
+        index = self.index_of(segment)
         if offset >= segment.end_offset or not len(index):
             following = self.bases[at + 1] if at + 1 < len(self.bases) else self.end_offset
             raise damaged(self.mark_missing(offset, following))
@@ -276,11 +325,32 @@ class PartitionLog:
             )
         )
 
+    def retention_point(
+        self,
+        now_us: int,
+        retention_us: int,
+        retention_bytes: int,
+        floor_offset: int | None = None,
+    ) -> int | None:
+        """Where the log should start now, or None when nothing is to go; negative: no limit.
 
-def damaged(damage: Damage) -> CorruptData:
-    """The error for a damaged range."""
-    return CorruptData(
-        f"{damage.file}: {damage.length} bytes at {damage.position} are damaged: offsets "
-        f"{damage.start_offset} to {damage.end_offset - 1} can't be read",
-        **damage._asdict(),
-    )
+        Nothing at or above `floor_offset` goes: what a group still needs.
+        """
+        point = max(
+            retention.by_time(self, now_us - retention_us) if retention_us >= 0 else 0,
+            retention.by_size(self, retention_bytes) if retention_bytes >= 0 else 0,
+        )
+        if floor_offset is not None:
+            point = min(point, floor_offset)
+        return point if point > self.start_offset else None
+
+    def offset_at(self, time_us: int) -> int:
+        """Offset of the first batch appended at or after a time; the end when there is none.
+
+        Reads at most about one index interval from disk.
+        """
+        return lookup.offset_at(self, time_us)
+
+    def index_of(self, segment: Segment) -> SparseIndex:
+        """A segment's index, loaded or rebuilt when needed."""
+        return self._context.cache.get(segment, self.mark_hole)

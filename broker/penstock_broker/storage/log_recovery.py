@@ -12,7 +12,8 @@ from typing import NamedTuple
 from penstock_broker.storage import layout
 from penstock_broker.storage.files import File, sync_names
 from penstock_broker.storage.index import SparseIndex
-from penstock_broker.storage.log import Damage, LogContext, PartitionLog
+from penstock_broker.storage.log import LogContext, PartitionLog
+from penstock_broker.storage.reads import Damage
 from penstock_broker.storage.scan import Hole, walk
 from penstock_broker.storage.segment import Segment
 
@@ -25,6 +26,8 @@ class LogPosition(NamedTuple):
     segment_bytes: int = 0
     end_offset: int = 0
     last_index: int = 0
+    max_time_us: int = 0
+    """The newest append time."""
 
 
 def open_log(gid: int, context: LogContext, durable: LogPosition | None) -> PartitionLog:
@@ -42,13 +45,18 @@ def open_log(gid: int, context: LogContext, durable: LogPosition | None) -> Part
     tail = [base for base in bases if base >= durable.segment_base]
     following = [*sealed[1:], durable.segment_base]
     for base, end_offset in zip(sealed, following, strict=False):
-        _adopt_sealed(log, context, base, end_offset)
+        if end_offset > durable.start_offset:
+            _adopt_sealed(log, context, base, end_offset)
+        else:
+            log.doomed.append(base)
     log.end_offset, log.last_index = durable.end_offset, durable.last_index
+    log.last_append_ts_us = durable.max_time_us
     if durable.segment_bytes:
         _adopt_active(log, context, durable, present=durable.segment_base in tail)
         tail = [base for base in tail if base != durable.segment_base]
     _adopt_tail(log, context, tail)
     _check_start(log)
+    log.vouched(durable.segment_base)
     return log
 
 
@@ -80,6 +88,7 @@ def _adopt_active(
     segment.next_row_at = segment.size
     segment.end_offset = durable.end_offset
     segment.last_index = durable.last_index
+    segment.first_time_us = segment.max_time_us = durable.max_time_us
     log.adopt(segment)
     if size < durable.segment_bytes:
         _mark_short(log, context, segment, size)
@@ -128,6 +137,7 @@ def _read_on(log: PartitionLog, context: LogContext, segment: Segment, file: Fil
     for piece in walk(file, segment.size, size, segment.end_offset):
         if isinstance(piece, Hole) or piece.log_index <= log.last_index:
             break
+        segment.first_time_us = segment.first_time_us or piece.append_ts_us
         segment.extend(
             piece.end - piece.position,
             piece.base_offset,
@@ -137,6 +147,7 @@ def _read_on(log: PartitionLog, context: LogContext, segment: Segment, file: Fil
             context.config.index_interval_bytes,
         )
         log.last_index, log.end_offset = piece.log_index, piece.next_offset
+        log.last_append_ts_us = max(log.last_append_ts_us, piece.append_ts_us)
     if segment.size < size:
         file.truncate(segment.size)
     segment.start = -segment.size

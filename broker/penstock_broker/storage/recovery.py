@@ -13,6 +13,7 @@ from penstock_broker.storage.entries import RecoveredGroup, later_hard_state
 from penstock_broker.storage.files import Files, sync_names
 from penstock_broker.storage.format import open_format
 from penstock_broker.storage.index_cache import IndexCache
+from penstock_broker.storage.keeper import Keeper
 from penstock_broker.storage.log import LogContext
 from penstock_broker.storage.log_recovery import open_log
 from penstock_broker.storage.tail import TailBudget
@@ -37,6 +38,7 @@ def recover(store: Store, fresh_uuid: bytes) -> None:
     _open_logs(store)
     replay = image.replay(_bases(store.control))
     store.wal = _open_wal(files, config, replay, _nonces(fresh_uuid, replay.sequence))
+    store.keeper = Keeper(store.context, store.control, store.wal, store.logs)
     _recover_groups(store, replay)
 
 
@@ -66,10 +68,10 @@ def _open_logs(store: Store) -> None:
     known = [gid for gid, record in records.items() if record.has_log]
     for gid in sorted({*found, *known}):
         record = records.get(gid)
-        if record is None:
-            store.logs[gid] = open_log(gid, store.context, None)
-        elif not record.deleted:
-            store.logs[gid] = open_log(gid, store.context, record.durable)
+        if record is not None and record.deleted:
+            store.files.remove_directory(layout.partition(gid))
+            continue
+        store.logs[gid] = open_log(gid, store.context, record.durable if record else None)
 
 
 def _open_wal(
@@ -78,13 +80,15 @@ def _open_wal(
     wal = Wal(files, config, draw_nonce)
     wal.sequence = replay.sequence + 1
     wal.previous_crc = replay.crc
-    wal.oldest = replay.oldest
+    wal.oldest = wal.durable_oldest = replay.oldest
     wal.sealed = replay.used
     for file in replay.unused:
         file.nonce = draw_nonce()
         file.size = config.wal_file_bytes
-        file.prepare()
-        wal.spares.append(file)
+        if file.prepare():
+            wal.spares.append(file)
+        else:
+            files.remove(file.path)
     numbers = [file.number for file in (*replay.used, *replay.unused)]
     wal.next_number = max(numbers, default=0) + 1
     return wal
@@ -110,7 +114,7 @@ def _recover_groups(store: Store, replay: Replay) -> None:
 
 
 def _adopt_group(store: Store, gid: int, group: RecoveredGroup, replay: Replay) -> None:
-    """Let the WAL go on where the group stood."""
+    """Let the WAL and the keeper go on where the group stood."""
     last = group.entries[-1] if group.entries else None
     index, term = (last.index, last.term) if last else (group.applied_index, group.applied_term)
     term_, vote, commit = group.hard_state
@@ -119,5 +123,9 @@ def _adopt_group(store: Store, gid: int, group: RecoveredGroup, replay: Replay) 
     wal_group.term, wal_group.vote, wal_group.commit = group.hard_state
     wal_group.next_index = index + 1
     wal_group.durable = index, term
+    wal_group.touched = replay.sequence
+    record = store.control.records.get(gid)
+    covered = record is not None and not group.entries and record.hard_state == group.hard_state
+    store.keeper.adopt(gid, covered=covered)
     if gid in replay.groups:
         wal_group.truncations = replay.groups[gid].truncations

@@ -18,6 +18,7 @@ class Segment:
         "base_offset",
         "end_offset",
         "file",
+        "first_time_us",
         "gid",
         "index",
         "indexed",
@@ -41,6 +42,8 @@ class Segment:
         self.synced = 0
         """Bytes that are durable."""
         self.last_index = 0
+        self.first_time_us = 0
+        """Append time of the first batch; as recovered, the time is not known until needed."""
         self.max_time_us = 0
         self.sealed = False
         self.indexed = False

@@ -136,3 +136,23 @@ class WriteJob(Job):
             if log.behind():
                 self._context.due[log.gid] = log
         return []
+
+
+class RemoveSegmentsJob(Job):
+    """Removes the files of segments that a trim took out of the log, oldest first."""
+
+    name: ClassVar[str] = "segment removal"
+
+    def __init__(self, files: Files, gid: int, bases: Sequence[int]) -> None:
+        super().__init__()
+        self._files = files
+        self._gid = gid
+        self._bases = bases
+
+    def work(self) -> None:
+        for base in self._bases:
+            self._files.remove(layout.segment_file(self._gid, base))
+            self._files.remove(layout.index_file(self._gid, base))
+
+    def finish(self) -> Flushed:
+        return []

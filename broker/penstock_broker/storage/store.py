@@ -7,7 +7,7 @@ are under way at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from penstock_broker.storage.checkpoint import Checkpoint
 from penstock_broker.storage.config import StorageConfig
@@ -15,11 +15,11 @@ from penstock_broker.storage.entries import EntryLike, HardState, RecoveredGroup
 from penstock_broker.storage.files import Files
 from penstock_broker.storage.flush import Flush
 from penstock_broker.storage.jobs import Flushed, Job
+from penstock_broker.storage.keeper import Keeper, State
 from penstock_broker.storage.log import LogContext, PartitionLog
 from penstock_broker.storage.recovery import recover
-from penstock_broker.storage.segment_jobs import WriteJob, pieces_of
+from penstock_broker.storage.segment_jobs import Piece, RemoveSegmentsJob, WriteJob, pieces_of
 from penstock_broker.storage.wal import Wal
-from penstock_broker.storage.wal_files import PrepareJob
 
 _WRITE_BYTES = 8 * 1024 * 1024  # of one segment write job
 
@@ -36,7 +36,11 @@ class Store:
         self.wal: Wal
         self.context: LogContext
         self.control: Checkpoint
+        self.keeper: Keeper
         self._job: Job | None = None
+        self._full = False
+        """A segment write met a full disk; `tick` ends it."""
+        self._low = False
 
     @classmethod
     def open(cls, files: Files, config: StorageConfig, *, fresh_uuid: bytes) -> Store:
@@ -79,6 +83,8 @@ class Store:
         """Take in a job that has run; (group, last index, last term) of what became durable."""
         if job is self._job:
             self._job = None
+        if job.full and isinstance(job, WriteJob):
+            self._full = True
         return job.finish()
 
     def log(self, gid: int) -> PartitionLog:
@@ -92,26 +98,105 @@ class Store:
             log = self.logs[gid] = PartitionLog(gid, self.context)
         return log
 
+    def delete_log(self, gid: int) -> None:
+        """Delete a group and its log; only on a committed tombstone."""
+        self.recovered.pop(gid, None)
+        self.keeper.delete(gid)
+        log = self.logs.pop(gid, None)
+        if log is not None:
+            log.discard()
+
+    # ----- background work
+
     def take_job(self) -> Job | None:
         """The most urgent piece of background work; None while one is under way or none is due."""
         if self._job is None:
-            self._job = self._spare_job() or self._write_job()
+            self._job = self._write_job() or self.keeper.take_job() or self._removal_job()
             return self._job
         return None
 
-    def _spare_job(self) -> Job | None:
-        wal = self.wal
-        if len(wal.spares) >= self.config.wal_spares:
-            return None
-        return PrepareJob(wal.new_file(), None, wal.spares)
-
     def _write_job(self) -> Job | None:
-        pieces = []
+        pieces: list[Piece] = []
         room = _WRITE_BYTES
         due = self.context.due
-        while due and room > 0:
+        while due and room > 0 and not self._full:
             _, log = due.popitem()
             for piece in pieces_of(log, room, sync=False):
                 pieces.append(piece)
                 room -= sum(map(len, piece.buffers))
         return WriteJob(self.context, pieces) if pieces else None
+
+    def _removal_job(self) -> Job | None:
+        if not self.context.doomed:
+            return None
+        gid, log = self.context.doomed.popitem()
+        bases, log.doomed = log.doomed, []
+        return RemoveSegmentsJob(self.files, gid, bases)
+
+    def tick(self) -> None:
+        """Now and then (each second): look at the free space, try again what a full disk stopped.
+
+        Also seals the last flush when nothing follows it; see `Wal.tick`.
+        """
+        self._full = False
+        self.wal.tick()
+        self.keeper.tick()
+        free = self.files.free_bytes()
+        self._low = free < self.config.reserve_bytes * (2 if self._low else 1)
+
+    @property
+    def accepting(self) -> bool:
+        """False when publishes must be refused: the disk or the memory is nearly full."""
+        return not (
+            self._low
+            or self._full
+            or self.wal.stalled
+            or len(self.wal.sealed) >= self.config.wal_files_max
+            or self.context.budget.unwritten > 2 * self.context.budget.limit
+        )
+
+    # ----- checkpoints
+
+    def checkpoint_due(self) -> list[int]:
+        """Groups whose state is wanted, since a WAL file is full; empty while nothing is due."""
+        return self.keeper.due()
+
+    def request_checkpoint(self) -> list[int]:
+        """All groups with state that no checkpoint has: for a stop, so that a start is instant."""
+        return self.keeper.everything()
+
+    def checkpoint(self, states: Iterable[State]) -> None:
+        """Take (group, applied index, applied term, state) of groups, all cut at one instant.
+
+        A job makes them durable. Entries above the applied index are kept in the WAL.
+        """
+        self.keeper.cut(states, self.keeper.due())
+
+    def install(self, gid: int, applied_index: int, applied_term: int, blob: bytes) -> None:
+        """A snapshot replaces the group's Raft log up to the applied index and all behind it.
+
+        Later entries of the group wait until the snapshot is durable; `done` reports that like a
+        flush. The partition's log must have the batches up to there, or have been reset.
+        """
+        self.keeper.install(gid, applied_index, applied_term, blob)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything handed in is durable and no job is under way."""
+        return self._job is None and self.wal.idle and not self.keeper.busy
+
+    def statistics(self) -> dict[str, int]:
+        """Figures for metrics and for `penstock doctor`."""
+        wal, budget = self.wal, self.context.budget
+        return {
+            "wal_sequence": wal.sequence,
+            "wal_files_sealed": len(wal.sealed),
+            "wal_pending_bytes": wal.pending_bytes,
+            "log_bytes": sum([log.size_bytes for log in self.logs.values()]),
+            "segments": sum([log.segment_count for log in self.logs.values()]),
+            "tail_bytes": budget.used,
+            "unwritten_bytes": budget.unwritten,
+            "index_cache_bytes": self.context.cache.size_bytes,
+            "checkpoint_bytes": self.control.length,
+            "damaged_ranges": sum([len(log.damages) for log in self.logs.values()]),
+        }

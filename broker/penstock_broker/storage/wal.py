@@ -18,7 +18,7 @@ from penstock_broker.storage.entries import EntryLike, HardState
 from penstock_broker.storage.files import Files
 from penstock_broker.storage.flush import Flush, PendingRun
 from penstock_broker.storage.jobs import Flushed
-from penstock_broker.storage.wal_files import WalFile
+from penstock_broker.storage.wal_files import RelogJob, WalFile
 from penstock_broker.storage.wal_format import FIRST_FLUSH, FLUSH, RUN, RUN_MARK, aligned
 
 
@@ -33,6 +33,7 @@ class WalGroup:
         "next_index",
         "pending",
         "term",
+        "touched",
         "truncations",
         "vote",
     )
@@ -44,6 +45,8 @@ class WalGroup:
         self.commit = 0
         self.next_index = 0  # 0: unknown, any first index is taken
         self.durable = (0, 0)
+        self.touched = 0
+        """Sequence of the last flush with anything of the group."""
         self.held = False
         self.pending: deque[PendingRun] = deque()
         self.truncations: list[tuple[int, int]] = []
@@ -66,6 +69,10 @@ class Wal:
         self.spares: list[WalFile] = []
         self.sealed: list[WalFile] = []
         """Full files, oldest first, that a checkpoint has not made superfluous yet."""
+        self.retiring: list[WalFile] = []
+        """Files that go as soon as a flush says so."""
+        self.retired: list[WalFile] = []
+        """Files to recycle or remove."""
         self.next_number = 1
         self.sequence = 1
         """Of the next flush."""
@@ -77,12 +84,20 @@ class Wal:
         """No file could be made because the disk is full; `retry` ends it."""
         self.pending_bytes = 0
         self._dirty: dict[int, WalGroup] = {}
-        self._mark: tuple[int, int] | None = None
+        self.durable_oldest = 0
+        """`oldest` as the last flush says it."""
+        self._mark = (0, 0)
+        self._mark_due = False
         self._tail_is_sealed = True
         self._seal_wanted = False
         room = config.wal_file_bytes - FIRST_FLUSH
         self._room = min(config.flush_bytes_max, room) - FLUSH.size - 2 * RUN.size
         self._entry_bytes_max = room - FLUSH.size - 2 * RUN.size
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be flushed."""
+        return self.in_flight is None and not self._dirty and not self._mark_due
 
     def group(self, gid: int) -> WalGroup:
         group = self.groups.get(gid)
@@ -145,7 +160,7 @@ class Wal:
         """The next flush, or None while one is in flight, none is due or the disk is full."""
         if self.in_flight is not None or self.stalled:
             return None
-        runs = self._gather() if self._dirty or self._mark else []
+        runs = self._gather() if self._dirty or self._mark_due else []
         if not runs and not self._seal_wanted:
             return None
         flush_bytes = FLUSH.size + sum([run.size + RUN.size for run in runs])
@@ -157,7 +172,8 @@ class Wal:
 
     def _gather(self) -> list[PendingRun]:
         runs: list[PendingRun] = []
-        if self._mark is not None:
+        if self._mark_due:
+            self._mark_due = False
             runs.append(self._mark_run(*self._mark))
         room = self._room
         for group in list(self._dirty.values()):
@@ -195,10 +211,10 @@ class Wal:
         self.pending_bytes -= run.size
         return run
 
-    @staticmethod
-    def _mark_run(number: int, length: int) -> PendingRun:
+    def _mark_run(self, number: int, length: int) -> PendingRun:
         run = PendingRun(0, length)
         run.flags = RUN_MARK
+        run.retires = len(self.retiring)
         run.hard_state = (number, 0, 0)
         return run
 
@@ -231,6 +247,7 @@ class Wal:
         file.last_sequence = flush.sequence
         self.previous_crc = flush.crc
         self.oldest = self.oldest or flush.sequence
+        self.durable_oldest = flush.chain[1]
         self._tail_is_sealed = not flush.runs
         self._seal_wanted = False
         durable: dict[int, tuple[int, int]] = {}
@@ -238,16 +255,27 @@ class Wal:
             if run.flags & RUN_MARK:
                 self._mark_flushed(run)
                 continue
-            group = self.group(run.gid)
-            if run.entries and run.origin == 0:
-                group.durable = run.last, run.entries[-1].term
-            durable[run.gid] = group.durable
-            file.groups[run.gid] = max(file.groups.get(run.gid, 0), run.last if run.entries else 0)
+            self._run_flushed(file, run, durable)
         return [(gid, *last) for gid, last in durable.items()]
 
+    def _run_flushed(
+        self, file: WalFile, run: PendingRun, durable: dict[int, tuple[int, int]]
+    ) -> None:
+        if run.relog_of is not None:
+            run.relog_of.relogs -= 1
+        group = self.groups.get(run.gid)
+        if group is None:
+            return  # deleted while the flush was under way
+        if run.entries and run.origin == 0:
+            group.durable = run.last, run.entries[-1].term
+        durable[run.gid] = group.durable
+        group.touched = file.last_sequence
+        file.groups[run.gid] = max(file.groups.get(run.gid, 0), run.last if run.entries else 0)
+
     def _mark_flushed(self, run: PendingRun) -> None:
-        if self._mark == (run.hard_state[0], run.first):
-            self._mark = None
+        count = run.retires
+        self.retired += self.retiring[:count]
+        del self.retiring[:count]
 
     def _put_back(self, flush: Flush) -> None:
         """The disk was full before the flush had a file: as if it had not been taken."""
@@ -257,6 +285,7 @@ class Wal:
         self.sequence = flush.sequence
         for run in reversed(flush.runs):
             if run.flags & RUN_MARK:
+                self._mark_due = True
                 continue
             group = self.group(run.gid)
             self._void(group, run, flush.sequence)
@@ -274,6 +303,79 @@ class Wal:
                 if run.entries and run.last >= first and run.origin == 0:
                     run.split(max(first - run.first, 0))
 
+    def remove(self, gid: int) -> None:
+        """Forget a group that was deleted."""
+        self.drop_pending(gid)
+        self.groups.pop(gid, None)
+        for file in (*self.sealed, self.current):
+            if file is not None:
+                file.groups.pop(gid, None)
+
+    def drop_pending(self, gid: int) -> None:
+        """Drop what is queued of a group."""
+        group = self.groups.get(gid)
+        if group is None:
+            return
+        for run in group.pending:
+            self.pending_bytes -= run.size
+            if run.relog_of is not None:
+                run.relog_of.relogs -= 1
+        group.pending.clear()
+        self._dirty.pop(gid, None)
+
+    def hold(self, gid: int, index: int, term: int) -> None:
+        """The group's log begins anew behind a snapshot; it waits for `release`."""
+        self.drop_pending(gid)
+        group = self.group(gid)
+        group.held = True
+        group.next_index = index + 1
+        group.durable = index, term
+        group.commit = max(group.commit, index)
+        group.truncations.clear()
+
+    def release(self, gid: int) -> None:
+        """The snapshot is durable: the group's entries may be flushed."""
+        group = self.groups.get(gid)
+        if group is not None:
+            group.held = False
+            if group.pending:
+                self._dirty[gid] = group
+
+    def retire(self, count: int) -> None:
+        """Have the next flush say that the oldest sealed files are not needed any more."""
+        self.retiring += self.sealed[:count]
+        del self.sealed[:count]
+        following = self.sealed[0] if self.sealed else self.current
+        oldest = following.first_sequence if following is not None else self.sequence
+        self.oldest = max(self.oldest, oldest)
+        for group in self.groups.values():
+            if group.truncations:
+                group.truncations = [cut for cut in group.truncations if cut[0] >= self.oldest]
+
+    def relog(self, job: RelogJob) -> None:
+        """Queue what must outlive a file: runs that keep the place of their first flush."""
+        found: dict[int, list[PendingRun]] = {}
+        for header, entries in job.found:
+            group = self.groups.get(header.gid)
+            if group is None:
+                continue
+            cut = min((first for at, first in group.truncations if at > header.origin), default=0)
+            kept = [entry for entry in entries if not cut or entry.index < cut]
+            if not kept:
+                continue
+            run = PendingRun(header.gid, kept[0].index)
+            run.entries = [*kept]
+            run.size = sum([len(entry.data) for entry in kept])
+            run.origin = header.origin
+            run.relog_of = job.file
+            job.file.relogs += 1
+            self.pending_bytes += run.size
+            self._dirty[header.gid] = group
+            found.setdefault(header.gid, []).append(run)
+        for gid, runs in found.items():
+            self.groups[gid].pending.extendleft(reversed(runs))
+        job.file.relogged = True
+
     def tick(self) -> None:
         """Now and then: try again after a full disk; seal the last flush when nothing follows.
 
@@ -286,4 +388,4 @@ class Wal:
 
     def mark_checkpoint(self, number: int, length: int) -> None:
         """Have the next flush say how much of the checkpoint file is durable."""
-        self._mark = number, length
+        self._mark, self._mark_due = (number, length), True

@@ -7,12 +7,22 @@ file and name durable before the first flush goes there.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 from penstock_broker.storage import layout
+from penstock_broker.storage.entries import StoredEntry
 from penstock_broker.storage.files import File, Files, sync_file, sync_names
 from penstock_broker.storage.jobs import Flushed, Job
-from penstock_broker.storage.wal_format import FIRST_FLUSH, file_header
+from penstock_broker.storage.wal_format import (
+    FIRST_FLUSH,
+    RUN_MARK,
+    RunHeader,
+    file_header,
+    parse_flush,
+    parse_runs,
+    read_entries,
+)
 
 _FILL: Final = 1024 * 1024
 
@@ -31,6 +41,10 @@ class WalFile:
         self.last_sequence = 0
         self.groups: dict[int, int] = {}
         """Group -> highest index that the file holds; 0 for a hard state alone."""
+        self.relogged = False
+        """Whether what is still needed of it has gone into the WAL again."""
+        self.relogs = 0
+        """Re-logged runs that are not flushed yet."""
         self.handle: File
 
     @property
@@ -73,23 +87,26 @@ class PrepareJob(Job):
 
     name: ClassVar[str] = "WAL file preparation"
 
-    def __init__(self, spare: WalFile, retired: WalFile | None, spares: list[WalFile]) -> None:
+    def __init__(
+        self, spare: WalFile, retired: WalFile | None, finished: Callable[[PrepareJob], None]
+    ) -> None:
         super().__init__()
         self.spare = spare
-        self.retired = retired
-        self._spares = spares
+        self._retired = retired
+        self._finished = finished
 
     def work(self) -> None:
-        if self.retired is None:
-            self.full = not self.spare.prepare(fill=True)
-            return
-        self.spare.handle = self.retired.handle
-        self.spare.files.rename(self.retired.path, self.spare.path)
-        self.spare.write_header()
+        spare = self.spare
+        if self._retired is not None:
+            spare.handle = self._retired.handle
+            spare.files.rename(self._retired.path, spare.path)
+            spare.write_header()
+        elif not spare.prepare(fill=True):
+            self.full = True
+            spare.files.remove(spare.path)
 
     def finish(self) -> Flushed:
-        if not self.full:
-            self._spares.append(self.spare)
+        self._finished(self)
         return []
 
 
@@ -107,4 +124,39 @@ class RemoveFileJob(Job):
         sync_names(self._retired.files, layout.WAL)
 
     def finish(self) -> Flushed:
+        return []
+
+
+class RelogJob(Job):
+    """Reads back, from a file that is to be recycled, what no checkpoint holds yet."""
+
+    name: ClassVar[str] = "WAL re-log"
+
+    def __init__(
+        self, file: WalFile, above: dict[int, int], relog: Callable[[RelogJob], None]
+    ) -> None:
+        super().__init__()
+        self.file = file
+        self.above = above
+        self.found: list[tuple[RunHeader, list[StoredEntry]]] = []
+        self.complete = False
+        """False when the file could not be read as it was written."""
+        self._relog = relog
+
+    def work(self) -> None:
+        data = self.file.handle.pread(self.file.position, 0)
+        at = FIRST_FLUSH
+        while at < len(data):
+            flush = parse_flush(data, at, self.file.nonce)
+            if flush is None:
+                return
+            for header, position in parse_runs(data, flush):
+                above = self.above.get(header.gid)
+                if above is not None and not header.flags & RUN_MARK:
+                    self.found.append((header, read_entries(data, header, position, above)))
+            at = flush.end
+        self.complete = True
+
+    def finish(self) -> Flushed:
+        self._relog(self)
         return []

@@ -23,7 +23,9 @@ from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
+from penstock.protocol.batch import HEADER
 from penstock_broker.storage.config import BLOCK
+from penstock_broker.storage.entries import StoredEntry
 from penstock_broker.storage.files import Buffer
 
 FIRST_FLUSH: Final = 2 * BLOCK
@@ -161,3 +163,18 @@ def parse_runs(data: Buffer, flush: FlushHeader) -> list[tuple[RunHeader, int]]:
         found.append((run, at + RUN.size))
         at += RUN.size + run.length
     return found
+
+
+def read_entries(data: bytes, run: RunHeader, at: int, above: int) -> list[StoredEntry]:
+    """Copy a run's entries with an index above `above` out of a file's bytes."""
+    entries: list[StoredEntry] = []
+    end = at + run.length
+    while at < end:
+        fields = HEADER.unpack_from(data, at)
+        length = fields[1]
+        if fields[6] > above:
+            entries.append(
+                StoredEntry(fields[6], fields[7], fields[3], bytearray(data[at : at + length]))
+            )
+        at += length
+    return entries

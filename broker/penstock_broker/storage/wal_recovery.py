@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from penstock.errors import CorruptData
-from penstock.protocol.batch import HEADER
 from penstock_broker.storage import layout
 from penstock_broker.storage.config import BLOCK
 from penstock_broker.storage.entries import HardState, StoredEntry, later_hard_state
@@ -28,6 +27,7 @@ from penstock_broker.storage.wal_format import (
     parse_file_header,
     parse_flush,
     parse_runs,
+    read_entries,
 )
 
 
@@ -222,21 +222,6 @@ def _sort_files(replay: Replay, scans: list[_Scan], chain: list[tuple[FlushHeade
         scan.file.last_sequence = flush.sequence
         scan.file.position = flush.end
     replay.unused = [scan.file for scan in scans if not scan.file.first_sequence]
-
-
-def read_entries(data: bytes, run: RunHeader, at: int, above: int) -> list[StoredEntry]:
-    """Copy a run's entries with an index above `above` out of a file's bytes."""
-    entries: list[StoredEntry] = []
-    end = at + run.length
-    while at < end:
-        fields = HEADER.unpack_from(data, at)
-        length = fields[1]
-        if fields[6] > above:
-            entries.append(
-                StoredEntry(fields[6], fields[7], fields[3], bytearray(data[at : at + length]))
-            )
-        at += length
-    return entries
 
 
 def _apply(replay: Replay, header: RunHeader, entries: list[StoredEntry], base: Base) -> None:

@@ -1,0 +1,266 @@
+"""The keeper: when a checkpoint is due, and when a WAL file may go.
+
+A WAL file may go when all groups in it had a checkpoint cut after the file was full, when entries
+above those cuts have gone into the WAL again, and when a flush has said so. Only then is it
+recycled; so at every moment checkpoint, segments and the flushes from the oldest needed one on hold
+everything that was acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from penstock_broker.storage.checkpoint import Checkpoint, Update, merge
+from penstock_broker.storage.checkpoint_format import DELETED, Record
+from penstock_broker.storage.checkpoint_job import CheckpointJob
+from penstock_broker.storage.jobs import Flushed, Job
+from penstock_broker.storage.log import LogContext, PartitionLog
+from penstock_broker.storage.log_recovery import LogPosition
+from penstock_broker.storage.segment_jobs import Piece, pieces_of
+from penstock_broker.storage.wal import Wal
+from penstock_broker.storage.wal_files import PrepareJob, RelogJob, RemoveFileJob, WalFile
+
+_ALL = 1 << 62
+
+State = tuple[int, int, int, bytes]
+"""(group, applied index, applied term, machine state)."""
+
+
+class _Cut(NamedTuple):
+    """A group's state at the instant of a cut."""
+
+    sequence: int
+    """The next flush at that instant: earlier ones are covered."""
+    record: Record
+    blob: bytes | None
+
+
+class Keeper:
+    """The owner's side of checkpoints and of the retirement of WAL files."""
+
+    def __init__(
+        self,
+        context: LogContext,
+        control: Checkpoint,
+        wal: Wal,
+        logs: dict[int, PartitionLog],
+    ) -> None:
+        self._context = context
+        self._control = control
+        self._wal = wal
+        self._logs = logs
+        self._covered: dict[int, int] = {}
+        """Group -> first flush that its durable checkpoint does not cover."""
+        self._cuts: dict[int, _Cut] = {}
+        self._floors: dict[int, int] = {}
+        self._installs: set[int] = set()
+        self._deletes: set[int] = set()
+        self._running: dict[int, _Cut] = {}
+        self._blocked = False
+        """The disk is full; `tick` ends it."""
+        self._no_spare = False
+
+    # ----- cutting
+
+    def adopt(self, gid: int, *, covered: bool) -> None:
+        """A recovered group; covered when its checkpoint has all that the WAL says of it."""
+        if covered:
+            self._covered[gid] = self._wal.sequence
+
+    @property
+    def busy(self) -> bool:
+        """Whether states were handed in that are not durable yet."""
+        return bool(self._cuts or self._running)
+
+    def due(self) -> list[int]:
+        """Groups whose state the WAL's rotation asks for; empty while nothing is due."""
+        sealed = self._wal.sealed
+        if not sealed or self._cuts or self._running or self._blocked:
+            return []
+        needed = {gid for file in sealed for gid in file.groups if self._uncovered(gid, file)}
+        if not needed or self._patient(needed):
+            return []
+        return sorted(needed)
+
+    def everything(self) -> list[int]:
+        """Groups with anything that the checkpoint does not have, for a stop."""
+        wal = self._wal
+        files = [*wal.sealed, *([wal.current] if wal.current else [])]
+        return sorted({gid for file in files for gid in file.groups if self._uncovered(gid, file)})
+
+    def _uncovered(self, gid: int, file: WalFile) -> bool:
+        group = self._wal.groups.get(gid)
+        last = file.last_sequence if group is None else min(file.last_sequence, group.touched)
+        return self._covered.get(gid, 0) <= last
+
+    def _patient(self, needed: Iterable[int]) -> bool:
+        """Wait a little for entries that are about to be committed: it saves logging them again."""
+        wal = self._wal
+        current = wal.current
+        if len(wal.sealed) > 1 or (current and current.position * 2 > current.size):
+            return False
+        file = wal.sealed[0]
+        return any(file.groups.get(gid, 0) > wal.group(gid).commit for gid in needed)
+
+    def cut(self, states: Iterable[State], due: Iterable[int]) -> None:
+        """Take the states of one instant; groups that are due without one keep what they have."""
+        given = {gid: (index, term, blob) for gid, index, term, blob in states}
+        for gid in {*given, *due}:
+            old = self._control.records.get(gid, Record(gid))
+            if gid in self._deletes or old.deleted:
+                continue
+            index, term, blob = given.get(gid, (old.applied_index, old.applied_term, None))
+            self._cut(old, index, term, blob)
+
+    def _cut(self, old: Record, index: int, term: int, blob: bytes | None) -> None:
+        record = old._replace(
+            hard_state=self._wal.group(old.gid).hard_state,
+            applied_index=index,
+            applied_term=term,
+            floor=self._floors.get(old.gid, old.floor),
+        )
+        self._cuts[old.gid] = _Cut(self._wal.sequence, record, blob)
+
+    def install(self, gid: int, index: int, term: int, blob: bytes) -> None:
+        """A snapshot replaces the group's log: flushes so far are void for it."""
+        self._wal.hold(gid, index, term)
+        self._floors[gid] = self._wal.sequence
+        self._installs.add(gid)
+        self._cut(self._control.records.get(gid, Record(gid)), index, term, blob)
+
+    def delete(self, gid: int) -> None:
+        """A committed tombstone deletes the group."""
+        self._wal.remove(gid)
+        self._cuts.pop(gid, None)
+        self._installs.discard(gid)
+        self._deletes.add(gid)
+
+    def tick(self) -> None:
+        """Try again what a full disk had stopped."""
+        self._blocked = self._no_spare = False
+
+    # ----- jobs
+
+    def take_job(self) -> Job | None:
+        """A checkpoint, or a step in the life of a WAL file."""
+        wal = self._wal
+        if len(wal.spares) < self._context.config.wal_spares and not self._no_spare:
+            retired = wal.retired.pop(0) if wal.retired else None
+            return PrepareJob(wal.new_file(), retired, self._prepared)
+        if wal.retired:
+            return RemoveFileJob(wal.retired.pop(0))
+        if self._blocked:
+            return None
+        if self._cuts or self._deletes:
+            return self._checkpoint_job()
+        return self._retire()
+
+    def _prepared(self, job: PrepareJob) -> None:
+        if job.full:
+            self._no_spare = True
+        else:
+            self._wal.spares.append(job.spare)
+
+    def _checkpoint_job(self) -> Job:
+        self._running, self._cuts = self._cuts, {}
+        deletes = sorted(self._deletes)
+        floor = self._wal.sequence
+        # Tombstones come first: no group's later state is durable without them.
+        updates = [Update(Record(gid, DELETED, floor=floor), None) for gid in deletes]
+        pieces: list[Piece] = []
+        for gid, cut in self._running.items():
+            log = self._logs.get(gid)
+            record = cut.record
+            if log is not None:
+                pieces += pieces_of(log, _ALL, sync=True)
+                record = record._replace(has_log=1, durable=position_of(log))
+            updates.append(Update(record, cut.blob))
+        records = {
+            gid: record
+            for gid, record in self._control.records.items()
+            if not record.deleted or record.floor > self._wal.durable_oldest
+        }
+        control = replace(self._control, records=records)
+        return CheckpointJob(self._context, control, pieces, updates, deletes, self._finished)
+
+    def _finished(self, job: CheckpointJob) -> Flushed:
+        running, self._running = self._running, {}
+        if job.write is None:
+            self._blocked = True
+            self._cuts = {**running, **self._cuts}
+            return []
+        control = self._control
+        if job.write.number != control.number:
+            control.records = {}
+        control.number, control.length = job.write.number, job.write.length
+        for gid, record in job.write.records.items():
+            control.records[gid] = merge(control.records.get(gid), record)
+        self._deletes.difference_update(job.deletes)
+        self._wal.mark_checkpoint(control.number, control.length)
+        return self._cover(running)
+
+    def _cover(self, cuts: dict[int, _Cut]) -> Flushed:
+        durable: Flushed = []
+        for gid, cut in cuts.items():
+            if gid in self._deletes:
+                continue
+            self._covered[gid] = cut.sequence
+            log = self._logs.get(gid)
+            if log is not None:
+                log.vouched(self._control.records[gid].durable.segment_base)
+            if gid in self._installs and cut.record.floor == self._floors[gid]:
+                self._installs.discard(gid)
+                self._wal.release(gid)
+                durable.append((gid, cut.record.applied_index, cut.record.applied_term))
+        return durable
+
+    def _retire(self) -> Job | None:
+        """Let go of the oldest files that are superfluous; a job where one is so nearly."""
+        wal = self._wal
+        count = 0
+        for file in wal.sealed:
+            if any(self._uncovered(gid, file) for gid in file.groups):
+                break
+            if not file.relogged:
+                above = self._above(file)
+                if above:
+                    return RelogJob(file, above, self._relogged)
+                file.relogged = True
+            if file.relogs:
+                break
+            count += 1
+        if count:
+            wal.retire(count)
+            wal.mark_checkpoint(self._control.number, self._control.length)
+        return None
+
+    def _above(self, file: WalFile) -> dict[int, int]:
+        """Groups of which the file holds entries that no checkpoint has: group -> applied index."""
+        records = self._control.records
+        applied = {gid: records[gid].applied_index if gid in records else 0 for gid in file.groups}
+        return {gid: index for gid, index in applied.items() if file.groups[gid] > index}
+
+    def _relogged(self, job: RelogJob) -> None:
+        if job.complete:
+            self._wal.relog(job)
+            return
+        # Damaged since it was written. The entries are committed by and by: then a later
+        # checkpoint makes the file superfluous. Should the broker stop before, recovery names it.
+        self._blocked = True
+        for gid in job.above:
+            self._covered.pop(gid, None)
+
+
+def position_of(log: PartitionLog) -> LogPosition:
+    """How far a log is durable once all its pieces are."""
+    last = log.segments[-1] if log.segments else None
+    return LogPosition(
+        log.start_offset,
+        last.base_offset if last else log.end_offset,
+        last.size if last else 0,
+        log.end_offset,
+        log.last_index,
+        log.last_append_ts_us,
+    )
