@@ -76,7 +76,8 @@ class Verb(click.Command):
     """A command that does something: it takes the shared options too.
 
     `outputs` names the formats it can print; none: it prints no data, and takes no `-o`.
-    `local` ones ask no broker, and take neither `-s` nor `--timeout`. `examples` end its help.
+    `local` ones ask no broker, and take neither `-s` nor `--timeout`. `examples`, and
+    `notes` under a title of their own, end its help.
     """
 
     def __init__(
@@ -89,9 +90,11 @@ class Verb(click.Command):
         outputs: Sequence[str] = TABULAR,
         local: bool = False,
         examples: str = "",
+        notes: tuple[str, str] = ("", ""),
     ) -> None:
         self.outputs = tuple(outputs)
         self.examples = examples
+        self.notes = notes
         unused = {"output"} if not outputs else set()
         unused |= {"server", "timeout"} if local else set()
         self._shared = [o for o in shared_options(self.outputs) if o.name not in unused]
@@ -116,6 +119,8 @@ class Verb(click.Command):
         own: list[tuple[str, str]] = []
         shared: list[tuple[str, str]] = []
         for param in self.get_params(ctx):
+            if isinstance(param, click.Argument):
+                continue  # the usage line shows it
             record = param.get_help_record(ctx)
             if record is not None:
                 (shared if param in self._shared else own).append(record)
@@ -125,8 +130,9 @@ class Verb(click.Command):
                     formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The examples, verbatim."""
+        """The examples and notes, verbatim."""
         write_block(formatter, "Examples", self.examples)
+        write_block(formatter, *self.notes)
 
 
 class Noun(click.Group):

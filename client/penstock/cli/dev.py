@@ -11,6 +11,7 @@ import click
 
 from penstock.cli import plugins
 from penstock.cli.commands import Verb
+from penstock.cli.params import NUMBER
 from penstock.cli.settings import Settings
 
 PORT = 7400
@@ -32,7 +33,8 @@ with penstock.sync.connect("{address}") as client:
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=NUMBER,
+    metavar="N",
     default=None,
     help=f"Where to listen [default {PORT}, or a free port if that is taken].",
 )

@@ -11,6 +11,7 @@ from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import (
+    NUMBER,
     PARTITION_OFFSET,
     POSITION,
     complete_topics,
@@ -161,8 +162,8 @@ def _group_value(reply: DescribeGroupReply) -> dict[str, Any]:
 @click.option(
     "--max",
     "limit",
-    type=click.IntRange(min=0),
-    metavar="RECORDS",
+    type=NUMBER,
+    metavar="N",
     help="Exit with code 10 when the lag of all partitions is above this.",
 )
 @click.pass_obj

@@ -12,7 +12,7 @@ import click
 from penstock.cli.commands import Verb
 from penstock.cli.exits import Exit, exit_for, hint_for
 from penstock.cli.output import to_json
-from penstock.cli.params import PAIR, dry_run_option, topic_argument
+from penstock.cli.params import NUMBER, PAIR, dry_run_option, topic_argument
 from penstock.cli.reading import InputError, Source, read_records
 from penstock.cli.records import Outgoing
 from penstock.cli.settings import Failure, Settings
@@ -75,7 +75,7 @@ class _Tally:
     "-H", "--header", "headers", type=PAIR, multiple=True, metavar="NAME=VALUE",
     help="A header for every record (repeatable).",
 )  # fmt: skip
-@click.option("-p", "--partition", type=click.IntRange(min=0), help="Into this partition.")
+@click.option("-p", "--partition", type=NUMBER, metavar="N", help="Into this partition.")
 @dry_run_option
 @click.pass_obj
 def publish(

@@ -10,6 +10,8 @@ import click
 from penstock.cli.commands import Noun
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import (
+    COUNT,
+    NUMBER,
     PAIR,
     POSITION,
     RETENTION,
@@ -160,8 +162,24 @@ def gather_config(pairs: Sequence[tuple[str, str]], **named: object) -> dict[str
     "penstock topic create prices --cleanup compact --if-not-exists",
 )
 @click.argument("name")
-@click.option("-p", "--partitions", default=1, show_default=True, help="How many partitions.")
-@click.option("-r", "--replication", default=1, show_default=True, help="Copies of each record.")
+@click.option(
+    "-p",
+    "--partitions",
+    type=COUNT,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="How many partitions.",
+)
+@click.option(
+    "-r",
+    "--replication",
+    type=COUNT,
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Copies of each record.",
+)
 @_with_config
 @click.option("--if-not-exists", is_flag=True, help="It is well if the topic exists already.")
 @dry_run_option
@@ -258,7 +276,7 @@ def _figures(partition: PartitionFigures) -> dict[str, Any]:
     "penstock topic alter orders -c retention_ms=default --dry-run",
 )
 @topic_argument
-@click.option("-p", "--partitions", type=int, help="Grow to so many partitions.")
+@click.option("-p", "--partitions", type=COUNT, metavar="N", help="Grow to so many partitions.")
 @_with_config
 @dry_run_option
 @click.pass_obj
@@ -313,7 +331,7 @@ def delete(settings: Settings, topic: str, yes: bool, dry_run: bool) -> None:
     metavar="POSITION",
     help="An offset, an age (-30d), a time, or latest for all records.",
 )
-@click.option("--partition", type=click.IntRange(min=0), help="One partition [default all].")
+@click.option("--partition", type=NUMBER, metavar="N", help="One partition [default all].")
 @yes_option
 @dry_run_option
 @click.pass_obj

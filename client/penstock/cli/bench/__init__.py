@@ -13,7 +13,7 @@ import click
 
 from penstock.cli.commands import Noun
 from penstock.cli.output import Column, print_rows
-from penstock.cli.params import SECONDS, SIZE
+from penstock.cli.params import COUNT, SECONDS, SIZE
 from penstock.cli.settings import Settings
 from penstock.cli.units import show_size
 
@@ -50,27 +50,27 @@ _OPTIONS = (
                  show_default=True, help="How long each run takes."),
     click.option("--warmup", type=SECONDS, default="0.5", metavar="DURATION",
                  show_default=True, help="The same work before it is measured."),
-    click.option("--runs", type=click.IntRange(1, 100), default=3, show_default=True,
+    click.option("--runs", type=COUNT, metavar="N", default=3, show_default=True,
                  help="How often; the median is shown."),
     click.option("--acks", type=click.Choice(["quorum", "leader", "none"]), default="quorum",
                  show_default=True, help="What a publish waits for."),
     click.option("--compression", type=click.Choice(["zstd", "none"]), default="zstd",
                  show_default=True, help="How batches travel."),
-    click.option("--partitions", type=click.IntRange(min=1), default=1, show_default=True,
+    click.option("--partitions", type=COUNT, metavar="N", default=1, show_default=True,
                  help="Partitions of the topic."),
     click.option("--spawn", type=click.Path(exists=True, file_okay=False), metavar="DIR",
                  help="Measure a new broker, with its data below DIR."),
-    click.option("--broker-pid", "pid", type=int, help="Where to read the broker's CPU time."),
+    click.option("--broker-pid", "pid", type=COUNT, metavar="PID", help="Where to read the broker's CPU time."),
 )  # fmt: skip
 _SIZE = click.option(
     "--size", type=SIZE, default="1024", show_default=True, metavar="SIZE", help="Of one value."
 )
 _RECORDS = click.option(
-    "--records", type=click.IntRange(min=1), default=300_000, show_default=True,
+    "--records", type=COUNT, metavar="N", default=300_000, show_default=True,
     help="Length of the backlog.",
 )  # fmt: skip
 _PROCESSES = click.option(
-    "--processes", type=click.IntRange(1, 64), default=1, show_default=True,
+    "--processes", type=COUNT, metavar="N", default=1, show_default=True,
     help="Client processes side by side.",
 )  # fmt: skip
 
@@ -84,9 +84,9 @@ def _common(command: _F) -> _F:
 @bench.command("publish", examples="penstock bench publish --size 100 --batch 1000\n"
                "penstock bench publish --tasks 4 --driver asyncio -o json")  # fmt: skip
 @_SIZE
-@click.option("--batch", type=click.IntRange(1, 1_000_000), default=1000, show_default=True,
+@click.option("--batch", type=COUNT, metavar="N", default=1000, show_default=True,
               help="Records of one publish_many.")  # fmt: skip
-@click.option("--tasks", type=click.IntRange(1, 10_000), default=1, show_default=True,
+@click.option("--tasks", type=COUNT, metavar="N", default=1, show_default=True,
               help="Calls in flight at once.")  # fmt: skip
 @_PROCESSES
 @_common
@@ -101,7 +101,7 @@ def publish(settings: Settings, /, **options: object) -> None:
 @bench.command("latency", examples="penstock bench latency --tasks 1\n"
                "penstock bench latency --tasks 64 -o wide")  # fmt: skip
 @_SIZE
-@click.option("--tasks", type=click.IntRange(1, 10_000), default=1, show_default=True,
+@click.option("--tasks", type=COUNT, metavar="N", default=1, show_default=True,
               help="Publishes in flight at once.")  # fmt: skip
 @_PROCESSES
 @_common

@@ -1,0 +1,79 @@
+"""Prints records as they come, in one of the formats of `consume` and `tail`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from penstock.cli.output import printable, styled, terminal_width, to_json
+from penstock.cli.records import record_name, record_row
+from penstock.cli.units import show_time
+
+if TYPE_CHECKING:
+    from penstock import Record
+
+RECORD_OUTPUTS: Final = ("table", "json", "ndjson", "value", "name")
+_TITLES: Final = ("OFFSET", "TIME", "KEY", "VALUE")
+_WIDTHS: Final = (10, 24, 16)
+_CELL_MAX: Final = 4096
+"""Bytes of a value that a table looks at, per record."""
+
+
+class Printer:
+    """Writes records to standard output, flushed after each bunch."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.printed = 0
+        self._width = terminal_width()
+        self._stream = click.get_binary_stream("stdout")
+
+    def show(self, records: Sequence[Record]) -> None:
+        """Print records."""
+        if not records:
+            return
+        lines = b"".join(self._line(record, self.printed + i) for i, record in enumerate(records))
+        if not self.printed and self.output == "table":
+            lines = self._titles() + lines
+        self.printed += len(records)
+        self._stream.write(lines)
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Print what closes the whole: the end of a JSON array."""
+        if self.output == "json":
+            self._stream.write(b"\n]\n" if self.printed else b"[]\n")
+            self._stream.flush()
+
+    def _line(self, record: Record, number: int) -> bytes:
+        if self.output == "value":
+            return (record.value or b"") + b"\n"
+        if self.output == "name":
+            return f"{record_name(record)}\n".encode()
+        if self.output == "ndjson":
+            return f"{to_json(record_row(record))}\n".encode()
+        if self.output == "json":
+            return f"{',' if number else '['}\n  {to_json(record_row(record))}".encode()
+        return f"{self._cells(record)}\n".encode()
+
+    def _titles(self) -> bytes:
+        cells = [title.ljust(width) for title, width in zip(_TITLES, _WIDTHS, strict=False)]
+        return f"{styled('  '.join([*cells, _TITLES[-1]]), bold=True)}\n".encode()
+
+    def _cells(self, record: Record) -> str:
+        place = f"{record.partition}:{record.offset}".ljust(_WIDTHS[0])
+        key = show_bytes(record.key).ljust(_WIDTHS[2])
+        line = "  ".join([place, show_time(record.timestamp_us), key, show_bytes(record.value)])
+        if self._width is not None and len(line) > self._width:
+            line = line[: self._width - 1] + "…"
+        return line.rstrip()
+
+
+def show_bytes(data: bytes | None) -> str:
+    """Bytes in one cell: text as it is, other bytes and control characters escaped."""
+    if data is None:
+        return "-"
+    text = data[:_CELL_MAX].decode("utf-8", "backslashreplace")
+    return printable(text) + ("…" if len(data) > _CELL_MAX else "")
