@@ -12,14 +12,14 @@ from penstock.protocol.messages import (
     CreateTopic,
     Hello,
     Message,
-    MetadataReply,
     Metadata,
+    MetadataReply,
 )
 from penstock.protocol.records import RecordBatch, encode_batch
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.memory_files import MemoryFiles
-from penstock_broker.storage import Store, StorageConfig
+from penstock_broker.storage import StorageConfig, Store
 
 START_US = 1_700_000_000_000_000
 

@@ -29,6 +29,11 @@ from penstock_broker.storage import StorageConfig, Store
 from penstock_broker.storage.files import Files
 
 ACCEPT_BACKLOG: Final = 1024
+MEMORY_CONFIG: Final = StorageConfig(
+    wal_file_bytes=16 * 1024 * 1024, wal_spares=0, segment_bytes=64 * 1024 * 1024
+)
+"""In memory nothing is gained by preparing files, and a test wants to start at once."""
+
 DRAIN_SECONDS_MAX: Final = 10.0
 
 log = logging.getLogger("penstock.broker")
@@ -126,6 +131,8 @@ class Broker:
         return RealFiles(self.options.data)
 
     def _storage_config(self) -> StorageConfig:
+        if self.options.data is None:
+            return MEMORY_CONFIG
         given = {
             "segment_bytes": self.options.segment_bytes,
             "wal_file_bytes": self.options.wal_file_bytes,

@@ -146,7 +146,7 @@ class Keeper:
     def take_job(self) -> Job | None:
         """A checkpoint, or a step in the life of a WAL file."""
         wal = self._wal
-        if len(wal.spares) < self._context.config.wal_spares and not self._no_spare:
+        if wal.wants_spare and not self._no_spare:
             retired = wal.retired.pop(0) if wal.retired else None
             return PrepareJob(wal.new_file(), retired, self._prepared)
         if wal.retired:

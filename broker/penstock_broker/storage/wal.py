@@ -228,6 +228,15 @@ class Wal:
         self.current.first_sequence = self.sequence
         return self.current
 
+    @property
+    def wants_spare(self) -> bool:
+        """Whether a file should be made ready: not before the present one is in real use, so
+        that starting a broker or an idle one costs nothing."""
+        file = self.current
+        if len(self.spares) >= self._config.wal_spares or file is None:
+            return False
+        return bool(self.retired) or file.position * 4 > file.size
+
     def new_file(self) -> WalFile:
         """A file with the next number; not prepared."""
         self.next_number += 1
