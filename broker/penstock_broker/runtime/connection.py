@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Final
 
+from penstock.errors import Throttled
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import FRAME_HEADER_BYTES, HELLO_BYTES_MAX
 from penstock_broker.node.node import Node
@@ -16,17 +17,53 @@ from penstock_broker.node.session import Session
 
 IOV_MAX: Final = 1024
 JOIN_BYTES_MAX: Final = 64 * 1024
+PROMISED_BYTES_MAX: Final = 256 * 1024 * 1024
+FRAME_SECONDS_MAX: Final = 30.0
+
+
+class Intake:
+    """The bytes that all connections together have promised in unfinished large frames."""
+
+    __slots__ = ("promised_bytes", "waiting")
+
+    def __init__(self) -> None:
+        self.promised_bytes = 0
+        self.waiting: dict[Connection, float] = {}
+        """Connections with an unfinished large frame, and since when."""
+
+    def begin(self, connection: Connection, length: int) -> None:
+        """A large frame has begun.
+
+        Raises:
+            Throttled: too many have.
+        """
+        if self.promised_bytes + length > PROMISED_BYTES_MAX:
+            raise Throttled(f"more than {PROMISED_BYTES_MAX} bytes of requests are under way")
+        self.promised_bytes += length
+        self.waiting[connection] = connection.node.clock
+
+    def end(self, connection: Connection, length: int) -> None:
+        """It is complete, or its connection is gone."""
+        self.promised_bytes -= length
+        del self.waiting[connection]
+
+    def late(self, now: float) -> list[Connection]:
+        """Connections that take too long over a frame."""
+        return [c for c, since in self.waiting.items() if now - since > FRAME_SECONDS_MAX]
 
 
 class Connection:
     """A non-blocking socket, its session and its unfinished bytes."""
 
-    __slots__ = ("_filled", "_head", "_partial", "_unsent", "session", "sock", "watched")
+    __slots__ = ("_filled", "_head", "_intake", "_partial", "_unsent", "node", "session", "sock",
+                 "watched")  # fmt: skip
 
-    def __init__(self, sock: socket.socket, session: Session) -> None:
+    def __init__(self, sock: socket.socket, session: Session, node: Node, intake: Intake) -> None:
         self.sock = sock
         self.session = session
+        self.node = node
         self.watched = 0
+        self._intake = intake
         self._head = b""
         self._partial: bytearray | None = None
         self._filled = 0
@@ -37,17 +74,18 @@ class Connection:
         """Whether bytes wait for the socket to become writable."""
         return bool(self._unsent)
 
-    def receive(self, scratch: memoryview, node: Node) -> None:
+    def receive(self, scratch: memoryview) -> None:
         """Read once and hand the whole frames to the node.
 
         Raises:
             EOFError: the peer closed its side.
             BlockingIOError: nothing to read.
             ProtocolError: the bytes are no frames of ours.
+            Throttled: too many large requests are under way.
             OSError: the connection broke.
         """
         if self._partial is not None:
-            self._receive_partial(self._partial, scratch, node)
+            self._receive_partial(self._partial, scratch)
             return
         head = self._head
         if head:
@@ -56,7 +94,7 @@ class Connection:
             end = len(head) + self._received(self.sock.recv_into(scratch[len(head) :]))
         else:
             end = self._received(self.sock.recv_into(scratch))
-        used, unfinished = node.receive(self.session, scratch, end, False)
+        used, unfinished = self.node.receive(self.session, scratch, end, False)
         if used < end:
             self._keep(scratch[used:end], unfinished)
 
@@ -66,14 +104,15 @@ class Connection:
             raise EOFError
         return count
 
-    def _receive_partial(self, partial: bytearray, scratch: memoryview, node: Node) -> None:
+    def _receive_partial(self, partial: bytearray, scratch: memoryview) -> None:
         missing = len(partial) - self._filled
         into = [memoryview(partial)[self._filled :], scratch]
         count = self._received(self.sock.recvmsg_into(into)[0])
         if count < missing:
             self._filled += count
             return
-        self._partial = None
+        self.forget_partial()
+        node = self.node
         node.receive(self.session, memoryview(partial), len(partial), True)
         end = count - missing
         used, unfinished = node.receive(self.session, scratch, end, False)
@@ -84,9 +123,16 @@ class Connection:
         if length <= FRAME_HEADER_BYTES + HELLO_BYTES_MAX:
             self._head = bytes(rest)
             return
+        self._intake.begin(self, length)
         self._partial = bytearray(length)
         self._partial[: len(rest)] = rest
         self._filled = len(rest)
+
+    def forget_partial(self) -> None:
+        """The unfinished large frame, if any, is complete or given up."""
+        if self._partial is not None:
+            self._intake.end(self, len(self._partial))
+            self._partial = None
 
     def send(self, buffers: list[Buffer]) -> int:
         """Send what the socket takes now, keep the rest; returns how many bytes are kept."""

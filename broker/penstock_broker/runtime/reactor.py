@@ -17,10 +17,16 @@ from typing import Final, Protocol
 
 import trio
 
-from penstock.errors import PenstockError, ProtocolError, StorageFailure
+from penstock.errors import (
+    PenstockError,
+    ProtocolError,
+    RemoteProtocolError,
+    StorageFailure,
+    Throttled,
+)
 from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
-from penstock_broker.runtime.connection import Connection
+from penstock_broker.runtime.connection import Connection, Intake
 from penstock_broker.runtime.worker import Worker
 
 SCRATCH_BYTES: Final = 1024 * 1024
@@ -70,6 +76,7 @@ class Reactor:
         """After `drain`: nothing is under way any more."""
         self.rounds = 0
         self.round_seconds_max = 0.0
+        self.intake = Intake()
         self._paused: dict[int, Connection] = {}
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._epoll = select.epoll()
@@ -103,6 +110,9 @@ class Reactor:
         while True:
             await trio.sleep(TICK_SECONDS)
             self.node.tick(self.clock.wall_us(), self.clock.monotonic())
+            for connection in self.intake.late(self.clock.monotonic()):
+                late = RemoteProtocolError("a request took too long to arrive")
+                self.node.refuse(connection.session, late)
             self._close_round()
 
     def add(self, sock: socket.socket, peer: str) -> None:
@@ -114,7 +124,7 @@ class Reactor:
         sock.setblocking(False)
         session = Session(self._next_session, sock.fileno(), peer, self.clock.monotonic())
         self._next_session += 1
-        connection = Connection(sock, session)
+        connection = Connection(sock, session, self.node, self.intake)
         connection.watched = select.EPOLLIN
         self.connections[sock.fileno()] = connection
         self._epoll.register(sock.fileno(), select.EPOLLIN)
@@ -175,13 +185,13 @@ class Reactor:
     def _read(self, connection: Connection) -> None:
         session = connection.session
         try:
-            connection.receive(self._scratch, self.node)
+            connection.receive(self._scratch)
         except BlockingIOError:
             return
         except (EOFError, OSError):
             self._drop(connection)
             return
-        except ProtocolError as error:
+        except (ProtocolError, Throttled) as error:
             log.info("connection closed", extra={"peer": session.peer, "reason": str(error)})
             self.node.refuse(session, error)
             return
@@ -264,6 +274,7 @@ class Reactor:
         if fd < 0 or self.connections.pop(fd, None) is None:
             return
         self._paused.pop(connection.session.id, None)
+        connection.forget_partial()
         self._epoll.unregister(fd)
         connection.sock.close()
         self.node.disconnected(connection.session)

@@ -41,6 +41,9 @@ def serve(options: Mapping[str, object]) -> int:
         error = _first(group)
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201 - for a person
         code = EXIT_ERROR
+    except* Exception as group:
+        log.critical("stopped by a fault of its own", exc_info=group)
+        code = EXIT_FATAL
     return code
 
 
