@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import NODEFAULT
-from msgspec.structs import fields
+from msgspec.structs import FieldInfo, fields
 
 from penstock import errors
 from penstock.protocol import (
@@ -110,8 +110,8 @@ def _message(name: str, title: str) -> Iterator[str]:
     yield ""
 
 
-def _default(field: object) -> str:
-    default, factory = field.default, field.default_factory  # type: ignore[attr-defined]
+def _default(field: FieldInfo) -> str:
+    default, factory = field.default, field.default_factory
     if default is not NODEFAULT:
         return f"`{default!r}`".replace("'", '"')
     return "required" if factory is NODEFAULT else f"`{factory()!r}`"
