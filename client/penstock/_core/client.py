@@ -1,9 +1,9 @@
 """The whole client without I/O: what a driver holds.
 
 A driver calls `set_time`, then an operation or an input (`Wire.opened`, `Wire.received`,
-`Wire.lost`), then `turn`. Then it opens and closes what `take_opening` and `take_closing` say, sends
-the output of `take_sending`, wakes the waiters of `take_woken`, and comes back at `next_deadline`
-or when `signal` was called, whichever is first.
+`Wire.lost`), then `turn`. Then it opens and closes what `take_opening` and `take_closing` say,
+sends the output of `take_sending`, wakes the waiters of `take_woken`, and comes back at
+`next_deadline` or when `signal` was called, whichever is first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from penstock._core.options import Options
 from penstock._core.pool import Pool
 from penstock._core.producer import Producer
 from penstock._core.requests import Requests
-from penstock._core.scheduler import Operation, Process, Scheduler
+from penstock._core.scheduler import Operation, Process, Scheduler, Ticket
 from penstock._core.subscription import Subscription
 from penstock._core.wire import Wire
 from penstock.errors import ClientClosed
@@ -56,12 +56,27 @@ class ClientCore:
     def turn(self, now: float, wall_us: int) -> None:
         """Let time pass, go on with everything that can go on, and send what can be sent."""
         scheduler = self.scheduler
+        scheduler.hold()
         scheduler.advance(now, wall_us)
         scheduler.run()
-        self.producer.pump()
-        scheduler.run()
+        while self.producer.pump():
+            scheduler.run()
         if scheduler.crashed is not None and not self.closed:
             self.shut()
+            scheduler.run()
+        scheduler.release()
+
+    def hold(self) -> None:
+        """An input and then a turn follow at once: no signal is needed."""
+        self.scheduler.hold()
+
+    def drained(self) -> None:
+        """A transport took bytes that it had refused."""
+        self.producer.feed()
+
+    def forget(self, ticket: Ticket[Any], waiter: object) -> None:
+        """A waiter of a ticket was cancelled."""
+        self.scheduler.forget(ticket, waiter)
 
     def take_opening(self) -> list[Wire]:
         """Connections to open."""

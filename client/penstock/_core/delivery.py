@@ -72,6 +72,11 @@ class Delivery:
         self._handed.append((reader, offset_after))
         reader.position = offset_after
 
+    @property
+    def size(self) -> int:
+        """How many records the present run has."""
+        return 0 if self._run is None else len(self._run.records)
+
     def took_list(self) -> None:
         """The last records left as a list: none of them is processed before all are."""
         self._bulk = True

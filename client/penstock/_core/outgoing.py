@@ -167,29 +167,6 @@ class Outgoing(Ticket["Outgoing"]):
         return Receipt(self.topic, self.partition, offset, self.append_ts_us, self.duplicate)
 
 
-class Pending:
-    """A record that was handed over without waiting: where to learn what became of it."""
-
-    __slots__ = ("batch", "index")
-
-    def __init__(self, batch: Outgoing, index: int) -> None:
-        self.batch = batch
-        self.index = index
-
-    @property
-    def done(self) -> bool:
-        """Whether `receipt` can be called."""
-        return self.batch.done
-
-    def receipt(self) -> Receipt:
-        """The receipt, once `done`.
-
-        Raises:
-            PenstockError: why the record is not stored, or not known to be.
-        """
-        return self.batch.receipt(self.index)
-
-
 class StoredRange(NamedTuple):
     """Records that follow each other in one partition."""
 

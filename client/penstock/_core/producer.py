@@ -194,8 +194,10 @@ class Producer:
             for lane in starved:
                 self.mark(lane)
 
-    def pump(self) -> None:
-        """Send what can be sent."""
+    def pump(self) -> bool:
+        """Send what can be sent; returns whether there was anything to look at."""
+        if not self._dirty_routes and not self._dirty_lanes:
+            return False
         while self._dirty_routes or self._dirty_lanes:
             routes, self._dirty_routes = self._dirty_routes, []
             for route in routes:
@@ -205,6 +207,7 @@ class Producer:
             for lane in lanes:
                 lane.dirty = False
                 lane.pump()
+        return True
 
     def start_clock(self, batch: Outgoing) -> None:
         """Let the delivery time-out run, if it does not yet."""

@@ -169,7 +169,6 @@ class Scheduler:
 
     def advance(self, now: float, wall_us: int) -> None:
         """Tell the time, and do what has come due."""
-        self._signalled = False
         self.now = max(self.now, now)
         self.wall_us = wall_us
         timers = self._timers
@@ -188,6 +187,20 @@ class Scheduler:
         ready = self._ready
         while ready:
             ready.popleft().step()
+
+    def hold(self) -> None:
+        """No signal is needed until `release`: a turn follows at once, or is under way."""
+        self._signalled = True
+
+    def release(self) -> None:
+        """The turn is over: the next request signals again."""
+        self._signalled = False
+
+    def forget(self, ticket: Ticket[Any], waiter: object) -> None:
+        """A waiter was cancelled: it must not be woken any more."""
+        for waiting in (ticket.waiters, self._woken):
+            if waiter in waiting:
+                waiting.remove(waiter)
 
     def take_woken(self) -> list[Any]:
         """The waiters of tickets that were settled since the last call."""

@@ -152,6 +152,11 @@ class Subscription:
             self._core.subscriptions.remove(self)
         self.arrival.ring()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed in order, so that iterating ends."""
+        return self.closed and self.scheduler.crashed is None
+
     # ----- taking
 
     def take(self) -> bool:

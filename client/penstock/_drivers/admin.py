@@ -1,0 +1,157 @@
+"""Administration for async programs: the operations of the core, awaited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from penstock._core import admin
+from penstock._core.positions import Start
+from penstock.protocol.messages import (
+    AlterTopicReply,
+    BrokerStatusReply,
+    CreateTopicReply,
+    DeleteGroupReply,
+    DeleteTopicReply,
+    DescribeGroupReply,
+    DescribeTopicReply,
+    ListGroupsReply,
+    MetadataReply,
+    SeekGroupReply,
+    TopicInfo,
+    TrimLogReply,
+)
+
+if TYPE_CHECKING:
+    from penstock._drivers.facade import Driver
+
+
+class Admin:
+    """Administration of a cluster; every method asks a broker and returns what it says.
+
+    All raise `ConnectionLost` when no broker can be reached in time, and `NotLeader`,
+    `LeaderUnknown`, `Throttled` or `TimedOut` when brokers kept refusing until then.
+    """
+
+    def __init__(self, driver: Driver, core: admin.Admin) -> None:
+        self._driver = driver
+        self._admin = core
+
+    async def metadata(self, topics: Sequence[str] | None = None) -> MetadataReply:
+        """Nodes and topics, all of them or those named; names that do not exist are left out."""
+        return await self._driver.run(
+            self._admin.metadata(None if topics is None else list(topics))
+        )
+
+    async def list_topics(self) -> list[TopicInfo]:
+        """All topics by name."""
+        return await self._driver.run(self._admin.list_topics())
+
+    async def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        replication: int = 1,
+        config: Mapping[str, object] | None = None,
+        *,
+        if_not_exists: bool = False,
+        dry_run: bool = False,
+    ) -> CreateTopicReply:
+        """Create a topic; its keys of configuration are listed in the guide.
+
+        Raises:
+            TopicExists: there is one, and `if_not_exists` was not given.
+            InvalidName, InvalidConfig: the broker does not take it.
+        """
+        return await self._driver.run(
+            self._admin.create_topic(name, partitions, replication, config, if_not_exists, dry_run)
+        )
+
+    async def alter_topic(
+        self,
+        name: str,
+        config: Mapping[str, object] | None = None,
+        *,
+        partitions: int | None = None,
+        dry_run: bool = False,
+    ) -> AlterTopicReply:
+        """Change configuration keys (None resets one) or add partitions.
+
+        Raises:
+            TopicNotFound: there is no such topic.
+        """
+        return await self._driver.run(self._admin.alter_topic(name, config, partitions, dry_run))
+
+    async def delete_topic(self, name: str, *, dry_run: bool = False) -> DeleteTopicReply:
+        """Delete a topic and its records.
+
+        Raises:
+            TopicNotFound: there is no such topic.
+        """
+        return await self._driver.run(self._admin.delete_topic(name, dry_run))
+
+    async def describe_topic(self, name: str) -> DescribeTopicReply:
+        """A topic with the figures of its partitions.
+
+        Raises:
+            TopicNotFound: there is no such topic.
+        """
+        return await self._driver.run(self._admin.describe_topic(name))
+
+    async def list_offsets(
+        self, topic: str, positions: Start | Mapping[int, Start] = "latest"
+    ) -> dict[int, int]:
+        """Resolve "earliest", "latest", a datetime or "-1h": partition -> offset.
+
+        Raises:
+            TopicNotFound, PartitionNotFound: there is nothing of that name or number.
+        """
+        return await self._driver.run(self._admin.list_offsets(topic, positions))
+
+    async def trim(self, topic: str, partition: int, offset: int) -> TrimLogReply:
+        """Delete a partition's records below an offset.
+
+        Raises:
+            OffsetOutOfRange: the offset lies beyond the log's end.
+        """
+        return await self._driver.run(self._admin.trim(topic, partition, offset))
+
+    async def list_groups(self) -> ListGroupsReply:
+        """All groups, one line each."""
+        return await self._driver.run(self._admin.list_groups())
+
+    async def describe_group(self, group: str) -> DescribeGroupReply:
+        """A group's members, committed offsets and lag.
+
+        Raises:
+            GroupNotFound: there is no such group.
+        """
+        return await self._driver.run(self._admin.describe_group(group))
+
+    async def seek_group(
+        self,
+        group: str,
+        topic: str,
+        to: Start | None = None,
+        *,
+        positions: Mapping[int, Start] | None = None,
+        dry_run: bool = False,
+    ) -> SeekGroupReply:
+        """Move a group's committed offsets, on a live group too: a topic, or some partitions.
+
+        Raises:
+            OffsetOutOfRange: an offset lies outside the log.
+        """
+        return await self._driver.run(self._admin.seek_group(group, topic, to, positions, dry_run))
+
+    async def delete_group(self, group: str, *, dry_run: bool = False) -> DeleteGroupReply:
+        """Delete a group without members, and its committed offsets.
+
+        Raises:
+            GroupNotEmpty: it has members.
+        """
+        return await self._driver.run(self._admin.delete_group(group, dry_run))
+
+    async def status(self, node: int = 0) -> BrokerStatusReply:
+        """The figures of a broker, any one unless a node is named."""
+        return await self._driver.run(self._admin.status(node))

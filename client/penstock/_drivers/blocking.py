@@ -1,0 +1,325 @@
+"""Runs a client on blocking calls from any number of threads.
+
+The core is guarded by one lock. Of the threads that wait, one *pumps*: it sits in `select`, reads
+and takes turns for all; when its own ticket is settled it hands the role to another that waits.
+Whoever publishes sends by itself. A keeper thread pumps while no caller does, so that heartbeats,
+acks and reconnects go on while the application is busy elsewhere; it keeps away while callers pump,
+since a hand-over between threads costs more than a round trip.
+
+After `fork` the child's copy refuses to work: two processes must not share a connection.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from penstock._core.client import ClientCore
+from penstock._core.options import Options
+from penstock._core.scheduler import Operation, Process, Ticket
+from penstock._core.wire import Wire
+from penstock._drivers.sockets import Outbox
+from penstock.errors import ClientClosed, ConnectionLost
+
+T = TypeVar("T")
+
+POLL_SECONDS_MAX: Final = 60.0
+END_SECONDS: Final = 1.0
+KEEPER_PAUSE: Final = 0.02
+"""The keeper takes over when no caller has pumped for this long."""
+
+
+class Waiter:
+    """A thread that waits for another one to pump."""
+
+    __slots__ = ("_lock", "_woken")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._woken = False
+
+    def wake(self) -> None:
+        """Let the thread look again."""
+        if not self._woken:
+            self._woken = True
+            self._lock.release()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait to be woken."""
+        self._lock.acquire(timeout=seconds)
+
+
+class BlockingDriver:
+    """The blocking side of one client."""
+
+    def __init__(self, options: Options) -> None:
+        self.core = ClientCore(options, random.Random(os.urandom(16)), lambda: None)
+        self.lock = threading.Lock()
+        self._options = options
+        self._selector = selectors.DefaultSelector()
+        self._wake_in, self._wake_out = socket.socketpair()
+        for end in (self._wake_in, self._wake_out):
+            end.setblocking(False)
+        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
+        self._pumping = False
+        self._keeper_pumps = False
+        self._poll_until = 0.0
+        self._pumped_at = 0.0
+        self._followers: dict[Waiter, None] = {}
+        self._forked = False
+        self._ended = False
+        self._keeper = threading.Thread(target=self._keep, name="penstock-keeper", daemon=True)
+        _drivers.add(self)
+
+    # ----- life
+
+    def open(self, operation: Operation[None]) -> None:
+        """Start the keeper and carry out the first operation; ends everything if it fails."""
+        self._keeper.start()
+        try:
+            self.run(operation)
+        except BaseException:
+            self.end()
+            raise
+
+    def close(self, timeout: float) -> None:
+        """Close the core within a time and end all connections."""
+        if self._ended or self._forked:
+            return
+        try:
+            self.run(self.core.close(timeout))
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End everything at once; harmless when it has ended."""
+        with self.lock:
+            if self._ended:
+                return
+            self.core.shut()
+            self._ended = True
+            self.turn()
+            self._wake_pump()
+            for follower in self._followers:
+                follower.wake()
+        self._keeper.join(END_SECONDS)
+        give_up = time.monotonic() + END_SECONDS
+        while self._pumping and time.monotonic() < give_up:
+            # Another thread was just woken in `select`: it must leave before that is closed.
+            time.sleep(0.001)
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    # ----- waiting
+
+    def check(self) -> None:
+        """Refuse to work in a forked child.
+
+        Raises:
+            ClientClosed: this is one.
+        """
+        if self._forked:
+            raise ClientClosed("this client was opened before a fork; open another in the child")
+
+    def touch(self) -> None:
+        """Tell the core the time; the lock is held."""
+        self.core.set_time(time.monotonic(), time.time_ns() // 1000)
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call into the core and carry out what comes of it."""
+        self.check()
+        with self.lock:
+            self.touch()
+            try:
+                return function(*arguments)
+            finally:
+                self.turn()
+
+    def run(self, operation: Operation[T]) -> T:
+        """Carry out an operation; an interrupt ends it."""
+        process: Process[T] = self.call(self.core.start, operation)
+        try:
+            self.wait(process)
+        finally:
+            if not process.done:
+                self.call(process.cancel)
+        return process.result()
+
+    def wait(self, ticket: Ticket[Any], timeout: float | None = None) -> bool:
+        """Wait until a ticket is settled; False: the time is over first."""
+        self.check()
+        until = time.monotonic() + (threading.TIMEOUT_MAX if timeout is None else timeout)
+        with self.lock:
+            try:
+                while not ticket.done and not self._ended:
+                    if time.monotonic() >= until:
+                        return False
+                    if self._pumping:
+                        self._follow(ticket, until)
+                    else:
+                        self._poll(until)
+                        self._pumped_at = time.monotonic()
+            finally:
+                self._hand_over()
+        if not ticket.done:
+            raise ClientClosed()
+        return True
+
+    def _follow(self, ticket: Ticket[Any], until: float) -> None:
+        waiter = Waiter()
+        ticket.waiters.append(waiter)
+        self._followers[waiter] = None
+        if self._keeper_pumps:
+            self._wake_pump()
+        self.lock.release()
+        try:
+            waiter.sleep(min(until - time.monotonic(), POLL_SECONDS_MAX))
+        finally:
+            self.lock.acquire()
+            self._followers.pop(waiter, None)
+            self.core.forget(ticket, waiter)
+
+    def _hand_over(self) -> None:
+        if not self._pumping:
+            for follower in self._followers:
+                follower.wake()
+                return
+
+    # ----- pumping
+
+    def turn(self) -> None:
+        """Take a turn and carry out what came of it; the lock is held."""
+        core = self.core
+        core.turn(time.monotonic(), time.time_ns() // 1000)
+        for wire in core.take_opening():
+            threading.Thread(target=self._connect, args=(wire,), daemon=True).start()
+        for wire in core.take_closing():
+            self._close(wire)
+        for wire in core.take_sending():
+            self._send(wire, wire.take_output())
+        for waiter in core.take_woken():
+            waiter.wake()
+        if self._pumping and core.next_deadline() < self._poll_until:
+            self._wake_pump()
+
+    def _poll(self, until: float) -> None:
+        """Wait for sockets or time, with the lock released meanwhile, and handle what comes."""
+        self._pumping = True
+        now = time.monotonic()
+        self._poll_until = min(until, self.core.next_deadline(), now + POLL_SECONDS_MAX)
+        self.lock.release()
+        try:
+            ready = self._selector.select(max(0.0, self._poll_until - now))
+        finally:
+            self.lock.acquire()
+            self._pumping = False
+        self.core.hold()
+        for key, events in ready:
+            wire: Wire | None = key.data
+            if wire is None:
+                self._drain_wakes()
+                continue
+            if events & selectors.EVENT_WRITE:
+                self._send(wire, [])
+                self.core.drained()
+            if events & selectors.EVENT_READ:
+                self._receive(wire)
+        self.turn()
+
+    def _keep(self) -> None:
+        while not self._ended and not self._forked:
+            time.sleep(KEEPER_PAUSE)
+            with self.lock:
+                while not (self._ended or self._pumping or self._followers or self._busy()):
+                    self._keeper_pumps = True
+                    self._poll(time.monotonic() + POLL_SECONDS_MAX)
+                    self._keeper_pumps = False
+                self._hand_over()
+
+    def _busy(self) -> bool:
+        return time.monotonic() - self._pumped_at < KEEPER_PAUSE
+
+    def _wake_pump(self) -> None:
+        try:
+            self._wake_in.send(b"\0")
+        except OSError:
+            return  # full, and so awake, or closed
+
+    def _drain_wakes(self) -> None:
+        try:
+            self._wake_out.recv(4096)
+        except OSError:
+            return  # somebody else did, or closed
+
+    # ----- connections
+
+    def _connect(self, wire: Wire) -> None:
+        timeout = self._options.connect_timeout
+        try:
+            sock = socket.create_connection((wire.host, wire.port), timeout)
+        except OSError as error:
+            reason = ConnectionLost(f"no connection to {wire.address}: {error}")
+            self.call(wire.lost, reason)
+            return
+        with self.lock:
+            if wire.closing or self._ended:
+                sock.close()
+                return
+            wire.handle = Outbox(sock)
+            self._selector.register(sock, selectors.EVENT_READ, wire)
+            wire.opened()
+            self.turn()
+
+    def _receive(self, wire: Wire) -> None:
+        outbox = wire.handle
+        if not isinstance(outbox, Outbox):
+            return
+        try:
+            count = outbox.sock.recv_into(wire.space())
+        except BlockingIOError:
+            return
+        except OSError as error:
+            wire.lost(ConnectionLost(f"the connection to {wire.address} broke: {error}"))
+            return
+        wire.received(count, time.monotonic())
+
+    def _send(self, wire: Wire, buffers: list[Any]) -> None:
+        outbox = wire.handle
+        if not isinstance(outbox, Outbox):
+            return
+        was_blocked = bool(wire.backlog)
+        try:
+            wire.backlog = outbox.send(buffers)
+        except OSError as error:
+            wire.lost(ConnectionLost(f"the connection to {wire.address} broke: {error}"))
+            self._close(wire)
+            return
+        if bool(wire.backlog) is not was_blocked:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wire.backlog else 0)
+            self._selector.modify(outbox.sock, events, wire)
+
+    def _close(self, wire: Wire) -> None:
+        outbox, wire.handle = wire.handle, None
+        if isinstance(outbox, Outbox):
+            self._selector.unregister(outbox.sock)
+            outbox.sock.close()
+
+
+_drivers: WeakSet[BlockingDriver] = WeakSet()
+
+
+def _mark_forked() -> None:
+    for driver in _drivers:
+        driver._forked = True
+
+
+os.register_at_fork(after_in_child=_mark_forked)

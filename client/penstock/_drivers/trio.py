@@ -1,0 +1,256 @@
+"""Runs a client under trio: one reader task per connection, one task for turns, one for time.
+
+Reading and sending use raw sockets: a reader waits until its socket is readable and then does
+everything in one synchronous stretch: receive, handle, send what came of it, wake the tasks. The
+nursery belongs to the `async with` of the client. No trio primitive is paid per record.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT, Task
+
+from penstock._core.client import ClientCore
+from penstock._core.options import Options
+from penstock._core.scheduler import Operation, Ticket
+from penstock._core.wire import Wire
+from penstock._drivers.sockets import Outbox
+from penstock.errors import ConnectionLost
+
+T = TypeVar("T")
+
+READS_PER_WAIT: Final = 8
+"""Reads of a full buffer before other tasks get their turn."""
+
+
+class TrioDriver:
+    """The trio side of one client."""
+
+    def __init__(self, options: Options) -> None:
+        self.core = ClientCore(options, random.Random(os.urandom(16)), self._signal)
+        self._manager = trio.open_nursery()
+        self._nursery: trio.Nursery | None = None
+        self._parked: Task | None = None
+        self._timer: trio.CancelScope | None = None
+
+    # ----- life
+
+    async def open(self, operation: Operation[None]) -> None:
+        """Start the background tasks and carry out the first operation."""
+        self._nursery = await self._manager.__aenter__()
+        self._nursery.start_soon(self._take_turns)
+        self._nursery.start_soon(self._keep_time)
+        try:
+            await self.run(operation)
+        except BaseException as error:
+            self.core.shut()
+            if not await self._end(type(error), error, error.__traceback__):
+                raise
+
+    async def close(
+        self,
+        flush_seconds: float,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        """Close the core within a time and end the background tasks."""
+        await self.finish(self.core.close(flush_seconds))
+        return await self._end(kind, error, trace)
+
+    async def _end(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        assert self._nursery is not None
+        self._pump()
+        self._nursery.cancel_scope.cancel()
+        try:
+            return bool(await self._manager.__aexit__(kind, error, trace))
+        except BaseExceptionGroup as group:
+            if group.exceptions == (error,):
+                # The application's own error: it leaves the block as it was raised.
+                return False
+            raise
+
+    # ----- waiting
+
+    def touch(self) -> None:
+        """Tell the core the time."""
+        self.core.set_time(trio.current_time(), time.time_ns() // 1000)
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Carry out an operation; cancelling ends it."""
+        self.touch()
+        process = self.core.start(operation)
+        try:
+            await self.wait(process)
+        finally:
+            process.cancel()
+        return process.result()
+
+    async def finish(self, operation: Operation[T]) -> T:
+        """Carry out an operation that is bounded in time even if the caller is cancelled."""
+        with trio.CancelScope() as scope:
+            scope.shield = True
+            result = await self.run(operation)
+        return result
+
+    async def wait(self, ticket: Ticket[Any]) -> None:
+        """Wait until a ticket is settled; cancelling abandons it."""
+        if ticket.done:
+            await trio.lowlevel.checkpoint()
+            return
+        task = trio.lowlevel.current_task()
+        ticket.waiters.append(task)
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self.core.forget(ticket, task)
+            return Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def checkpoint(self) -> None:
+        """Let others run."""
+        await trio.lowlevel.checkpoint()
+
+    # ----- turns
+
+    def _signal(self) -> None:
+        task, self._parked = self._parked, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def _take_turns(self) -> None:
+        task = trio.lowlevel.current_task()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self._parked = None
+            return Abort.SUCCEEDED
+
+        while True:
+            self._pump()
+            self._parked = task
+            await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _keep_time(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self.core.next_deadline()) as self._timer:
+                await trio.sleep_forever()
+            self._timer = None
+            self._pump()
+
+    def _pump(self) -> None:
+        core = self.core
+        assert self._nursery is not None
+        core.turn(trio.current_time(), time.time_ns() // 1000)
+        for wire in core.take_opening():
+            self._nursery.start_soon(self._serve, wire)
+        for wire in core.take_closing():
+            self._close(wire)
+        for wire in core.take_sending():
+            self._send(wire)
+        for task in core.take_woken():
+            trio.lowlevel.reschedule(task)
+        timer = self._timer
+        if timer is not None:
+            deadline = core.next_deadline()
+            # A later deadline is not worth moving the timer: it fires early and looks again.
+            if deadline < timer.deadline:
+                timer.deadline = deadline
+
+    # ----- connections
+
+    async def _serve(self, wire: Wire) -> None:
+        try:
+            sock = await _connect(wire.host, wire.port)
+        except OSError as error:
+            wire.lost(ConnectionLost(f"no connection to {wire.address}: {error}"))
+            return
+        with sock:
+            wire.handle = Outbox(sock)
+            wire.opened()
+            try:
+                await self._read(wire, sock)
+            except (OSError, trio.ClosedResourceError) as error:
+                wire.lost(ConnectionLost(f"the connection to {wire.address} broke: {error}"))
+            finally:
+                wire.handle = None
+
+    async def _read(self, wire: Wire, sock: socket.socket) -> None:
+        core = self.core
+        while not wire.closing:
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(READS_PER_WAIT):
+                space = wire.space()
+                try:
+                    count = sock.recv_into(space)
+                except BlockingIOError:
+                    break
+                core.hold()
+                wire.received(count, trio.current_time())
+                self._pump()
+                if count < len(space) or wire.closing:
+                    break
+
+    def _send(self, wire: Wire) -> None:
+        outbox, buffers = wire.handle, wire.take_output()
+        if not isinstance(outbox, Outbox):
+            return
+        assert self._nursery is not None
+        was_blocked = wire.backlog
+        try:
+            wire.backlog = outbox.send(buffers)
+        except OSError as error:
+            wire.lost(ConnectionLost(f"the connection to {wire.address} broke: {error}"))
+            return
+        if wire.backlog and not was_blocked:
+            self._nursery.start_soon(self._drain, wire, outbox)
+
+    async def _drain(self, wire: Wire, outbox: Outbox) -> None:
+        try:
+            while wire.backlog and not wire.closing:
+                await trio.lowlevel.wait_writable(outbox.sock)
+                wire.backlog = outbox.send([])
+                self.core.drained()
+        except (OSError, trio.ClosedResourceError) as error:
+            wire.lost(ConnectionLost(f"the connection to {wire.address} broke: {error}"))
+
+    def _close(self, wire: Wire) -> None:
+        outbox = wire.handle
+        if isinstance(outbox, Outbox):
+            trio.lowlevel.notify_closing(outbox.sock)
+            outbox.sock.close()
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    last: OSError | None = None
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                sock.connect(address)
+            await trio.lowlevel.wait_writable(sock)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                raise OSError(number, os.strerror(number))
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            last = error
+        else:
+            return sock
+    raise last or OSError(f"{host} has no address")
