@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,11 +23,12 @@ class BrokerProcess:
         """How many seconds each start took until it listened."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._listens = False
 
     @property
     def pid(self) -> int:
-        """The process id; 0 while it is down."""
-        return self._process.pid if self._process else 0
+        """The process id; 0 while it is down or starting."""
+        return self._process.pid if self._process and self._listens else 0
 
     async def start(self) -> None:
         """Start it and wait until it listens.
@@ -47,6 +46,7 @@ class BrokerProcess:
         )
         if not port_file.exists():
             raise SystemExit(f"the broker does not listen; its log ends so:\n{self.log_end()}")
+        self._listens = True
         self.starts.append(time.monotonic() - began)
         self.address = f"127.0.0.1:{port_file.read_text().strip()}"
 
@@ -61,9 +61,9 @@ class BrokerProcess:
     def kill(self) -> None:
         """End it by SIGKILL: nothing is flushed, closed or said good-bye to."""
         if self._process is not None:
-            os.kill(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
-            self._process = None
+            self._process, self._listens = None, False
 
     async def stop(self) -> None:
         """End it in order by SIGTERM, and by force if that takes too long."""
