@@ -1,0 +1,28 @@
+"""The demo runs on a part of the data, with a kill in the middle, and every promise is kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.source.tree import ROOT, SOURCE_ROOTS
+
+
+@pytest.mark.system
+def test_demo_keeps_every_promise() -> None:
+    path = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.demo", "--rows", "5000", "--kills", "1"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kill 1:" in done.stdout
+    assert "BROKEN" not in done.stdout
