@@ -18,6 +18,11 @@ CUSTOMERS = [f"customer-{number}" for number in range(20)]
 ROUNDS = 5
 
 
+def text(data: bytes | None) -> str:
+    """Keys and values are bytes, and either may be absent."""
+    return (data or b"").decode()
+
+
 async def publish(client: penstock.Client) -> None:
     """Five payments of each customer; a key always goes to the same partition."""
     for number in range(ROUNDS):
@@ -31,7 +36,7 @@ async def work(client: penstock.Client, member: str, seen: dict[str, list[str]])
         while True:
             batch = await records.fetch(max_records=50, wait=1.0)
             for record in batch:
-                seen[str(record.key, "utf-8")].append(str(record.value, "utf-8"))
+                seen[text(record.key)].append(text(record.value))
             if batch:
                 await records.commit()
                 print(f"{member} did {len(batch)} payments")

@@ -18,11 +18,11 @@ def load_table(client: penstock.sync.Client) -> dict[str, str]:
     with client.subscribe(TOPIC, start="earliest") as records:
         while batch := records.fetch(wait=0.2):
             for record in batch:
-                key = str(record.key, "utf-8")
+                key = (record.key or b"").decode()
                 if record.value is None:
                     table.pop(key, None)
                 else:
-                    table[key] = str(record.value, "utf-8")
+                    table[key] = record.value.decode()
     return table
 
 
