@@ -262,9 +262,8 @@ class Lane:
         return True
 
     def _find_leader(self) -> None:
-        metadata = self._producer.metadata
-        if not metadata.leader(self.topic, self.partition):
-            metadata.refresh(self.topic)
+        """Nobody leads, or the leader can't be reached and may be replaced: ask, and try again."""
+        self._producer.metadata.refresh(self.topic)
         self._recover()
 
     def _new_epoch(self, reason: str) -> None:

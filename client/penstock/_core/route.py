@@ -176,6 +176,10 @@ class Route:
             elif self.lanes[number].group != known[number].group:
                 self.lanes[number].rebind(known[number].group)
         waiting, self._waiting = self._waiting, []
+        if waiting and self.open is not None:
+            # It is younger than those that wait, so it must not pass them.
+            waiting.append((self.open, None, None))
+            self.open = None
         for batch, key, partition in waiting:
             try:
                 self.place(batch, key, partition)
