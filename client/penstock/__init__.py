@@ -8,15 +8,23 @@
 
 Runs under trio and asyncio; `penstock.sync` has the same names for blocking code. Every error is in
 `penstock.errors`, and says whether trying again can help and what to do.
+
+The names are imported when they are first used: the command line and `penstock.errors` start
+without them.
 """
 
-from penstock._core.events import ClientEvent
-from penstock._core.outgoing import Receipt, Receipts, StoredRange
-from penstock._drivers.facade import Client, Pending, Subscription, connect
+import importlib
+import typing
+
 from penstock._version import __version__
-from penstock.errors import PenstockError
-from penstock.protocol.record import Record
-from penstock.protocol.record_batch import RecordBatch
+
+if typing.TYPE_CHECKING:
+    from penstock._core.events import ClientEvent
+    from penstock._core.outgoing import Receipt, Receipts, StoredRange
+    from penstock._drivers.facade import Client, Pending, Subscription, connect
+    from penstock.errors import PenstockError
+    from penstock.protocol.record import Record
+    from penstock.protocol.record_batch import RecordBatch
 
 __all__ = [
     "Client",
@@ -32,3 +40,28 @@ __all__ = [
     "__version__",
     "connect",
 ]
+
+_HOMES = {
+    "Client": "penstock._drivers.facade",
+    "ClientEvent": "penstock._core.events",
+    "Pending": "penstock._drivers.facade",
+    "PenstockError": "penstock.errors",
+    "Receipt": "penstock._core.outgoing",
+    "Receipts": "penstock._core.outgoing",
+    "Record": "penstock.protocol.record",
+    "RecordBatch": "penstock.protocol.record_batch",
+    "StoredRange": "penstock._core.outgoing",
+    "Subscription": "penstock._drivers.facade",
+    "connect": "penstock._drivers.facade",
+}
+
+
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value

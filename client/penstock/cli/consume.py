@@ -9,7 +9,14 @@ import click
 
 from penstock.cli import spans
 from penstock.cli.commands import Verb
-from penstock.cli.params import COUNT, NUMBER, POSITION, complete_groups, topic_argument
+from penstock.cli.params import (
+    COUNT,
+    NUMBER,
+    POSITION,
+    complete_groups,
+    topic_argument,
+    whole_number,
+)
 from penstock.cli.printing import RECORD_OUTPUTS, Printer
 from penstock.cli.records import scope_of
 from penstock.cli.settings import Settings
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
+TAIL_MAX = 100_000
 GROUP_IDLE_SECONDS = 6.0
 """How long a member waits for partitions before it gives up."""
 
@@ -44,12 +52,13 @@ _FOLLOW = click.option(
 _WHERE = (
     "Filters",
     """\
---where compares value, key, headers, topic, partition, offset, timestamp, size:
+--where compares value, key, headers, topic, partition, offset, timestamp and
+size (in bytes):
   value.total > 100 and key == "a"
   not (headers.source in ["web", "app"]) or value.items[0].sku like "A-*"
   timestamp >= "2026-01-31T09:00" and exists(value.error)
 A path reads the value as JSON. Operators: or, and, not, == != < <= > >= in,
-contains, like (* is any text). What is missing is null, which equals only null.""",
+contains, like (* is any text). What is missing is null: equal only to null.""",
 )
 
 
@@ -148,7 +157,7 @@ def consume(
     "-n",
     "--lines",
     "count",
-    type=NUMBER,
+    type=whole_number(0, TAIL_MAX),
     metavar="N",
     default=10,
     show_default=True,

@@ -74,19 +74,19 @@ def _whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
+def whole_number(low: int, high: int) -> Callable[[object], int]:
+    """The type of an option that takes a whole number within bounds."""
+
     def parse(text: str) -> int:
         if not _whole(text) or not low <= int(text) <= high:
-            raise ValueError(f"{text!r} is not a whole number from {low} to {high:,}")
+            raise ValueError(f"{text!r} is not a whole number from {low:,} to {high:,}")
         return int(text)
 
-    return parse
+    return _said(parse)
 
 
-NUMBER: Final = _said(_number(0, 10**18 - 1))
-"""A whole number from 0 up; the broker knows what is too much."""
-COUNT: Final = _said(_number(1, 1_000_000_000))
-"""A whole number from 1 up."""
+NUMBER: Final = whole_number(0, 1_000_000_000)
+COUNT: Final = whole_number(1, 1_000_000_000)
 SECONDS: Final = _said(_seconds)
 """Seconds as a float: `5`, `250ms`, `1m`."""
 RETENTION: Final = _said(_milliseconds)

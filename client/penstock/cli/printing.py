@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
-
-import click
 
 from penstock.cli.output import printable, styled, terminal_width, to_json
 from penstock.cli.records import record_name, record_row
@@ -28,7 +27,7 @@ class Printer:
         self.output = output
         self.printed = 0
         self._width = terminal_width()
-        self._stream = click.get_binary_stream("stdout")
+        self._stream = sys.stdout.buffer
 
     def show(self, records: Sequence[Record]) -> None:
         """Print records."""

@@ -42,9 +42,9 @@ class Settings:
 
     def connect(self) -> Client:
         """A blocking client for the chosen server: use it in a `with` statement."""
-        from penstock import sync
+        from penstock.sync import connect
 
-        return sync.connect(self.server, name="penstock-cli", request_timeout=self.timeout)
+        return connect(self.server, name="penstock-cli", request_timeout=self.timeout)
 
     def say(self, words: str) -> None:
         """Tell the person something that is not data (`--quiet` silences it)."""

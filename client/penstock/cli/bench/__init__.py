@@ -60,7 +60,8 @@ _OPTIONS = (
                  help="Partitions of the topic."),
     click.option("--spawn", type=click.Path(exists=True, file_okay=False), metavar="DIR",
                  help="Measure a new broker, with its data below DIR."),
-    click.option("--broker-pid", "pid", type=COUNT, metavar="PID", help="Where to read the broker's CPU time."),
+    click.option("--broker-pid", "pid", type=COUNT, metavar="PID",
+                 help="Where to read the broker's CPU time."),
 )  # fmt: skip
 _SIZE = click.option(
     "--size", type=SIZE, default="1024", show_default=True, metavar="SIZE", help="Of one value."

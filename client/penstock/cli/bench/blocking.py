@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from penstock import sync
+import penstock.sync
 from penstock.cli.bench.meter import Meter
 from penstock.cli.bench.payload import make_values, slice_of, stamp, stamped_at
 
-Worker = Callable[[sync.Client, Meter, list[bytes], int], None]
+Worker = Callable[[penstock.sync.Client, Meter, list[bytes], int], None]
 
 
 def run(meter: Meter, wait_for_go: Callable[[], None]) -> None:
     """Connect, warm up, wait for the others, measure."""
     load = meter.load
     values = make_values(load.size, load.seed)
-    with sync.connect(load.server, acks=load.acks, compression=load.compression) as client:
+    with penstock.sync.connect(load.server, acks=load.acks, compression=load.compression) as client:
         if load.kind in WRITERS:
             meter.start(load.warmup)
             _together(client, meter, values, WRITERS[load.kind])
@@ -29,7 +29,9 @@ def run(meter: Meter, wait_for_go: Callable[[], None]) -> None:
             READERS[load.kind](client, meter, wait_for_go)
 
 
-def _together(client: sync.Client, meter: Meter, values: list[bytes], worker: Worker) -> None:
+def _together(
+    client: penstock.sync.Client, meter: Meter, values: list[bytes], worker: Worker
+) -> None:
     tasks = meter.load.tasks if meter.load.kind != "paced" else 1
     failures: list[BaseException] = []
 
@@ -48,7 +50,9 @@ def _together(client: sync.Client, meter: Meter, values: list[bytes], worker: Wo
         raise failure
 
 
-def publish_many(client: sync.Client, meter: Meter, values: list[bytes], number: int) -> None:
+def publish_many(
+    client: penstock.sync.Client, meter: Meter, values: list[bytes], number: int
+) -> None:
     """Publish batch after batch."""
     load, at = meter.load, number * meter.load.batch
     while not meter.over():
@@ -59,7 +63,7 @@ def publish_many(client: sync.Client, meter: Meter, values: list[bytes], number:
         at += load.batch
 
 
-def publish(client: sync.Client, meter: Meter, values: list[bytes], number: int) -> None:
+def publish(client: penstock.sync.Client, meter: Meter, values: list[bytes], number: int) -> None:
     """Publish record after record, each awaited."""
     at, topic = number, meter.load.topic
     while not meter.over():
@@ -70,7 +74,7 @@ def publish(client: sync.Client, meter: Meter, values: list[bytes], number: int)
         at += 1
 
 
-def paced(client: sync.Client, meter: Meter, values: list[bytes], _number: int) -> None:
+def paced(client: penstock.sync.Client, meter: Meter, values: list[bytes], _number: int) -> None:
     """Publish at a steady rate, each record stamped with the time at which it was due."""
     load, due = meter.load, time.monotonic()
     while not meter.over():
@@ -81,7 +85,9 @@ def paced(client: sync.Client, meter: Meter, values: list[bytes], _number: int) 
     client.flush()
 
 
-def read_batches(client: sync.Client, meter: Meter, wait_for_go: Callable[[], None]) -> None:
+def read_batches(
+    client: penstock.sync.Client, meter: Meter, wait_for_go: Callable[[], None]
+) -> None:
     """Read a backlog batch by batch."""
     with client.subscribe(meter.load.topic, start="earliest") as subscription:
         wait_for_go()
@@ -92,7 +98,9 @@ def read_batches(client: sync.Client, meter: Meter, wait_for_go: Callable[[], No
                 return
 
 
-def read_records(client: sync.Client, meter: Meter, wait_for_go: Callable[[], None]) -> None:
+def read_records(
+    client: penstock.sync.Client, meter: Meter, wait_for_go: Callable[[], None]
+) -> None:
     """Read a backlog record by record."""
     with client.subscribe(meter.load.topic, start="earliest") as subscription:
         wait_for_go()
@@ -105,7 +113,7 @@ def read_records(client: sync.Client, meter: Meter, wait_for_go: Callable[[], No
         meter.add(seen)
 
 
-def deliver(client: sync.Client, meter: Meter, wait_for_go: Callable[[], None]) -> None:
+def deliver(client: penstock.sync.Client, meter: Meter, wait_for_go: Callable[[], None]) -> None:
     """Read what `paced` writes, and take the time from due to read."""
     with client.subscribe(meter.load.topic, start="latest") as subscription:
         subscription.fetch(max_records=1, wait=0.05)
