@@ -11,7 +11,12 @@ from tests.source.tree import ROOT
 
 README = ROOT / "README.md"
 RUNBOOK = ROOT / "ops" / "README.md"
-DOCUMENTS = (README, RUNBOOK, ROOT / "ops" / "ROADMAP.md", ROOT / "CHANGELOG.md")
+DOCUMENTS = (
+    README,
+    RUNBOOK,
+    *(ROOT / name for name in ("ops/ROADMAP.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("broker/README.md", "client/PROTOCOL.md")),
+)
 
 
 def table(path: Path, head: str) -> dict[str, str]:
