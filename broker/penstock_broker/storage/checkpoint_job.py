@@ -15,7 +15,8 @@ from penstock_broker.storage.checkpoint import (
     read_blobs,
     rewrite_records,
 )
-from penstock_broker.storage.jobs import Flushed, Job
+from penstock_broker.storage.files import sync_names
+from penstock_broker.storage.jobs import Flushed, Job, is_full
 from penstock_broker.storage.log import LogContext
 from penstock_broker.storage.segment_jobs import Piece
 
@@ -58,11 +59,19 @@ class CheckpointJob(Job):
                 self.write = self._rewrite()
             if self.write is None:
                 self.write = append_records(files, self._number, self._length, self.updates)
-        finally:
-            # On a full disk this is what makes room. The tombstones stay in the WAL until they
-            # are in the checkpoint, so a stop in between only means to delete again.
-            for gid in self.deletes:
-                files.remove_directory(layout.partition(gid))
+        except OSError as error:
+            if is_full(error):
+                # This makes room. The tombstones stay in the WAL until they are in the
+                # checkpoint, so a stop in between only means to delete again.
+                self._remove_deleted()
+            raise
+        self._remove_deleted()
+
+    def _remove_deleted(self) -> None:
+        for gid in self.deletes:
+            self._context.files.remove_directory(layout.partition(gid))
+        if self.deletes:
+            sync_names(self._context.files, layout.PARTITIONS)
 
     def _rewrite(self) -> Write | None:
         """The whole checkpoint under a new number; None when an old blob can't be read."""

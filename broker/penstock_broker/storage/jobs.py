@@ -17,6 +17,11 @@ Flushed = list[tuple[int, int, int]]
 """(group, last index, last term) of what a flush made durable."""
 
 
+def is_full(error: OSError) -> bool:
+    """Whether an error says that the disk, or the quota on it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class Job(ABC):
     """One piece of disk work."""
 
@@ -36,7 +41,7 @@ class Job(ABC):
         try:
             self.work()
         except OSError as error:
-            if self.waits_for_space and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if self.waits_for_space and is_full(error):
                 self.full = True
                 return
             raise StorageFailure(f"{self.name} failed: {error}", job=self.name) from error

@@ -13,10 +13,10 @@ from penstock.errors import OffsetOutOfRange
 from penstock.protocol.batch import FLAG_COMPACTED, BatchHeader, next_offset
 from penstock_broker.storage import lookup, retention
 from penstock_broker.storage.config import LogSettings, StorageConfig
-from penstock_broker.storage.files import Buffer, Files
+from penstock_broker.storage.files import Buffer, File, Files
 from penstock_broker.storage.index import SparseIndex
 from penstock_broker.storage.index_cache import IndexCache
-from penstock_broker.storage.reads import Cold, Damage, Memory, damaged
+from penstock_broker.storage.reads import Cold, Damage, Memory, damaged, unreadable
 from penstock_broker.storage.scan import Hole, batch_at, walk
 from penstock_broker.storage.segment import Segment
 from penstock_broker.storage.tail import Tail, TailBudget
@@ -255,9 +255,15 @@ class PartitionLog:
         place = index.for_offset(offset)
         written = self.written_bytes(segment)
         end = written if place.end is None else min(place.end + max_bytes, written)
-        file = self._context.cache.open(segment)
+        file = self._open(segment)
         first = index.offsets[bisect_right(index.offsets, offset) - 1]
         return Cold(file, place.position, end - place.position, segment.base_offset, first)
+
+    def _open(self, segment: Segment) -> File:
+        try:
+            return self._context.cache.open(segment)
+        except OSError as error:
+            raise unreadable(segment.path, error) from error
 
     def mark_missing(self, offset: int, following: int) -> Damage:
         """Offsets that no segment file holds."""
@@ -300,20 +306,23 @@ class PartitionLog:
 
     def _read_around(self, cold: Cold, offset: int, max_bytes: int) -> list[Buffer]:
         """Name the damage that a read met; serve the batch if it lies behind it."""
-        segment = self.segments[self.bases.index(cold.base_offset)]
+        at = bisect_right(self.bases, offset) - 1
+        if at < 0 or self.bases[at] != cold.base_offset:
+            raise OffsetOutOfRange(f"offset {offset} was trimmed", start_offset=self.start_offset)
+        segment = self.segments[at]
         end = self.written_bytes(segment)
-        for piece in walk(cold.file, cold.position, end, cold.offset):
-            if isinstance(piece, Hole):
-                damage = self.mark_hole(segment, piece)
-                if offset < damage.end_offset:
-                    raise damaged(damage)
-            elif piece.next_offset > offset:
-                again = Cold(
-                    cold.file, piece.position, max_bytes, cold.base_offset, piece.base_offset
-                )
-                length = max(max_bytes, piece.end - piece.position)
-                data = cold.file.pread(min(length, end - piece.position), piece.position)
-                return self.finish_read(again, data, offset, max_bytes)
+        try:
+            for piece in walk(cold.file, cold.position, end, cold.offset):
+                if isinstance(piece, Hole):
+                    damage = self.mark_hole(segment, piece)
+                    if offset < damage.end_offset:
+                        raise damaged(damage)
+                elif piece.next_offset > offset:
+                    data = cold.file.pread(piece.end - piece.position, piece.position)
+                    again = cold._replace(position=piece.position, offset=piece.base_offset)
+                    return self.finish_read(again, data, offset, max_bytes)
+        except OSError as error:
+            raise unreadable(segment.path, error) from error
         raise damaged(self.mark_missing(offset, segment.end_offset))
 
     def mark_hole(self, segment: Segment, hole: Hole) -> Damage:
@@ -353,4 +362,7 @@ class PartitionLog:
 
     def index_of(self, segment: Segment) -> SparseIndex:
         """A segment's index, loaded or rebuilt when needed."""
-        return self._context.cache.get(segment, self.mark_hole)
+        try:
+            return self._context.cache.get(segment, self.mark_hole)
+        except OSError as error:
+            raise unreadable(segment.path, error) from error

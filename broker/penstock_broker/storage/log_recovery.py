@@ -76,6 +76,8 @@ def _adopt_active(
 ) -> None:
     """The segment in which the checkpoint's position lies."""
     segment = Segment(log.gid, durable.segment_base, 0)
+    if not present:
+        context.files.make_directory(layout.partition(log.gid))
     file = context.files.open(segment.path, create=True)
     if not present:
         sync_names(context.files, layout.partition(log.gid))

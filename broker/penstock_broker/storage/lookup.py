@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.errors import CorruptData
 from penstock.protocol.batch import iterate
+from penstock_broker.storage import layout
 from penstock_broker.storage.files import Buffer
-from penstock_broker.storage.reads import Memory
+from penstock_broker.storage.reads import Memory, unreadable
 
 if TYPE_CHECKING:
     from penstock_broker.storage.log import PartitionLog
@@ -44,7 +45,10 @@ def _first_since(log: PartitionLog, offset: int, time_us: int) -> int:
         try:
             buffers = read_now(log, offset, _READ_BYTES)
         except CorruptData as error:
-            offset = int(str(error.detail["end_offset"]))
+            following = error.detail.get("end_offset")
+            if not isinstance(following, int):
+                raise
+            offset = following
             continue
         for header in (header for buffer in buffers for _, header in iterate(buffer)):
             if header.append_ts_us >= time_us:
@@ -58,5 +62,8 @@ def read_now(log: PartitionLog, offset: int, max_bytes: int) -> list[Buffer]:
     found = log.read(offset, max_bytes)
     if isinstance(found, Memory):
         return found.buffers
-    data = found.file.pread(found.length, found.position)
+    try:
+        data = found.file.pread(found.length, found.position)
+    except OSError as error:
+        raise unreadable(layout.segment_file(log.gid, found.base_offset), error) from error
     return log.finish_read(found, data, offset, max_bytes)

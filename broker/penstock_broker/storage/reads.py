@@ -43,3 +43,8 @@ def damaged(damage: Damage) -> CorruptData:
         f"{damage.start_offset} to {damage.end_offset - 1} can't be read",
         **damage._asdict(),
     )
+
+
+def unreadable(path: str, error: OSError) -> CorruptData:
+    """The error for a file that the disk does not give back."""
+    return CorruptData(f"{path} can't be read: {error}", file=path)

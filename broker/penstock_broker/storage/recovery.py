@@ -70,6 +70,7 @@ def _open_logs(store: Store) -> None:
         record = records.get(gid)
         if record is not None and record.deleted:
             store.files.remove_directory(layout.partition(gid))
+            sync_names(store.files, layout.PARTITIONS)
             continue
         store.logs[gid] = open_log(gid, store.context, record.durable if record else None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from penstock.errors import StorageFailure
 from penstock_broker.storage.checkpoint import Checkpoint
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import EntryLike, HardState, RecoveredGroup
@@ -50,12 +51,15 @@ class Store:
             DataDirectoryLocked: another process has it.
             UnsupportedFormat: a newer version wrote it.
             CorruptData: acknowledged bytes are damaged; the message names them.
-            StorageFailure: a sync failed.
+            StorageFailure: a read, write or sync failed.
         """
         store = cls(files, config)
         files.lock()
         try:
             recover(store, fresh_uuid)
+        except OSError as error:
+            files.unlock()
+            raise StorageFailure(f"the data directory can't be read: {error}") from error
         except BaseException:
             files.unlock()
             raise

@@ -83,6 +83,7 @@ class Wal:
         self.stalled = False
         """No file could be made because the disk is full; `retry` ends it."""
         self.pending_bytes = 0
+        self._again: Flush | None = None
         self._dirty: dict[int, WalGroup] = {}
         self.durable_oldest = 0
         """`oldest` as the last flush says it."""
@@ -97,7 +98,8 @@ class Wal:
     @property
     def idle(self) -> bool:
         """Whether nothing waits to be flushed."""
-        return self.in_flight is None and not self._dirty and not self._mark_due
+        waits = self._again is not None or bool(self._dirty) or self._mark_due
+        return self.in_flight is None and not waits
 
     def group(self, gid: int) -> WalGroup:
         group = self.groups.get(gid)
@@ -160,6 +162,10 @@ class Wal:
         """The next flush, or None while one is in flight, none is due or the disk is full."""
         if self.in_flight is not None or self.stalled:
             return None
+        if self._again is not None:
+            self.in_flight, self._again = self._again, None
+            self.in_flight.full = False
+            return self.in_flight
         runs = self._gather() if self._dirty or self._mark_due else []
         if not runs and not self._seal_wanted:
             return None
@@ -230,8 +236,10 @@ class Wal:
 
     @property
     def wants_spare(self) -> bool:
-        """Whether a file should be made ready: not before the present one is in real use, so
-        that starting a broker or an idle one costs nothing."""
+        """Whether a file should be made ready: not before the present one fills.
+
+        So neither a start nor an idle broker costs anything.
+        """
         file = self.current
         if len(self.spares) >= self._config.wal_spares or file is None:
             return False
@@ -249,7 +257,8 @@ class Wal:
         assert flush is self.in_flight, "a flush is finished once"
         self.in_flight = None
         if flush.full:
-            self._put_back(flush)
+            self.stalled = True  # the same flush is made again: its sequence is taken
+            self._again = flush
             return []
         file = flush.file
         file.position += aligned(FLUSH.size + flush.length)
@@ -285,32 +294,6 @@ class Wal:
         count = run.retires
         self.retired += self.retiring[:count]
         del self.retiring[:count]
-
-    def _put_back(self, flush: Flush) -> None:
-        """The disk was full before the flush had a file: as if it had not been taken."""
-        self.stalled = True
-        self.next_number = flush.file.number
-        self.current = None
-        self.sequence = flush.sequence
-        for run in reversed(flush.runs):
-            if run.flags & RUN_MARK:
-                self._mark_due = True
-                continue
-            group = self.group(run.gid)
-            self._void(group, run, flush.sequence)
-            if run.entries or not group.pending:
-                group.pending.appendleft(run)
-                self._dirty[run.gid] = group
-            self.pending_bytes += run.size
-
-    @staticmethod
-    def _void(group: WalGroup, run: PendingRun, sequence: int) -> None:
-        """Apply the cuts that were made while the flush was under way."""
-        for at, (cut, first) in enumerate(group.truncations):
-            if cut > sequence:
-                group.truncations[at] = sequence, first
-                if run.entries and run.last >= first and run.origin == 0:
-                    run.split(max(first - run.first, 0))
 
     def remove(self, gid: int) -> None:
         """Forget a group that was deleted."""

@@ -6,14 +6,13 @@ file and name durable before the first flush goes there.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import ClassVar, Final
 
 from penstock_broker.storage import layout
 from penstock_broker.storage.entries import StoredEntry
 from penstock_broker.storage.files import File, Files, sync_file, sync_names
-from penstock_broker.storage.jobs import Flushed, Job
+from penstock_broker.storage.jobs import Flushed, Job, is_full
 from penstock_broker.storage.wal_format import (
     FIRST_FLUSH,
     RUN_MARK,
@@ -63,7 +62,7 @@ class WalFile:
             if fill:
                 self._fill()
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 return False
             raise
         self.write_header()

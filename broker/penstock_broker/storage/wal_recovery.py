@@ -50,7 +50,6 @@ class ReplayedGroup:
     hard_state: HardState = (0, 0, 0)
     entries: list[StoredEntry] = field(default_factory=list)
     truncations: list[tuple[int, int]] = field(default_factory=list)
-    first_index: int = 1
 
 
 @dataclass(slots=True)
@@ -128,11 +127,50 @@ class WalImage:
             replay.crc = self.last.crc
         replay.torn = _find_torn(self._scans, replay.sequence + 1)
         _sort_files(replay, self._scans, self._chain)
-        for header, at, scan in sorted(self._runs, key=lambda run: run[0].origin):
+        steps: dict[tuple[int, int], _Step] = {}
+        for header, at, scan in self._runs:
             base = bases.get(header.gid, _NOTHING)
             if not base.deleted and header.origin >= base.floor:
-                _apply(replay, header, read_entries(scan.data, header, at, base.applied), base)
+                step = steps.setdefault((header.gid, header.origin), _Step())
+                step.add(header, read_entries(scan.data, header, at, base.applied))
+        for gid, origin in sorted(steps):
+            group = replay.groups.setdefault(gid, ReplayedGroup())
+            steps[gid, origin].apply(group, origin)
+        for gid, group in replay.groups.items():
+            _check_entries(gid, group, bases.get(gid, _NOTHING).applied)
         return replay
+
+
+class _Step:
+    """What one flush said of one group, put together from the flush and from copies of it.
+
+    A copy may be a part, and the rest may lie elsewhere; within one step nothing truncates.
+    """
+
+    __slots__ = ("entries", "first", "hard_state")
+
+    def __init__(self) -> None:
+        self.hard_state: HardState = (0, 0, 0)
+        self.first = 0
+        self.entries: dict[int, StoredEntry] = {}
+
+    def add(self, header: RunHeader, entries: list[StoredEntry]) -> None:
+        state = header.term, header.vote, header.commit
+        self.hard_state = later_hard_state(self.hard_state, state)
+        if header.entry_count:
+            self.first = min(self.first or header.first, header.first)
+            self.entries.update((entry.index, entry) for entry in entries)
+
+    def apply(self, group: ReplayedGroup, origin: int) -> None:
+        """What starts at or below an index that the group has replaces the rest."""
+        group.hard_state = later_hard_state(group.hard_state, self.hard_state)
+        if not self.first:
+            return
+        if group.entries and group.entries[-1].index >= self.first:
+            group.truncations.append((origin, self.first))
+        while group.entries and group.entries[-1].index >= self.first:
+            group.entries.pop()
+        group.entries += [self.entries[index] for index in sorted(self.entries)]
 
 
 def _scan_file(files: Files, number: int) -> _Scan:
@@ -224,22 +262,10 @@ def _sort_files(replay: Replay, scans: list[_Scan], chain: list[tuple[FlushHeade
     replay.unused = [scan.file for scan in scans if not scan.file.first_sequence]
 
 
-def _apply(replay: Replay, header: RunHeader, entries: list[StoredEntry], base: Base) -> None:
-    group = replay.groups.get(header.gid)
-    if group is None:
-        group = replay.groups[header.gid] = ReplayedGroup(first_index=base.applied + 1)
-    state = header.term, header.vote, header.commit
-    group.hard_state = later_hard_state(group.hard_state, state)
-    if not header.entry_count:
-        return
-    keep = max(header.first - group.first_index, 0)
-    if keep < len(group.entries):
-        group.truncations.append((header.origin, header.first))
-        del group.entries[keep:]
-    expected = group.first_index + len(group.entries)
-    if entries and entries[0].index != expected:
-        raise CorruptData(
-            f"group {header.gid}: entries {expected} to {entries[0].index - 1} are missing",
-            group=header.gid,
-        )
-    group.entries += entries
+def _check_entries(gid: int, group: ReplayedGroup, applied: int) -> None:
+    """Void entries may leave gaps on the way; none is left in the end."""
+    for expected, entry in enumerate(group.entries, applied + 1):
+        if entry.index != expected:
+            raise CorruptData(
+                f"group {gid}: entries {expected} to {entry.index - 1} are missing", group=gid
+            )

@@ -1,0 +1,565 @@
+"""One seed drives a store as a node would, on a disk that fails, and checks every promise.
+
+Group 0 creates and deletes the others, as metadata does. Every action is one event; a crash may fall
+into any call to the disk, inside a job or inside recovery. The same seed gives the same history.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from penstock.errors import CorruptData, StorageFailure
+from penstock.protocol import batch
+from penstock.protocol.batch import Kind
+
+from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
+from penstock_broker.simulation.storage_checks import (
+    check_all_reads,
+    check_log,
+    check_read,
+    check_recovered,
+    check_synced,
+)
+from penstock_broker.simulation.storage_model import (
+    CREATE,
+    DELETE,
+    TRIM,
+    Durable,
+    GroupModel,
+    Machine,
+    Violation,
+)
+from penstock_broker.storage import Flush, Job, Store, StorageConfig, StoredEntry
+from penstock_broker.storage.checkpoint_job import CheckpointJob
+from penstock_broker.storage.wal_format import RUN_MARK
+
+META = 0
+_KIB = 1024
+
+
+class StorageWorld:
+    """See the module; `run` plays one history."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.disk = SimDisk(self.random.getrandbits(32))
+        self.config = self._draw_config()
+        self.groups: dict[int, GroupModel] = {META: GroupModel(META, has_log=False, single=True)}
+        self.deleted: set[int] = set()
+        self.next_gid = 1
+        self.clock_us = 1_000_000
+        self.flush: Flush | None = None
+        self.flush_has_run = False
+        self.job: Job | None = None
+        self.job_has_run = False
+        self.store = self._open()
+        self.actions = self._draw_actions()
+
+    def _draw_config(self) -> StorageConfig:
+        choice = self.random.choice
+        return StorageConfig(
+            wal_file_bytes=choice((32, 64, 128)) * _KIB,
+            wal_spares=choice((0, 1, 2)),
+            flush_bytes_max=choice((4, 16, 64)) * _KIB,
+            segment_bytes=choice((4, 8, 32)) * _KIB,
+            index_interval_bytes=choice((256, 1024, 4096)),
+            tail_bytes_max=choice((2, 16, 64)) * _KIB,
+            write_bytes=choice((1, 1024, 8192)),
+            index_cache_bytes=choice((64, 4096)),
+            open_segments_max=choice((1, 8)),
+            checkpoint_rewrite_bytes=choice((4, 16, 64)) * _KIB,
+            reserve_bytes=0,
+            scrub_bytes=choice((512, 8192)),
+        )
+
+    def _draw_actions(self) -> list[tuple[Callable[[], None], int]]:
+        """Swarm testing: each seed favours other events, and leaves some out."""
+        draw = self.random.choice
+        return [
+            (self.append, 12),
+            (self.take_flush, 10),
+            (self.run_flush, 10),
+            (self.finish_flush, 10),
+            (self.take_job, draw((2, 8))),
+            (self.run_job, draw((2, 8))),
+            (self.finish_job, draw((2, 8))),
+            (self.cut_checkpoint, draw((1, 6))),
+            (self.learn_commit, 6),
+            (self.read_somewhere, 4),
+            (self.change_term, draw((0, 1))),
+            (self.truncate, draw((0, 1, 3))),
+            (self.trim, draw((0, 1))),
+            (self.create_or_delete, draw((0, 1))),
+            (self.install, draw((0, 0, 1))),
+            (self.tick, 2),
+            (self.restart_cleanly, draw((0, 1))),
+            (self.crash_soon, draw((0, 2))),
+            (self.crash_now, draw((0, 1))),
+            (self.fail_a_call, draw((0, 0, 1))),
+            (self.fill_disk, draw((0, 0, 1))),
+        ]
+
+    def run(self, events: int) -> None:
+        """Play; raises Violation when a promise is broken."""
+        for _ in range(3):
+            self._propose_meta(CREATE + b"%d" % self.next_gid)
+            self.next_gid += 1
+        functions, weights = zip(*self.actions, strict=True)
+        for _ in range(events):
+            (action,) = self.random.choices(functions, weights)
+            self.event(action)
+        self.disk.crash_at = None
+        self.disk.faults = DiskFaults()
+        self.disk.capacity = 1 << 40
+        self.event(self.restart_cleanly)
+        self._check_everything()
+
+    def event(self, action: Callable[[], None]) -> None:
+        """One event, with what may befall it."""
+        self.counts["events"] += 1
+        try:
+            action()
+        except Crash:
+            self.counts["crashes"] += 1
+            self._come_back(power=self.random.random() < 0.7)
+        except StorageFailure:
+            self.counts["stops"] += 1
+            self._come_back(power=self.random.random() < 0.5)
+        for model in self.groups.values():
+            if model.has_log and model.gid in self.store.logs:
+                check_log(model, self.store.log(model.gid))
+
+    # ----- publishing
+
+    def append(self) -> None:
+        """A round: some groups get entries."""
+        for model in self.random.sample(list(self.groups.values()), k=min(len(self.groups), 2)):
+            if model.gid != META:
+                self._append_to(model, self.random.choice((1, 1, 2, 5, 12)))
+
+    def _append_to(self, model: GroupModel, count: int) -> None:
+        entries = [self._entry(model, model.last_index + 1 + at) for at in range(count)]
+        self._hand_over(model, entries)
+
+    def _entry(self, model: GroupModel, index: int) -> StoredEntry:
+        if model.has_log and self.random.random() < 0.8:
+            return self._data_entry(model, index)
+        body = self.random.randbytes(self.random.choice((0, 10, 300)))
+        return self._control_entry(model, index, b"x" + body)
+
+    def _data_entry(self, model: GroupModel, index: int) -> StoredEntry:
+        size = self.random.choice((0, 40, 40, 200, 700, 2500))
+        records = self.random.choice((1, 1, 3))
+        buffer = batch.build(self.random.randbytes(size), count=records)
+        self.clock_us += self.random.randrange(1000)
+        offset, model.proposed_end = model.proposed_end, model.proposed_end + records
+        batch.stamp(buffer, Kind.DATA, index, model.term, 1, offset, self.clock_us)
+        return StoredEntry(index, model.term, Kind.DATA, buffer)
+
+    def _control_entry(self, model: GroupModel, index: int, body: bytes) -> StoredEntry:
+        buffer = batch.control_batch(body)
+        batch.stamp(buffer, Kind.CONTROL, index, model.term, 1, 0, self.clock_us)
+        return StoredEntry(index, model.term, Kind.CONTROL, buffer)
+
+    def _hand_over(self, model: GroupModel, entries: list[StoredEntry], *, state: bool = False) -> None:
+        if entries:
+            del model.entries[entries[0].index - model.floor - 1 :]
+            model.entries += entries
+        hard_state = (model.term, model.vote, model.commit) if state else None
+        self.store.append(model.gid, entries, hard_state, model.commit)
+        self.counts["entries"] += len(entries)
+
+    def _propose_meta(self, body: bytes) -> None:
+        meta = self.groups[META]
+        self._hand_over(meta, [self._control_entry(meta, meta.last_index + 1, body)])
+
+    def change_term(self) -> None:
+        """An election: a new term and a vote."""
+        model = self._some_group()
+        model.term += self.random.choice((1, 1, 3))
+        model.vote = self.random.choice((0, 1, 2))
+        self._hand_over(model, [], state=True)
+
+    def truncate(self) -> None:
+        """A new leader replaces what was not committed."""
+        model = self._some_group()
+        first = self.random.randint(model.commit + 1, model.last_index + 1)
+        if model.single or model.gid == META or first <= max(model.committed, model.floor):
+            return
+        model.term += 1
+        model.vote = 0
+        del model.entries[first - model.floor - 1 :]
+        model.proposed_end = self._end_of(model)
+        model.persisted = min(model.persisted, first - 1)
+        entries = [self._entry(model, first + at) for at in range(self.random.choice((1, 2, 4)))]
+        self._hand_over(model, entries, state=True)
+        self.counts["truncations"] += 1
+
+    @staticmethod
+    def _end_of(model: GroupModel) -> int:
+        """Where the next data batch of the log in RAM would begin."""
+        for entry in reversed(model.entries):
+            if entry.kind == Kind.DATA and entry.index > model.machine.applied:
+                header = batch.parse_header(entry.data)
+                return header.base_offset + header.record_count
+        return model.machine.end_offset
+
+    def _some_group(self) -> GroupModel:
+        return self.random.choice(list(self.groups.values()))
+
+    # ----- the WAL
+
+    def take_flush(self) -> None:
+        if self.flush is None:
+            self.flush = self.store.take_flush()
+            self.flush_has_run = False
+
+    def run_flush(self) -> None:
+        if self.flush is not None and not self.flush_has_run:
+            self.flush.run()
+            self.flush_has_run = True
+            if not self.flush.full:
+                self._make_durable(self.flush, self.groups)
+
+    def _make_durable(self, flush: Flush, groups: dict[int, GroupModel]) -> None:
+        for run in flush.runs:
+            model = groups.get(run.gid)
+            if model is None or run.flags & RUN_MARK or run.origin:
+                continue
+            if flush.sequence >= model.durable_void:
+                entries = [StoredEntry(*entry) for entry in run.entries]
+                model.durable.add(run.first, entries, run.hard_state)
+
+    def finish_flush(self) -> None:
+        if self.flush is None or not self.flush_has_run:
+            return
+        flush, self.flush = self.flush, None
+        durable = self.store.done(flush)
+        if not flush.full:
+            check_synced(self.disk, flush)
+            self.counts["flushes"] += 1
+        self._acknowledge(durable)
+
+    def _acknowledge(self, durable: list[tuple[int, int, int]]) -> None:
+        for gid, index, term in durable:
+            model = self.groups.get(gid)
+            if model is None or index > model.last_index:
+                continue
+            if index > model.floor and model.entry(index).term != term:
+                continue  # replaced meanwhile
+            model.persisted = max(model.persisted, index)
+            if model.single:
+                self._commit(model, model.persisted)
+
+    def learn_commit(self) -> None:
+        """A follower learns how far its log is committed."""
+        model = self._some_group()
+        if not model.single and model.persisted > model.commit:
+            self._commit(model, self.random.randint(model.commit, model.persisted))
+
+    def _commit(self, model: GroupModel, index: int) -> None:
+        model.commit = max(model.commit, index)
+        while model.machine.applied < model.commit:
+            entry = model.entry(model.machine.applied + 1)
+            model.machine.apply(entry)
+            model.note_applied(entry)
+            self._effect(model, entry)
+
+    def _effect(self, model: GroupModel, entry: StoredEntry) -> None:
+        if entry.kind == Kind.DATA:
+            self.store.log(model.gid).append(entry.data, batch.parse_header(entry.data))
+            return
+        body = batch.control_body(entry.data)
+        if body[:1] == TRIM:
+            self.store.log(model.gid).trim(int(body[1:]))
+        elif body[:1] == CREATE:
+            self._create(int(body[1:]))
+        elif body[:1] == DELETE:
+            self._delete(int(body[1:]))
+
+    # ----- groups
+
+    def create_or_delete(self) -> None:
+        """Propose that a group is made or deleted."""
+        live = [gid for gid in self.groups if gid != META]
+        if len(live) < 3 or (len(live) < 6 and self.random.random() < 0.5):
+            self._propose_meta(CREATE + b"%d" % self.next_gid)
+            self.next_gid += 1
+        else:
+            self._propose_meta(DELETE + b"%d" % self.random.choice(live))
+
+    def _create(self, gid: int) -> None:
+        if gid not in self.groups and gid not in self.deleted:
+            kind = gid % 3
+            self.groups[gid] = GroupModel(gid, has_log=kind != 2, single=kind == 0)
+        if gid in self.groups and self.groups[gid].has_log:
+            self.store.create_log(gid)
+
+    def _delete(self, gid: int) -> None:
+        self.groups.pop(gid, None)
+        self.deleted.add(gid)
+        self.store.delete_log(gid)
+        self.counts["deletions"] += 1
+
+    def trim(self) -> None:
+        model = self._some_group()
+        if model.has_log and model.machine.end_offset > model.machine.start_offset:
+            new = self.random.randint(model.machine.start_offset, model.machine.end_offset)
+            entry = self._control_entry(model, model.last_index + 1, TRIM + b"%d" % new)
+            self._hand_over(model, [entry])
+
+    def install(self) -> None:
+        """A follower that is far behind gets a snapshot."""
+        model = self._some_group()
+        if model.single or model.gid == META or model.installing is not None:
+            return
+        index = model.last_index + self.random.randint(1, 50)
+        machine = Machine(index, self.random.getrandbits(32))
+        model.before_install = model.batches, model.committed
+        model.void_below = self.store.wal.sequence
+        if model.has_log:
+            log = self.store.log(model.gid)
+            machine.start_offset = machine.end_offset = log.end_offset + self.random.randint(1, 9)
+            log.reset(machine.start_offset, index)
+            model.batches = []
+        model.machine = machine
+        model.floor, model.entries = index, []
+        model.commit = model.committed = model.persisted = index
+        model.proposed_end = machine.end_offset
+        model.digests[index] = machine.digest
+        model.term += 1
+        model.vote = 0
+        blob = machine.snapshot()
+        model.installing = index, blob
+        self.store.append(model.gid, [], (model.term, 0, index), index)
+        self.store.install(model.gid, index, model.term, blob)
+        self.counts["installs"] += 1
+
+    # ----- background work
+
+    def take_job(self) -> None:
+        if self.job is None:
+            self.job = self.store.take_job()
+            self.job_has_run = False
+
+    def run_job(self) -> None:
+        if self.job is not None and not self.job_has_run:
+            self.job.run()
+            self.job_has_run = True
+            self.counts[self.job.name] += 1
+            if isinstance(self.job, CheckpointJob) and not self.job.full:
+                self._installed(self.job)
+
+    def _installed(self, job: CheckpointJob) -> None:
+        for update in job.updates:
+            model = self.groups.get(update.record.gid)
+            if model is not None and model.installing is not None:
+                index, blob = model.installing
+                if update.blob == blob and update.record.applied_index == index:
+                    model.durable = Durable(index, [], update.record.hard_state)
+                    model.installing = None
+                    model.durable_void = model.void_below
+
+    def finish_job(self) -> None:
+        if self.job is not None and self.job_has_run:
+            job, self.job = self.job, None
+            self._acknowledge(self.store.done(job))
+
+    def cut_checkpoint(self) -> None:
+        """The node hands over the state of the groups that are due, and sometimes of others."""
+        due = self.store.checkpoint_due()
+        if not due and self.random.random() < 0.1:
+            due = self.random.sample(list(self.groups), k=min(2, len(self.groups)))
+        if not due:
+            return
+        states = [
+            (gid, self.groups[gid].machine.applied, self._applied_term(gid), self._blob(gid))
+            for gid in due
+            if gid in self.groups and self.random.random() < 0.95
+        ]
+        self.store.checkpoint(states)
+        self.counts["checkpoints cut"] += 1
+
+    def _blob(self, gid: int) -> bytes:
+        return self.groups[gid].machine.snapshot()
+
+    def _applied_term(self, gid: int) -> int:
+        model = self.groups[gid]
+        applied = model.machine.applied
+        return model.entry(applied).term if applied > model.floor else model.term
+
+    def tick(self) -> None:
+        self.store.tick()
+        if self.random.random() < 0.5:
+            self.disk.capacity = 1 << 40
+            self.disk.faults = DiskFaults()
+
+    # ----- reading
+
+    def read_somewhere(self) -> None:
+        model = self._some_group()
+        if not model.has_log:
+            return
+        log = self.store.log(model.gid)
+        offset = self.random.randint(log.start_offset, log.end_offset)
+        try:
+            check_read(self.store, model, offset, self.random.choice((1, 500, 5000)))
+            self._check_time(model)
+        except (CorruptData, OSError):
+            if not self.disk.faults.read_error:
+                raise Violation(f"log {model.gid}: offset {offset} is refused") from None
+        self.counts["reads"] += 1
+
+    def _check_time(self, model: GroupModel) -> None:
+        log = self.store.log(model.gid)
+        kept = [one for one in model.batches if one.base_offset >= log.start_offset]
+        if not kept:
+            return
+        wanted = self.random.choice(kept)
+        time_us = batch.parse_header(wanted.data).append_ts_us
+        found = log.offset_at(time_us)
+        first = next(
+            one for one in kept if batch.parse_header(one.data).append_ts_us >= time_us
+        )
+        if found not in (first.base_offset, log.start_offset):
+            raise Violation(f"log {model.gid}: time {time_us} is at {first.base_offset}, not {found}")
+
+    def _check_everything(self) -> None:
+        for model in self.groups.values():
+            if model.has_log:
+                size = self.random.choice((300, 5000, 100_000))
+                self.counts["records checked"] += check_all_reads(self.store, model, size)
+
+    # ----- stopping and starting
+
+    def crash_soon(self) -> None:
+        """The process will die at one of the next calls to the disk."""
+        if self.disk.crash_at is None:
+            self.disk.crash_at = self.disk.steps + self.random.choice((1, 2, 3, 5, 10, 30))
+
+    def crash_now(self) -> None:
+        raise Crash
+
+    def fail_a_call(self) -> None:
+        kind = self.random.choice(("read_error", "write_error", "sync_error"))
+        setattr(self.disk.faults, kind, self.random.choice((0.1, 0.5)))
+
+    def fill_disk(self) -> None:
+        self.disk.capacity = self.disk.used() + self.random.choice((0, 1000, 20_000, 60_000))
+
+    def restart_cleanly(self) -> None:
+        """Finish all work, take a checkpoint of everything, stop, start."""
+        for _ in range(3):
+            self._settle()
+            due = self.store.request_checkpoint()
+            states = [
+                (gid, self.groups[gid].machine.applied, self._applied_term(gid), self._blob(gid))
+                for gid in due
+                if gid in self.groups
+            ]
+            self.store.checkpoint(states)
+        self._settle()
+        self.store.close()
+        self.counts["clean restarts"] += 1
+        self._come_back(power=self.random.random() < 0.5)
+
+    def _settle(self) -> None:
+        for _ in range(200):
+            self.take_flush()
+            self.run_flush()
+            self.finish_flush()
+            self.take_job()
+            self.run_job()
+            self.finish_job()
+            if self.store.idle and self.flush is None and self.job is None:
+                return
+
+    def _come_back(self, *, power: bool) -> None:
+        """The process is gone; start it again, perhaps more than once."""
+        unfinished = self.flush if not self.flush_has_run else None
+        self.flush = self.job = None
+        self.disk.crash(power=power)
+        self.counts["power cuts" if power else "kills"] += 1
+        for attempt in range(50):
+            if attempt < 20 and self.random.random() < 0.2:
+                self.disk.crash_at = self.disk.steps + self.random.randint(1, 20)
+            try:
+                self.store = self._open()
+                break
+            except Crash:
+                self.counts["crashes in recovery"] += 1
+                self.disk.crash(power=self.random.random() < 0.7)
+            except StorageFailure as failure:
+                if attempt > 40:
+                    raise Violation(f"a start fails for ever: {failure}") from failure
+                self.disk.faults = DiskFaults()
+                self.disk.crash(power=False)
+        self.disk.crash_at = None
+        self._check_recovery(unfinished)
+
+    def _open(self) -> Store:
+        uuid = self.random.getrandbits(128).to_bytes(16, "little")
+        return Store.open(self.disk, self.config, fresh_uuid=uuid)
+
+    def _check_recovery(self, unfinished: Flush | None) -> None:
+        candidates = {gid: [model.durable] for gid, model in self.groups.items()}
+        if unfinished is not None:
+            maybe = {gid: model.durable for gid, model in self.groups.items()}
+            for gid, model in self.groups.items():
+                model.durable = model.durable.copy()
+            self._make_durable(unfinished, self.groups)
+            for gid, model in self.groups.items():
+                candidates[gid] = [maybe[gid], model.durable]
+        self._replay(self.groups[META], candidates)
+        for model in list(self.groups.values()):
+            if model.gid != META:
+                self._replay(model, candidates)
+        unknown = set(self.store.logs) - set(self.groups)
+        if unknown:
+            raise Violation(f"deleted logs are back: {sorted(unknown)}")
+        self._check_everything()
+
+    def _replay(self, model: GroupModel, candidates: dict[int, list[Durable]]) -> None:
+        """As a node does: restore the machine, take the log, apply what is committed."""
+        recovered = self.store.recovered.get(model.gid)
+        choices = candidates.get(model.gid, [model.durable])
+        if model.installing is not None:
+            index, blob = model.installing
+            if recovered and (recovered.applied_index, recovered.blob) == (index, blob):
+                choices = [Durable(index, [], (model.term, model.vote, index))]
+                model.installing = None
+            else:
+                model.batches, model.committed = model.before_install
+                model.digests.pop(index)
+        model.durable_void = 0
+        found = check_recovered(model, recovered, choices).copy()
+        if recovered is not None:
+            found.hard_state = recovered.hard_state
+        model.durable = found.copy()
+        model.installing = None
+        if model.has_log:
+            self.store.create_log(model.gid)
+        self._restore(model, found)
+
+    def _restore(self, model: GroupModel, found: Durable) -> None:
+        recovered = self.store.recovered.get(model.gid)
+        blob = recovered.blob if recovered is not None else None
+        machine = Machine.restore(blob) if blob is not None else Machine()
+        known = model.digests.get(machine.applied, 0)
+        if known != machine.digest:
+            raise Violation(f"group {model.gid}: the state at {machine.applied} is wrong")
+        model.machine = machine
+        model.floor, model.entries = found.floor, list(found.entries)
+        model.term, model.vote, commit = found.hard_state
+        model.persisted = model.last_index
+        model.commit = max(machine.applied, recovered.hard_state[2] if recovered else 0)
+        if recovered is not None and not machine.applied <= commit <= model.last_index:
+            commit = model.commit
+        if model.has_log:
+            self.store.log(model.gid).trim(machine.start_offset)
+        self._commit(model, model.last_index if model.single else max(model.commit, model.committed))
+        model.proposed_end = self._end_of(model)
