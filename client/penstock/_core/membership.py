@@ -63,6 +63,7 @@ class Membership:
         self._revoking: dict[tuple[str, int], float] = {}
         """Partition -> when it is let go even if the application does not come back."""
         self._released: set[tuple[str, int]] = set()
+        self._look_again = False
         self._processes: list[Process[None]] = []
 
     # ----- life
@@ -99,7 +100,7 @@ class Membership:
     def progressed(self) -> None:
         """The application came back: what is revoked may be free now."""
         if self._revoking:
-            self._bell.ring()
+            self._look()
 
     # ----- committing
 
@@ -182,7 +183,9 @@ class Membership:
     def _keep_alive(self) -> Operation[None]:
         beat_at = self._scheduler.now + self._interval
         while True:
-            yield self._bell.wait(min(beat_at, *self._revoking.values(), inf))
+            if not self._look_again:
+                yield self._bell.wait(min(beat_at, *self._revoking.values(), inf))
+            self._look_again = False
             yield from self._let_go()
             if self._released or self._scheduler.now >= beat_at:
                 yield from self._beat()
@@ -241,7 +244,12 @@ class Membership:
         for topic, partition in sorted(owned):
             self._take(topic, partition, offsets.get(topic, {}).get(partition))
         if self._released or self._revoking:
-            self._bell.ring()
+            self._look()
+
+    def _look(self) -> None:
+        """Have the session's process look at once, even if it is in the middle of a request."""
+        self._look_again = True
+        self._bell.ring()
 
     def _take(self, topic: str, partition: int, offset: int | None) -> None:
         subscription = self._subscription

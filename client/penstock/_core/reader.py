@@ -222,6 +222,8 @@ class Reader:
     def _take(self, fetched: Fetched) -> None:
         self.high_watermark = fetched.high_watermark
         if not fetched.run:
+            if fetched.high_watermark > self._fetch_offset:
+                raise LeaderUnknown("the broker answered with nothing though there is more")
             return
         offset = end = self._fetch_offset
         for at, header in iterate(fetched.run):
