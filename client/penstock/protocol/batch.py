@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from crc32c import crc32c
-
 from penstock.errors import BadRequest, CorruptBatch, RecordTooLarge
+from penstock.protocol.checksum import crc32c
 from penstock.protocol.extensions import EXT_DEDUP_ID as EXT_DEDUP_ID
 from penstock.protocol.extensions import EXT_DELIVER_AT as EXT_DELIVER_AT
 from penstock.protocol.extensions import EXT_SPAN as EXT_SPAN

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from crc32c import crc32c
-
 from penstock.errors import BadRequest
+from penstock.protocol.checksum import crc32c
 
 _GOLDEN: Final = 0x9E37_79B1
 _MASK: Final = 0xFFFF_FFFF

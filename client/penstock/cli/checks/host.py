@@ -108,7 +108,7 @@ def _clock() -> Check:
 
 
 def _checksums() -> Check:
-    from crc32c import crc32c
+    from penstock.protocol.checksum import crc32c
 
     data = os.urandom(CRC_BYTES)
     fast, slow = _speed(crc32c, data), _speed(zlib.crc32, data)
