@@ -17,8 +17,8 @@ from penstock.errors import PenstockError
 
 CORPUS_MAX = 2_000
 CRASHES_MAX = 20
-GROWTH_KIB_MAX = 512 * 1024
-"""How much the process may grow: a target that takes memory on a stranger's word is at fault."""
+GROWTH_KIB_MAX = 96 * 1024
+"""How much the process may grow: for a stranger's word no memory is taken, and none is lost."""
 
 
 class Crash(NamedTuple):

@@ -1,7 +1,12 @@
 """What a peer does wrong ends the connection, and nothing else."""
 
+import gc
+import tracemalloc
+from contextlib import suppress
+
 import pytest
 
+from ops.fuzz.corpus import opened
 from penstock.errors import (
     BadRequest,
     LocalProtocolError,
@@ -170,3 +175,25 @@ def test_events_before_a_broken_frame_are_delivered_first():
         pair.client.next_events()
     with pytest.raises(RemoteProtocolError):
         pair.client.next_event()
+
+
+def test_broken_connections_leave_no_memory_behind():
+    def break_some(count):
+        for _ in range(count):
+            for role, data in ((Role.BROKER, frame(2, 0, 2, b"\xff")), (Role.CLIENT, b"")):
+                side = opened(role)
+                side.receive_data(data + frame(2, 8, 2, b"\xa0"))
+                with suppress(RemoteProtocolError):
+                    events = side.next_events()
+                    assert len(events) == 1
+                with suppress(RemoteProtocolError):
+                    side.next_events()
+
+    break_some(50)
+    gc.collect()
+    tracemalloc.start()
+    break_some(300)
+    gc.collect()
+    left = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert left < 30_000

@@ -58,13 +58,14 @@ _PUBLISHED_FLAGS: Final = (FLAG_RESPONSE, FLAG_RESPONSE | FLAG_DUPLICATE)
 class Connection:
     """The protocol of one connection; see the module for its use."""
 
-    __slots__ = ("_buffer", "_eof", "_postponed", "_talk")
+    __slots__ = ("_breach", "_buffer", "_eof", "_talk")
 
     def __init__(self, role: Role) -> None:
         self._talk = Conversation(role)
         self._buffer = ReceiveBuffer()
         self._eof = False
-        self._postponed: ProtocolError | None = None
+        self._breach = ""
+        """How the peer broke the protocol."""
 
     @property
     def role(self) -> Role:
@@ -122,13 +123,14 @@ class Connection:
             RemoteProtocolError: the peer broke the protocol; close the connection (a broker may
                 say why in a `Failed` of type 0 first).
         """
-        if self._postponed is not None:
-            raise self._postponed
+        if self._breach:
+            raise RemoteProtocolError(self._breach)
         try:
             return self._next_event()
         except ProtocolError as error:
             self._talk.breached()
-            self._postponed = error
+            # The error itself would make a cycle: its traceback holds this connection.
+            self._breach = error.message
             raise
 
     def next_events(self) -> list[Event]:

@@ -58,8 +58,12 @@ class Fetch(Event, frozen=True, gc=False):
     max_wait_ms: int = 0
 
 
-class Malformed(Event, frozen=True, gc=False):
-    """A request that can't be read; the connection lives on."""
+class Malformed(Event, frozen=True, gc=True):
+    """A request that can't be read; the connection lives on.
+
+    Tracked by the garbage collector, as `Failed`: an error can be part of a cycle, by way of its
+    traceback and a frame that holds the event.
+    """
 
     correlation: int
     type: int
@@ -94,7 +98,7 @@ class Fetched(Event, frozen=True, gc=False):
     group: int = 0
 
 
-class Failed(Event, frozen=True, gc=False):
+class Failed(Event, frozen=True, gc=True):
     """An error in answer to a request; with type 0 the reason why the broker closes."""
 
     correlation: int

@@ -82,6 +82,8 @@ def request_event(type_: int, correlation: int, group: int, frame: memoryview) -
             return Fetch(correlation, group, *read_fetch(frame, 0, len(frame)))
         return Request(correlation, decode_request(type_, frame[FRAME_HEADER_BYTES:]))
     except PenstockError as error:
+        # The frames of a traceback would keep the received bytes alive with the event.
+        error.__traceback__ = error.__context__ = None
         return Malformed(correlation, type_, error)
 
 
