@@ -44,6 +44,8 @@ def test_values_may_be_numbers_or_quantities(key: str, text: Any, value: object)
         ("retention_ms", "1GiB"),
         ("retention_ms", "9" * 30),
         ("max_batch_bytes", "9MiB"),
+        ("max_batch_bytes", "1 mile"),
+        ("max_batch_bytes", "large"),
         ("segment_bytes", -1),
         ("colour", "red"),
     ],

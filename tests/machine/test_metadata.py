@@ -144,6 +144,7 @@ def test_a_topic_gets_one_group_per_partition(cluster: Cluster) -> None:
     assert found is not None
     assert (found[0].name, found[1]) == ("orders", 1)
     assert cluster.machine.locate(12) is None
+    assert list(cluster.machine.topics) == [GROUPS_TOPIC, "orders"]
 
 
 def test_a_proposal_made_twice_is_answered_twice(cluster: Cluster) -> None:

@@ -82,6 +82,14 @@ def test_a_duplicate_in_flight_gets_the_index_to_wait_for(log: Log) -> None:
     assert log.check(2) == Duplicate(20, 1_000, 2)
 
 
+def test_producers_do_not_disturb_each_other(log: Log) -> None:
+    log.append(0, id_=1)
+    log.commit(0, id_=2)
+    log.land(3, 0, id_=3)
+    assert log.check(0, id_=1) == Duplicate(10, 1_000, 1)
+    assert log.check(0, id_=2) == Duplicate(20, 1_000, 0)
+
+
 def test_a_part_of_a_batch_is_found_within_it(log: Log) -> None:
     log.commit(0, count=6)
     log.append(6, count=4)

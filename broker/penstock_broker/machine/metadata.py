@@ -145,13 +145,11 @@ class MetadataMachine:
     def preview(self, command: CreateTopic | AlterTopic | DeleteTopic, at: Stamp) -> MetadataReply:
         """The reply that the command would get now; changes nothing (dry runs)."""
         try:
-            match command:
-                case CreateTopic():
-                    return self._plan_create(command, at)
-                case AlterTopic():
-                    return self._plan_alter(command, at)
-                case DeleteTopic():
-                    return self._plan_delete(command)
+            if isinstance(command, CreateTopic):
+                return self._plan_create(command, at)
+            if isinstance(command, AlterTopic):
+                return self._plan_alter(command, at)
+            return self._plan_delete(command)
         except (InvalidName, InvalidConfig) as error:
             return refuse(type(error), error.message)
 

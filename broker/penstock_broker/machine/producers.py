@@ -203,12 +203,10 @@ class Producers:
         """Forget the silent ones. `_oldest_us` is a lower bound, so this rarely has work."""
         table = self._table
         limit = self._now_us - EXPIRY_US
-        while table:
-            id_, producer = next(iter(table.items()))
-            if producer.last_used_us >= limit:
-                self._oldest_us = producer.last_used_us
-                return
-            del table[id_]
+        # The producer that was just used ends the search at the latest.
+        while (oldest := next(iter(table.values()))).last_used_us < limit:
+            table.popitem(last=False)
+        self._oldest_us = oldest.last_used_us
 
     # ----- snapshots
 
