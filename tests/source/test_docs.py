@@ -49,7 +49,9 @@ def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def option_names(command: click.Command) -> set[str]:
-    return {name for parameter in command.params for name in parameter.opts} | {"--help", "-h"}
+    names = {name for parameter in command.params for name in parameter.opts}
+    names |= {name for parameter in command.params for name in parameter.secondary_opts}
+    return names | {"--help", "-h"}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -110,9 +110,9 @@ def consume(
     expression: str | None,
     group: str | None,
 ) -> None:
-    """Read a topic, from its earliest record to where it ends now.
+    """Read a topic, as yourself or as a group.
 
-    With --group the members of the group share the partitions, and go on where
+    From its earliest record to where it ends now, unless told otherwise. With --group the members of the group share the partitions, and go on where
     the group stopped; --from says where a new group begins. Offsets are committed
     after their records are printed, so a record may come twice and is never lost.
     """
@@ -176,7 +176,10 @@ def tail(
     key: str | None,
     expression: str | None,
 ) -> None:
-    """Show the last records of a topic, over all partitions by time."""
+    """Show the last records, and follow with -f.
+
+    All partitions together, in the order of their times.
+    """
     choice = chooser(key, expression)
     printer = Printer(settings.output)
     with settings.connect() as client:

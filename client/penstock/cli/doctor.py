@@ -11,6 +11,7 @@ from penstock.cli.commands import Verb
 from penstock.cli.exits import Exit
 from penstock.cli.output import Column, print_rows, styled
 from penstock.cli.settings import Settings
+from penstock.cli.units import count_of
 
 _COLUMNS = (
     Column("check", "CHECK"),
@@ -37,7 +38,7 @@ _COLOUR = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red"}
 @click.option("--no-broker", is_flag=True, help="Leave the broker alone.")
 @click.pass_context
 def doctor(ctx: click.Context, directory: str | None, no_broker: bool) -> None:
-    """Check a broker, a data directory and this host.
+    """Check a broker, a data directory, this host.
 
     Warnings are advice; a failed check ends the program with code 10.
     """
@@ -55,7 +56,7 @@ def doctor(ctx: click.Context, directory: str | None, no_broker: bool) -> None:
         print_rows([check.row() for check in found], _COLUMNS, settings.output, name="check")
     failed = sum(check.grade is Grade.FAIL for check in found)
     warned = sum(check.grade is Grade.WARN for check in found)
-    settings.say(f"\n{len(found)} checks: {failed} failed, {warned} with advice")
+    settings.say(f"\n{count_of(len(found), 'check')}: {failed} failed, {warned} with advice")
     ctx.exit(Exit.UNHEALTHY if failed else Exit.OK)
 
 

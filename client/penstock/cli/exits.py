@@ -61,6 +61,9 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
 )
 
 
+_EMPTY_HINTS: Final = frozenset({errors.PenstockError.hint, errors.RequestError.hint})
+
+
 def exit_for(error: BaseException) -> Exit:
     """The exit code for an error that ends the program."""
     for cls, code in _BY_ERROR:
@@ -71,7 +74,7 @@ def exit_for(error: BaseException) -> Exit:
 
 def hint_for(error: BaseException) -> str:
     """What to do next about an error, or "" where there is nothing useful to say."""
-    if isinstance(error, errors.PenstockError) and error.hint != errors.PenstockError.hint:
+    if isinstance(error, errors.PenstockError) and error.hint not in _EMPTY_HINTS:
         return error.hint
     return ""
 

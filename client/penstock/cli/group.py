@@ -20,7 +20,7 @@ from penstock.cli.params import (
     yes_option,
 )
 from penstock.cli.settings import Failure, Settings
-from penstock.cli.units import Position
+from penstock.cli.units import Position, count_of
 
 if TYPE_CHECKING:
     from penstock.protocol.messages import DescribeGroupReply, PartitionLag
@@ -175,7 +175,7 @@ def lag(settings: Settings, group: str, limit: int | None) -> None:
     total = sum(row["lag"] for row in rows)
     if limit is not None and total > limit:
         raise Failure(f"group {group} lags by {total:,}, more than {limit:,}", code=Exit.UNHEALTHY)
-    settings.say(f"{total:,} records behind")
+    settings.say(f"{count_of(total, 'record')} behind")
 
 
 @group.command(
@@ -222,7 +222,7 @@ def seek(
     rows = [_plan_row(number, *move) for number, move in sorted(plan.items())]
     print_rows(rows, _PLAN, settings.output, name=lambda row: f"{topic}/{row['partition']}")
     if yes:
-        settings.say(f"group {group} moved on {len(rows)} partitions of {topic}")
+        settings.say(f"group {group} moved on {count_of(len(rows), 'partition')} of {topic}")
     else:
         settings.say("This is the plan; nothing has moved. Carry it out with --yes.")
 
@@ -259,7 +259,7 @@ def delete(settings: Settings, group: str, yes: bool, dry_run: bool) -> None:
     with settings.connect() as client:
         if not dry_run:
             behind = sum(p.lag for p in client.admin.describe_group(group).partitions)
-            settings.confirm(f"delete group {group} ({behind:,} records behind)", yes=yes)
+            settings.confirm(f"delete group {group} ({count_of(behind, 'record')} behind)", yes=yes)
         client.admin.delete_group(group, dry_run=dry_run)
     prefix = "dry run, nothing changed: " if dry_run else ""
     settings.say(f"{prefix}group {group} deleted")

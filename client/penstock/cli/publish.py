@@ -16,6 +16,7 @@ from penstock.cli.params import NUMBER, PAIR, dry_run_option, topic_argument
 from penstock.cli.reading import InputError, Source, read_records
 from penstock.cli.records import Outgoing
 from penstock.cli.settings import Failure, Settings
+from penstock.cli.units import count_of
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class _Tally:
             for partition, (first, last, count) in sorted(self.ranges.items())
         ]
         shown = ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
-        noun = "record" if self.records == 1 else "records"
-        return f"{self.records:,} {noun} to {self.topic}" + (f": {shown}" if shown else "")
+        return f"{count_of(self.records, 'record')} to {self.topic}" + (
+            f": {shown}" if shown else ""
+        )
 
 
 @click.command(
@@ -90,9 +92,10 @@ def publish(
     partition: int | None,
     dry_run: bool,
 ) -> None:
-    """Publish the lines of FILE, or of standard input, to TOPIC.
+    """Publish lines, NDJSON or a file to a topic.
 
-    With --format ndjson each line is an object as `consume -o ndjson` writes it:
+    Reads FILE, or standard input. What arrives through a pipe is published as it
+    comes. With --format ndjson each line is an object as `consume -o ndjson` writes it:
     value, key, headers and timestamp are published, and fields that end in
     _base64 carry bytes that are no text.
 

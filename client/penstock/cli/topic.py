@@ -22,7 +22,7 @@ from penstock.cli.params import (
 )
 from penstock.cli.positions import partitions_of, resolve
 from penstock.cli.settings import Settings
-from penstock.cli.units import Position, show_duration, show_size
+from penstock.cli.units import Position, count_of, show_duration, show_size
 
 if TYPE_CHECKING:
     from penstock.protocol.messages import PartitionFigures, TopicInfo
@@ -248,9 +248,20 @@ def _show_head(value: dict[str, Any], partitions: int) -> None:
             ("Records", f"{value['records']:,}"),
             ("Size", show_size(value["size_bytes"])),
             ("Retention", value["retention"]),
-            *((f"  {key}", setting) for key, setting in sorted(value["config"].items())),
+            *((f"  {key}", show_setting(key, it)) for key, it in sorted(value["config"].items())),
         ]
     )
+
+
+def show_setting(key: str, value: object) -> object:
+    """A configuration value as people read it; -1 is no limit."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    if key.endswith("_ms"):
+        return "forever" if value == -1 else show_duration(value / 1000)
+    if key.endswith("_bytes"):
+        return "unlimited" if value == -1 else show_size(value)
+    return value
 
 
 def _figures(partition: PartitionFigures) -> dict[str, Any]:
@@ -310,11 +321,15 @@ def delete(settings: Settings, topic: str, yes: bool, dry_run: bool) -> None:
     """Delete a topic and all its records."""
     with settings.connect() as client:
         sums = _sums(client.admin.describe_topic(topic).partitions)
-        held = f"{sums['records']:,} records, {show_size(sums['size_bytes'])}"
+        held = f"{count_of(sums['records'], 'record')}, {show_size(sums['size_bytes'])}"
         if not dry_run:
             settings.confirm(f"delete topic {topic} ({held})", yes=yes)
         reply = client.admin.delete_topic(topic, dry_run=dry_run)
-    _say_done(settings, dry_run, f"topic {topic} deleted: {reply.partitions} partitions, {held}")
+    _say_done(
+        settings,
+        dry_run,
+        f"topic {topic} deleted: {count_of(reply.partitions, 'partition')}, {held}",
+    )
 
 
 @topic.command(
@@ -347,12 +362,14 @@ def trim(
     with settings.connect() as client:
         figures = partitions_of(client, topic, partition)
         targets = resolve(client, topic, [p.partition for p in figures], before)
+        if partition is None:
+            targets = {p.partition: min(targets[p.partition], p.high_watermark) for p in figures}
         plan = {p.partition: max(0, targets[p.partition] - p.log_start_offset) for p in figures}
         total = sum(plan.values())
         where = f"topic {topic}" if partition is None else f"partition {partition} of topic {topic}"
         if total and not dry_run:
-            settings.confirm(f"delete {total:,} records of {where}", yes=yes)
+            settings.confirm(f"delete {count_of(total, 'record')} of {where}", yes=yes)
         for number, records in plan.items():
             if records and not dry_run:
                 client.admin.trim(topic, number, targets[number])
-    _say_done(settings, dry_run, f"{where} trimmed: {total:,} records deleted")
+    _say_done(settings, dry_run, f"{where} trimmed: {count_of(total, 'record')} deleted")

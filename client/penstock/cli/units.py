@@ -119,6 +119,11 @@ def show_size(size: float) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """`1 record`, `2 records`; `plural` is for nouns that do not take an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def show_count(count: float) -> str:
     """A whole number with separators: `1,234,567`."""
     return f"{count:,.0f}"
@@ -132,7 +137,7 @@ def show_duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds * factor:.3g} {unit}" if seconds else "0 s"
     whole = round(seconds)
-    parts = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
+    parts = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
     shown: list[str] = []
     for unit, size in parts:
         amount, whole = divmod(whole, size)
