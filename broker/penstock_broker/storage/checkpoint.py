@@ -87,16 +87,17 @@ def _damaged(path: str, position: int, length: int) -> CorruptData:
 
 def _parse(path: str, data: bytes, number: int, vouched: int, file: File) -> Checkpoint:
     found = Checkpoint(number, BLOCK)
-    at = BLOCK
+    at = end = BLOCK
     while at < len(data):
-        if data[at : at + 4] == b"\0\0\0\0" and at % BLOCK:
-            at += -at % BLOCK  # padding of an append
+        padding = -at % BLOCK
+        if padding and not any(data[at : at + min(padding, 4)]):
+            at += padding  # of an append; it may be shorter than a record's magic
             continue
         parsed = parse_record(data, at)
         if parsed is None or (at >= vouched and not _blob_ok(data, parsed[0])):
             break
         _take(found, parsed[0])
-        at = parsed[1]
+        at = end = parsed[1]
         found.length = at + -at % BLOCK
     if found.length < vouched:
         raise _damaged(path, at, vouched - at)
@@ -105,9 +106,9 @@ def _parse(path: str, data: bytes, number: int, vouched: int, file: File) -> Che
             raise _damaged(path, record.blob_at, record.blob_length)
         if record.blob_at:
             found.blobs[gid] = data[record.blob_at : record.blob_at + record.blob_length]
-    if len(data) > found.length:
+    if any(data[end:]):
         found.torn = True
-        file.truncate(found.length)  # no later record may follow a torn one
+        file.truncate(end)  # nothing of a torn append may be read after the next one
     return found
 
 
