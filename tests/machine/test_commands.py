@@ -1,4 +1,5 @@
 import contextlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -68,6 +69,21 @@ def test_a_form_that_is_not_exactly_known_is_refused(body: object) -> None:
 def test_no_bytes_break_the_decoder(body: bytes) -> None:
     with contextlib.suppress(CorruptData):
         decode_command(b"\x01" + body)
+
+
+def config_of(value: Any) -> CreateTopic:
+    return CreateTopic(name="orders", id="id-1", config={"retention_ms": value})
+
+
+@pytest.mark.parametrize("value", [[1], {}, b"x", 2**64, -(2**64), object(), "\ud800"])
+def test_what_no_replica_could_read_is_never_proposed(value: Any) -> None:
+    with pytest.raises(BadRequest):
+        encode_command(config_of(value))
+
+
+@pytest.mark.parametrize("value", [None, True, 2**64 - 1, 1.5, "7d"])
+def test_any_scalar_can_be_proposed(value: Any) -> None:
+    assert decode_command(encode_command(config_of(value))) == config_of(value)
 
 
 def test_a_refusal_carries_the_code_and_speaks_for_itself() -> None:

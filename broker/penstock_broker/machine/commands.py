@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from penstock.errors import PenstockError
+from penstock.errors import BadRequest, CorruptData, PenstockError
 from penstock_broker.machine import encoding
 
 COMMAND_VERSION: Final = 1
@@ -235,8 +235,19 @@ _DECODER: Final = encoding.decoder_of(MetadataCommand | GroupCommand | Bundle | 
 
 
 def encode_command(command: Command) -> bytes:
-    """The body of a command's CONTROL batch."""
-    return encoding.encode(COMMAND_VERSION, command)
+    """The body of a command's CONTROL batch.
+
+    What is proposed must be readable by every replica for ever, so it is read back here first.
+
+    Raises:
+        BadRequest: a value is of another type than the command declares, or out of range.
+    """
+    try:
+        body = encoding.encode(COMMAND_VERSION, command)
+        decode_command(body)
+    except (OverflowError, TypeError, ValueError, CorruptData) as error:
+        raise BadRequest(f"{type(command).__name__} can't be written down: {error}") from error
+    return body
 
 
 def decode_command(body: bytes) -> Command:

@@ -1,0 +1,64 @@
+"""A fixed history of all machines; run as a program it prints the digest of their snapshots."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from penstock_broker.machine.commands import (
+    AlterTopic,
+    Command,
+    CreateTopic,
+    DeleteTopic,
+    Founder,
+    HoldFloor,
+    InitCluster,
+    Join,
+    Leave,
+    Seek,
+    TopicRef,
+)
+from penstock_broker.machine.groups import GroupsMachine
+from penstock_broker.machine.metadata import MetadataMachine
+from penstock_broker.machine.partition import PartitionMachine
+from penstock_broker.machine.stamp import Stamp
+
+NAMES = [f"name-{number}" for number in range(12)]
+
+
+def metadata_commands() -> list[Command]:
+    founders = [Founder(uuid=name, address=name, host=name[:6]) for name in NAMES[:5]]
+    config = {"cleanup": "compact", "segment_ms": "1h", "retention_ms": -1}
+    return [
+        InitCluster(cluster="c", founders=founders, groups_topic_id="g"),
+        *(CreateTopic(name=n, id=n, partitions=7, replication=3, config=config) for n in NAMES),
+        *(AlterTopic(name=name, partitions=9, config={"cleanup": None}) for name in NAMES),
+        *(DeleteTopic(name=name) for name in NAMES[::3]),
+    ]
+
+
+def group_commands() -> list[Command]:
+    refs = [TopicRef(name=name, id=name, partitions=5, revision=1) for name in NAMES]
+    joins = [
+        Join(group="g", member=f"m-{i}", topics=NAMES[i:], session_timeout_ms=1000, refs=refs[i:])
+        for i in range(8)
+    ]
+    seeks = [Seek(group="g", topic=ref, positions={3: 1, 0: 2}) for ref in refs]
+    return [*joins, *seeks, Leave(group="g", member="m-3"), *joins[5:]]
+
+
+def digest() -> str:
+    found = sha256()
+    machines = (MetadataMachine(), GroupsMachine(), PartitionMachine())
+    floors: list[Command] = [HoldFloor(group=name, offset=0) for name in NAMES]
+    for machine, commands in zip(
+        machines, (metadata_commands(), group_commands(), floors), strict=True
+    ):
+        for index, command in enumerate(commands, 1):
+            said = machine.apply(command, Stamp(index, 1, index))
+            found.update(repr(said).encode())
+            found.update(machine.snapshot())
+    return found.hexdigest()
+
+
+if __name__ == "__main__":
+    print(digest())
