@@ -14,6 +14,7 @@ from penstock_broker.machine.commands import (
     InitCluster,
     Join,
     Leave,
+    Scalar,
     Seek,
     TopicRef,
 )
@@ -21,13 +22,14 @@ from penstock_broker.machine.groups import GroupsMachine
 from penstock_broker.machine.metadata import MetadataMachine
 from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.stamp import Stamp
+from tests.machine.replicas import Machine
 
 NAMES = [f"name-{number}" for number in range(12)]
 
 
 def metadata_commands() -> list[Command]:
     founders = [Founder(uuid=name, address=name, host=name[:6]) for name in NAMES[:5]]
-    config = {"cleanup": "compact", "segment_ms": "1h", "retention_ms": -1}
+    config: dict[str, Scalar] = {"cleanup": "compact", "segment_ms": "1h", "retention_ms": -1}
     return [
         InitCluster(cluster="c", founders=founders, groups_topic_id="g"),
         *(CreateTopic(name=n, id=n, partitions=7, replication=3, config=config) for n in NAMES),
@@ -48,7 +50,7 @@ def group_commands() -> list[Command]:
 
 def digest() -> str:
     found = sha256()
-    machines = (MetadataMachine(), GroupsMachine(), PartitionMachine())
+    machines: tuple[Machine, ...] = (MetadataMachine(), GroupsMachine(), PartitionMachine())
     floors: list[Command] = [HoldFloor(group=name, offset=0) for name in NAMES]
     for machine, commands in zip(
         machines, (metadata_commands(), group_commands(), floors), strict=True
