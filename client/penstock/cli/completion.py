@@ -19,7 +19,7 @@ from penstock.cli.commands import Verb
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print a shell's completion script.
 
     Names of topics and groups are asked of the broker, for 250 ms at most.
     """

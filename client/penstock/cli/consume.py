@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., object])
 
 TAIL_MAX = 100_000
+END_SECONDS = 0.25
+"""Silence after which a member looks whether it is at the end."""
 GROUP_IDLE_SECONDS = 6.0
 """How long a member waits for partitions before it gives up."""
 
@@ -112,7 +114,9 @@ def consume(
 ) -> None:
     """Read a topic, as yourself or as a group.
 
-    From its earliest record to where it ends now, unless told otherwise. With --group the members of the group share the partitions, and go on where
+    From its earliest record to where it ends now, unless told otherwise.
+
+    With --group the members of the group share the partitions, and go on where
     the group stopped; --from says where a new group begins. Offsets are committed
     after their records are printed, so a record may come twice and is never lost.
     """
@@ -230,16 +234,16 @@ def _work(
     follow: bool,
 ) -> None:
     """Print and commit as a member of a group, until the end or the limit."""
-    idle = 0.0
+    idle, wait = 0.0, spans.FETCH_SECONDS if follow else END_SECONDS
     while limit is None or printer.printed < limit:
         most = spans.FETCH_RECORDS if limit is None else limit - printer.printed
-        bunch = member.fetch(max_records=min(most, spans.FETCH_RECORDS), wait=spans.FETCH_SECONDS)
+        bunch = member.fetch(max_records=min(most, spans.FETCH_RECORDS), wait=wait)
         if bunch:
             printer.show([record for record in bunch if choice(record)])
             member.commit()
             idle = 0.0
             continue
-        idle += spans.FETCH_SECONDS
+        idle += wait
         if not follow and (_at_end(member, topic) or idle >= GROUP_IDLE_SECONDS):
             return
 

@@ -12,7 +12,7 @@ from penstock.cli.exits import Exit
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import (
     NUMBER,
-    PARTITION_OFFSET,
+    PARTITION_POSITION,
     POSITION,
     complete_topics,
     dry_run_option,
@@ -24,7 +24,6 @@ from penstock.cli.units import Position, count_of
 
 if TYPE_CHECKING:
     from penstock.protocol.messages import DescribeGroupReply, PartitionLag
-    from penstock.sync import Client
 
 _LIST = (
     Column("group", "GROUP"),
@@ -195,10 +194,10 @@ def lag(settings: Settings, group: str, limit: int | None) -> None:
 @click.option(
     "--partition",
     "positions",
-    type=PARTITION_OFFSET,
+    type=PARTITION_POSITION,
     multiple=True,
-    metavar="P=OFFSET",
-    help="One partition: an offset, earliest or latest (repeatable).",
+    metavar="P=POSITION",
+    help="One partition (repeatable).",
 )
 @click.option("--yes", "-y", is_flag=True, help="Carry the plan out.")
 @click.pass_obj
@@ -207,7 +206,7 @@ def seek(
     group: str,
     topic: str,
     to: Position | None,
-    positions: tuple[tuple[int, int], ...],
+    positions: tuple[tuple[int, Position], ...],
     yes: bool,
 ) -> None:
     """Move a group to another position; works while its members run.
@@ -217,25 +216,15 @@ def seek(
     if (to is None) == (not positions):
         raise click.UsageError("give either --to or --partition", click.get_current_context())
     with settings.connect() as client:
-        where = _targets(client, topic, to, positions)
-        plan = client.admin.seek_group(group, topic, dry_run=not yes, **where).plan
+        plan = client.admin.seek_group(
+            group, topic, to=to, positions=dict(positions) or None, dry_run=not yes
+        ).plan
     rows = [_plan_row(number, *move) for number, move in sorted(plan.items())]
     print_rows(rows, _PLAN, settings.output, name=lambda row: f"{topic}/{row['partition']}")
     if yes:
         settings.say(f"group {group} moved on {count_of(len(rows), 'partition')} of {topic}")
     else:
         settings.say("This is the plan; nothing has moved. Carry it out with --yes.")
-
-
-def _targets(
-    client: Client, topic: str, to: Position | None, positions: Sequence[tuple[int, int]]
-) -> dict[str, Any]:
-    if positions:
-        return {"positions": dict(positions)}
-    if isinstance(to, int):
-        partitions = client.admin.describe_topic(topic).partitions
-        return {"positions": {p.partition: to for p in partitions}}
-    return {"to": to}
 
 
 def _plan_row(partition: int, start: int, end: int) -> dict[str, Any]:

@@ -62,12 +62,15 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _partition_offset(text: str) -> tuple[int, int]:
-    partition, offset = _pair(text)
-    ends = {"earliest": -2, "latest": -1}
-    if not _whole(partition) or not (offset in ends or _whole(offset)):
-        raise ValueError(f"{text!r} is not PARTITION=OFFSET")
-    return int(partition), ends[offset] if offset in ends else int(offset)
+def _position(text: str) -> units.Position:
+    return units.parse_position(text, datetime.now(UTC))
+
+
+def _partition_position(text: str) -> tuple[int, units.Position]:
+    partition, position = _pair(text)
+    if not _whole(partition):
+        raise ValueError(f"{text!r} is not PARTITION=POSITION")
+    return int(partition), _position(position)
 
 
 def _whole(text: str) -> bool:
@@ -94,9 +97,9 @@ RETENTION: Final = _said(_milliseconds)
 SIZE: Final = _said(units.parse_size)
 SIZE_OR_ALL: Final = _said(_size_or_all)
 """Bytes, or `unlimited` for -1."""
-POSITION: Final = _said(lambda text: units.parse_position(text, datetime.now(UTC)))
+POSITION: Final = _said(_position)
 PAIR: Final = _said(_pair)
-PARTITION_OFFSET: Final = _said(_partition_offset)
+PARTITION_POSITION: Final = _said(_partition_position)
 
 
 def complete_topics(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from penstock.sync import Client
 
 BUNCH_RECORDS = 10_000
+BATCH_SPAN = timedelta(days=40)
+"""Times further apart than this do not go into one batch: its format reaches 49 days."""
 
 
 @dataclass
@@ -143,11 +145,27 @@ def _send(
         for bunch in bunches:
             for at in range(0, len(bunch), BUNCH_RECORDS):
                 part = bunch[at : at + BUNCH_RECORDS]
-                # A batch has a time for each of its records, or for none.
-                for timed, group in groupby(part, lambda record: record.timestamp is not None):
-                    records = list(group)
-                    _send_some(client, tally, records, common, partition, timed, printer)
+                for records in cut_by_time(part):
+                    _send_some(client, tally, records, common, partition, printer)
     printer.end()
+
+
+def cut_by_time(records: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Runs that may share a batch: with a time for each or for none, and near each other."""
+    run: list[Outgoing] = []
+    earliest = latest = None
+    for record in records:
+        time = record.timestamp
+        low = min(time, earliest) if time and earliest else time
+        high = max(time, latest) if time and latest else time
+        apart = (time is None) != (earliest is None) or (low and high and high - low > BATCH_SPAN)
+        if run and apart:
+            yield run
+            run, low, high = [], time, time
+        run.append(record)
+        earliest, latest = low, high
+    if run:
+        yield run
 
 
 def _send_some(
@@ -156,7 +174,6 @@ def _send_some(
     records: Sequence[Outgoing],
     common: dict[str, bytes],
     partition: int | None,
-    timed: bool,
     printer: _Printer,
 ) -> None:
     keyed = any(record.key is not None for record in records)
@@ -167,9 +184,7 @@ def _send_some(
         keys=[record.key for record in records] if keyed else None,
         headers=[{**common, **record.headers} for record in records] if headed else None,
         partition=partition,
-        timestamps=[record.timestamp for record in records if record.timestamp is not None]
-        if timed
-        else None,
+        timestamps=[record.timestamp for record in records if record.timestamp is not None] or None,
     )
     for place in receipts.ranges:
         tally.add(place.partition, place.base_offset, place.count)

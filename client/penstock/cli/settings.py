@@ -7,6 +7,9 @@ after the verb; the later one wins.
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.sync import Client
 
 SERVER_DEFAULT: Final = "127.0.0.1:7400"
+PATIENCE_SECONDS: Final = 1.0
 TABULAR: Final = ("table", "wide", "json", "ndjson", "name")
 
 
@@ -40,11 +44,24 @@ class Settings:
     """Seconds to wait for one answer of the broker."""
     quiet: bool = False
 
-    def connect(self) -> Client:
-        """A blocking client for the chosen server: use it in a `with` statement."""
+    @contextmanager
+    def connect(self) -> Iterator[Client]:
+        """A blocking client for the chosen server; says so when it has to wait for it."""
         from penstock.sync import connect
 
-        return connect(self.server, name="penstock-cli", request_timeout=self.timeout)
+        notice = threading.Timer(
+            PATIENCE_SECONDS, self.say, [f"waiting for a broker at {self.server} ..."]
+        )
+        notice.daemon = True
+        notice.start()
+        with ExitStack() as stack:
+            try:
+                client = stack.enter_context(
+                    connect(self.server, name="penstock-cli", request_timeout=self.timeout)
+                )
+            finally:
+                notice.cancel()
+            yield client
 
     def say(self, words: str) -> None:
         """Tell the person something that is not data (`--quiet` silences it)."""
