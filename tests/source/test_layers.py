@@ -12,13 +12,15 @@ RULES = {"penstock_broker.raft", "penstock_broker.machine", "penstock_broker.sto
 LAYERS: dict[str, set[str]] = {
     "penstock._version": set(),
     "penstock.errors": set(),
+    "penstock._parts": {"penstock.errors"},
     "penstock.protocol": {"penstock.errors", "penstock._version"},
     "penstock._core": BASE | {"penstock._version"},
     "penstock._drivers": BASE | {"penstock._core", "penstock._version"},
     "penstock.sync": CLIENT,
     "penstock.jobs": CLIENT | {"penstock", "penstock.sync"},
-    "penstock.testing": CLIENT | {"penstock", "penstock.sync"},
-    "penstock.cli": CLIENT | {"penstock", "penstock.sync", "penstock.jobs", "penstock._version"},
+    "penstock.testing": CLIENT | {"penstock", "penstock.sync", "penstock._parts"},
+    "penstock.cli": CLIENT
+    | {"penstock", "penstock.sync", "penstock.jobs", "penstock._parts", "penstock._version"},
     "penstock": CLIENT | {"penstock.sync", "penstock._version"},
     "penstock_broker.raft": BASE,
     "penstock_broker.machine": BASE,

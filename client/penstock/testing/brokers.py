@@ -7,18 +7,13 @@ ends. Starting and stopping block for some milliseconds, so async code runs them
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable
-from importlib import metadata
 from types import TracebackType
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
-from penstock.errors import PenstockError
+from penstock import _parts
 
 Result = TypeVar("Result")
-
-ENTRY_POINTS = "penstock.broker"
-SOURCE_TREE = ("penstock_broker.runtime.embed", "start")
 
 
 class RunningBroker(Protocol):
@@ -39,26 +34,6 @@ class Starter(Protocol):
         """Start a broker and return when it listens."""
 
 
-def find_starter() -> Starter:
-    """Find the function that starts a broker in this process.
-
-    An installed package is found through its entry point; a source tree on `sys.path`, which has
-    none, by the name of the module.
-
-    Raises:
-        PenstockError: no broker is installed.
-    """
-    for entry in metadata.entry_points(group=ENTRY_POINTS, name="embed"):
-        return cast("Starter", entry.load())
-    module, function = SOURCE_TREE
-    try:
-        return cast("Starter", getattr(importlib.import_module(module), function))
-    except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
-            raise
-        raise PenstockError("no broker is installed beside this client") from error
-
-
 class BrokerContext:
     """Starts a broker when entered and stops it when left, by `with` and by `async with`."""
 
@@ -68,7 +43,8 @@ class BrokerContext:
         self._running: RunningBroker | None = None
 
     def __enter__(self) -> RunningBroker:
-        self._running = find_starter()(data=self._data, port=self._port)
+        start: Starter = _parts.load("embed")
+        self._running = start(data=self._data, port=self._port)
         return self._running
 
     def __exit__(
