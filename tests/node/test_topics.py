@@ -49,6 +49,13 @@ def test_anything_before_the_hello_breaks_the_connection() -> None:
         client.send(encode_message(Metadata(), 1))
 
 
+@pytest.mark.parametrize("type_", [frames.PUBLISH, frames.FETCH, 0x01, 0x7F])
+def test_a_malformed_first_frame_breaks_the_connection_and_nothing_else(type_: int) -> None:
+    client = Client(Harness(), hello=False)
+    with pytest.raises(RemoteProtocolError):
+        client.send(frames.frame(type_, 0, 1, b"rubbish"))
+
+
 def test_a_frame_beyond_the_limit_breaks_the_connection() -> None:
     client = Harness().client()
     head = frames.FRAME_HEADER.pack(1 << 31, frames.PUBLISH, 0, 0, 1, 1)

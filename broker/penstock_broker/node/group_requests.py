@@ -93,7 +93,7 @@ def heartbeat(
 def leave(node: Node, session: Session, correlation: int, asked: messages.LeaveGroup) -> None:
     """End a membership."""
     coordinator = node.groups.coordinator_of(asked.group)
-    command = commands.Leave(group=asked.group, member=asked.member)
+    command = commands.Leave(group=asked.group, member=asked.member, generation=asked.generation)
     node.pending.propose(
         coordinator,
         encode_command(command),

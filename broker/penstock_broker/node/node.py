@@ -29,7 +29,7 @@ from penstock.protocol.frames import (
     read_fetch,
     read_publish,
 )
-from penstock.protocol.messages import Hello, Message
+from penstock.protocol.messages import TYPE_OF, Hello, Message
 from penstock_broker.node import fetches, hello
 from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.fetches import ColdRead
@@ -266,9 +266,13 @@ class Node:
     # ----- frames
 
     def _hello(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
-        message = decode_request(type_, body)
-        if not isinstance(message, Hello):
+        if type_ != TYPE_OF[Hello]:
             raise RemoteProtocolError("the first frame of a connection must be a hello")
+        try:
+            message = decode_request(type_, body)
+        except BadRequest as error:
+            raise RemoteProtocolError(f"the hello is malformed: {error}") from error
+        assert isinstance(message, Hello)
         hello.answer(self, session, correlation, message)
 
     def _publish(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UnknownProducer
 from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
 from penstock.protocol.messages import (
     CommitOffsets,
     GroupHeartbeat,
+    GroupHeartbeatReply,
     Hello,
     JoinGroup,
+    JoinGroupReply,
     Message,
 )
 from penstock.protocol.records import encode_batch
@@ -22,19 +24,20 @@ if TYPE_CHECKING:
     from penstock_broker.simulation.broker_world import World
 
 IN_FLIGHT_MAX = 4
+Assigned = JoinGroupReply | GroupHeartbeatReply
 Answer = Callable[[int, bytes], None]
 
 
 class Link:
     """One client's connection: opened again whenever it broke."""
 
-    def __init__(self, world: World, broke: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, world: World, again: Callable[[], None]) -> None:
         self.world = world
         self.session: Session | None = None
-        self._on_broke = broke
+        self._again = again
+        self._opened = False
         self._waiting: dict[int, Answer] = {}
         self._correlation = 0
-        self._unsent: list[bytes] = []
         self._open()
 
     def _open(self) -> None:
@@ -44,9 +47,9 @@ class Link:
             return
         hello = Hello(magic="penstock", version_min=1, version_max=1)
         self.world.transmit(self.session, encode_message(hello, 0))
-        unsent, self._unsent = self._unsent, []
-        if unsent:
-            self.world.transmit(self.session, b"".join(unsent))
+        if self._opened:
+            self._again()
+        self._opened = True
 
     def send(self, make: Callable[[int], bytes], answer: Answer) -> None:
         """Send a frame made for a correlation id; the answer gets flags and the reply frame."""
@@ -55,8 +58,8 @@ class Link:
         data = make(self._correlation)
         world = self.world
         if self.session is None:
-            self._unsent.append(data)
-        elif world.faulty and world.random.random() < 0.01:
+            return  # all is sent anew, in order, when the connection is open again
+        if world.faulty and world.random.random() < 0.01:
             world.counts.disconnects += 1
             world.disconnect(self)
             self.broke()
@@ -90,13 +93,11 @@ class Link:
             self.world.links.remove(self)
         self.session = None
         self._waiting.clear()
-        self._unsent.clear()
         self.world.after(self.world.random.random() * 0.1, self._reopen)
 
     def _reopen(self) -> None:
         if self.session is None:
             self._open()
-            self._on_broke()
 
 
 class Producer:
@@ -106,7 +107,9 @@ class Producer:
         self.world = world
         self.number = number
         self.id = number + 1000
-        self._next = {partition: 0 for partition in range(2)}
+        self._next = [0, 0]
+        self._began: set[int] = set()
+        """Partitions on which something was acknowledged: from then on the broker knows us."""
         self._flight: dict[int, list[tuple[int, list[bytes]]]] = {0: [], 1: []}
         self._stopped = self._resending = False
 
@@ -164,7 +167,8 @@ class Producer:
             return
         if flags & frames.FLAG_ERROR:
             error = decode_error(reply[16:])
-            assert error.retriable, f"producer {self.number}: {error!r}"
+            early = isinstance(error, UnknownProducer) and partition not in self._began
+            assert error.retriable or early, f"producer {self.number}: {error!r}"
             if not self._resending:
                 self._resending = True
                 self.world.after(0.05, self._resend)
@@ -172,6 +176,7 @@ class Producer:
         offset = frames.PUBLISH_REPLY.unpack(reply)[6]
         self.world.counts.duplicates += bool(flags & frames.FLAG_DUPLICATE)
         flight.remove(batch)
+        self._began.add(partition)
         self.world.truth.acked(partition, offset, batch[1])
 
     def _resend(self) -> None:
@@ -261,7 +266,7 @@ class Member:
             self._joining = True
             self.world.after(0.1, self._join)
 
-    def _told(self, reply: Any) -> None:
+    def _told(self, reply: Assigned | PenstockError) -> None:
         if isinstance(reply, PenstockError):
             self._join_soon()
             return
@@ -307,7 +312,7 @@ class Member:
             offsets={"t": {partition: offset}},
         )
 
-        def answered(reply: Any) -> None:
+        def answered(reply: object) -> None:
             if isinstance(reply, PenstockError):
                 self._join_soon()
             else:

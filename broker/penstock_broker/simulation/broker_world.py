@@ -1,9 +1,9 @@
 """One whole broker in virtual time: the pure node, a faulty disk, clients that lose connections.
 
-One seed decides everything: how long jobs take, when the process dies (also inside a disk call), what
-the power cut leaves, which connections break, what clients do. The world's truth is what clients were
-told. It is compared after each event where that is cheap, and completely after each start and at the
-end; after the faults stop everything must drain.
+One seed decides everything: how long jobs take, when the process dies (also inside a disk call),
+what the power cut leaves, which connections break, what clients do. The world's truth is what
+clients were told. It is compared after each event where that is cheap, and completely after each
+start and at the end; after the faults stop everything must drain.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import Any
 
 from penstock.errors import StorageFailure
 from penstock.protocol import frames
-from penstock.protocol.codec import decode_reply
-from penstock.protocol.messages import CreateTopic
+from penstock.protocol.messages import CreateTopic, CreateTopicReply
+from penstock.protocol.records import RecordBatch
+from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.broker_clients import Link, Member, Producer, Reader
 from penstock_broker.simulation.broker_truth import Truth
 from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
-from penstock_broker.storage import StorageConfig, Store
+from penstock_broker.storage import Flush, Job, StorageConfig, Store
 
 START_US = 1_700_000_000_000_000
 TICK = 0.02
@@ -64,7 +65,7 @@ class World:
         self.node: Node | None = None
         self.links: list[Link] = []
         self.groups: list[int] = []
-        self.faulty = True
+        self.faulty = False
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._sessions = 0
@@ -90,8 +91,11 @@ class World:
 
     def after(self, delay: float, action: Callable[[], None]) -> None:
         """Do something later."""
+        self._at(self.now + delay, action)
+
+    def _at(self, time: float, action: Callable[[], None]) -> None:
         self._order += 1
-        heapq.heappush(self._events, (self.now + delay, self._order, action))
+        heapq.heappush(self._events, (time, self._order, action))
 
     @property
     def wall_us(self) -> int:
@@ -102,14 +106,19 @@ class World:
         """Run with faults, then without until all is drained; check everything."""
         self._start()
         self._create_topic()
-        for client in (*self._clients, *self._readers, *self._members):
+        self.faulty = True
+        clients: list[Producer | Reader | Member]
+        clients = [*self._clients, *self._readers, *self._members]
+        for client in clients:
             client.begin()
         self.after(TICK, self._tick)
         self.after(self.random.expovariate(1 / self._crash_every), self._crash)
         self._advance(lambda: self.now > seconds)
         self.faulty = False
-        for client in (*self._clients, *self._members):
-            client.stop()
+        self.disk.faults = DiskFaults()
+        active: list[Producer | Member] = [*self._clients, *self._members]
+        for stopping in active:
+            stopping.stop()
         end = self.now + 60
         self._advance(lambda: self._drained() or self.now > end)
         assert self._drained(), f"not drained: {[str(client) for client in self._clients]}"
@@ -164,11 +173,11 @@ class World:
                 node.job_done(flush, None)
 
     def _create_topic(self) -> None:
-        link = Link(self)
+        link = Link(self, lambda: None)
         link.ask(CreateTopic(name="t", partitions=PARTITIONS), lambda reply: self._created(reply))
         self._advance(lambda: bool(self.groups))
 
-    def _created(self, reply: Any) -> None:
+    def _created(self, reply: CreateTopicReply) -> None:
         self.groups = [partition.group for partition in reply.topic.partitions]
 
     def _close_round(self, node: Node) -> None:
@@ -184,22 +193,22 @@ class World:
                 self._working = True
                 self.after(self._delay() * 3, lambda: self._run(node, job))
         for read in node.take_reads():
-            self.after(self._delay(), lambda read=read: self._run(node, read))
+            self.after(self._delay(), partial(self._run, node, read))
         for session in node.take_output():
             self._deliver(session)
 
     def _delay(self) -> float:
         return self.random.expovariate(1 / self._disk_delay)
 
-    def _run(self, node: Node, job: Any) -> None:
+    def _run(self, node: Node, job: Job | ColdRead) -> None:
         if node is not self.node:
             return
         if self.faulty and self.random.random() < 0.01:
             self.disk.crash_at = self.disk.steps + self.random.randint(1, 4)
         job.run()
-        if job.__class__.__name__ == "Flush":
+        if isinstance(job, Flush):
             self._flushing = False
-        elif job.__class__.__name__ != "ColdRead":
+        elif isinstance(job, Job):
             self._working = False
         node.job_done(job, None)
 
@@ -207,7 +216,7 @@ class World:
         data, session.out = b"".join(session.out), []
         link = next((link for link in self.links if link.session is session), None)
         if link is not None:
-            self.after(self._travel(-session.id), lambda: link.arrived(session, data))
+            self._at(self._arrival(-session.id), lambda: link.arrived(session, data))
 
     def _tick(self) -> None:
         self.after(TICK, self._tick)
@@ -220,8 +229,9 @@ class World:
         if not self.faulty:
             return
         self.after(self.random.expovariate(1 / self._crash_every), self._crash)
-        if self.random.random() < 0.1:
-            self.disk.faults = DiskFaults(sync_error=0.02, write_error=0.01)
+        if self.random.random() < 0.2:
+            self.disk.faults = DiskFaults(sync_error=0.1, write_error=0.05)
+            return  # the next failing sync or write ends the process
         self._died(power=self.random.random() < 0.6, error=False)
 
     def _died(self, *, power: bool, error: bool) -> None:
@@ -259,13 +269,13 @@ class World:
 
     def transmit(self, session: Session, data: bytes) -> None:
         """Bytes reach the broker after a while, in order, unless the connection is gone by then."""
-        self.after(self._travel(session.id), lambda: self._received(session, data))
+        self._at(self._arrival(session.id), lambda: self._received(session, data))
 
-    def _travel(self, way: int) -> float:
-        """How long bytes take one way of a connection; they don't overtake each other."""
+    def _arrival(self, way: int) -> float:
+        """When bytes arrive on one way of a connection; they don't overtake each other."""
         arrival = max(self._arrivals.get(way, 0.0), self.now + self.random.expovariate(2000))
         self._arrivals[way] = arrival
-        return arrival - self.now
+        return arrival
 
     def _received(self, session: Session, data: bytes) -> None:
         if self.node is None or session.id not in self.node.sessions or session.closing:
@@ -318,8 +328,6 @@ def read_partition(node: Node, group: int) -> list[tuple[int, bytes]]:
 
 def records_of(reply: bytes, offset: int) -> list[tuple[int, bytes]]:
     """The records of a fetch reply from an offset on."""
-    from penstock.protocol.records import RecordBatch
-
     found: list[tuple[int, bytes]] = []
     at = frames.REPLY_BYTES
     while at < len(reply):
@@ -331,6 +339,3 @@ def records_of(reply: bytes, offset: int) -> list[tuple[int, bytes]]:
                 found.append((number, value))
         at += length
     return found
-
-
-__all__ = ["Counts", "World", "decode_reply"]

@@ -115,7 +115,7 @@ class Store:
     def take_job(self) -> Job | None:
         """The most urgent piece of background work; None while one is under way or none is due."""
         if self._job is None:
-            self._job = self._write_job() or self.keeper.take_job() or self._removal_job()
+            self._job = self.keeper.take_job() or self._write_job() or self._removal_job()
             return self._job
         return None
 
@@ -123,6 +123,10 @@ class Store:
         pieces: list[Piece] = []
         room = _WRITE_BYTES
         due = self.context.due
+        budget = self.context.budget
+        if not due and budget.unwritten * 2 > budget.limit:
+            # Many partitions, each with little: together they fill the memory all the same.
+            due.update((gid, log) for gid, log in self.logs.items() if log.tail.has_unwritten)
         while due and room > 0 and not self._full:
             _, log = due.popitem()
             for piece in pieces_of(log, room, sync=False):

@@ -75,6 +75,11 @@ class Tail:
         """Base offset of the oldest batch held; the tail is not empty."""
         return self.offsets[self._head]
 
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether a segment write has something to do."""
+        return self.end > self.written
+
     def append(self, offset: int, buffer: Buffer) -> None:
         size = len(buffer)
         self.end += size

@@ -297,6 +297,8 @@ class LeaveGroup(Message, frozen=True, kw_only=True):
 
     group: str
     member: str
+    generation: int = 0
+    """Only if the member has not joined again since; 0: in any case."""
 
 
 @_reply(0x22)

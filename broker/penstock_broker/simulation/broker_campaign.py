@@ -1,0 +1,108 @@
+"""Run many seeds of the broker world: `python -m penstock_broker.simulation.broker_campaign`.
+
+A failing seed prints the one command that replays it. With `--mutation` a rule of the broker is
+broken on purpose, and the campaign tells after how many seeds that was noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from penstock.errors import PenstockError
+from penstock_broker.simulation.broker_mutations import MUTATIONS, mutated
+from penstock_broker.simulation.broker_world import Counts, World
+
+Say = Callable[[str], object]
+SECONDS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A seed that broke a promise, or an assertion of the broker."""
+
+    seed: int
+    reason: str
+
+
+def run_seed(seed: int, counts: Counts, seconds: float = SECONDS) -> Failure | None:
+    """Run one seed; add what happened to `counts`."""
+    world = World(seed)
+    try:
+        world.run(seconds)
+    except (AssertionError, PenstockError) as error:
+        return Failure(seed, f"{type(error).__name__}: {error}")
+    finally:
+        counts.add(world.counts)
+    return None
+
+
+def run_seeds(seeds: range, counts: Counts, seconds: float = SECONDS) -> Failure | None:
+    """Run seeds until one fails."""
+    for seed in seeds:
+        failure = run_seed(seed, counts, seconds)
+        if failure is not None:
+            return failure
+    return None
+
+
+def first_caught(mutation: str, seeds: range) -> Failure | None:
+    """The first of the seeds that notices a broken rule."""
+    with mutated(mutation):
+        return run_seeds(seeds, Counts())
+
+
+def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="broker_campaign", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds (default 200)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--seed", type=int, help="only this seed")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="virtual time with faults (default 8)"
+    )
+    parser.add_argument("--mutation", choices=[*sorted(MUTATIONS), "all"], default="")
+    return parser.parse_args(values)
+
+
+def main(values: Sequence[str] | None = None, say: Say = print) -> int:
+    """Run what the command line asks for; return the exit code."""
+    arguments = _arguments(values)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if arguments.seed is not None:
+        seeds = range(arguments.seed, arguments.seed + 1)
+    if arguments.mutation == "all":
+        return _catch_all(seeds, say)
+    counts = Counts()
+    with mutated(arguments.mutation):
+        failure = run_seeds(seeds, counts, arguments.seconds)
+    ran = len(seeds) if failure is None else failure.seed - seeds.start + 1
+    numbers = ", ".join(f"{name} {getattr(counts, name)}" for name in Counts.__slots__)
+    say(f"seeds {ran}, {numbers}")
+    if failure is None:
+        return 0
+    broken = f" --mutation {arguments.mutation}" if arguments.mutation else ""
+    say(f"seed {failure.seed} failed: {failure.reason}")
+    say(
+        "replay: python -m penstock_broker.simulation.broker_campaign "
+        f"--seed {failure.seed} --seconds {arguments.seconds}{broken}"
+    )
+    return 1
+
+
+def _catch_all(seeds: range, say: Say) -> int:
+    missed = 0
+    for name in sorted(MUTATIONS):
+        failure = first_caught(name, seeds)
+        if failure is None:
+            missed += 1
+            say(f"{name}: not caught in {len(seeds)} seeds")
+        else:
+            count = failure.seed - seeds.start + 1
+            say(f"{name}: caught after {count} seeds: {failure.reason[:120]}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

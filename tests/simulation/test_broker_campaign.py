@@ -1,0 +1,34 @@
+"""The broker's simulation: a few seeds in every run, and that it notices broken rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock_broker.simulation.broker_campaign import first_caught, main
+from penstock_broker.simulation.broker_mutations import MUTATIONS
+from penstock_broker.simulation.broker_world import World
+
+SEEDS = 50
+CAUGHT_WITHIN = 10
+
+
+def test_seeds_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    code = main(["--seeds", str(SEEDS), "--seconds", "2"], said.append)
+    assert code == 0, said
+    with capsys.disabled():
+        print(f"\nbroker simulation: {said[0]}")
+
+
+def test_the_same_seed_gives_the_same_history() -> None:
+    counts = []
+    for _ in range(2):
+        world = World(3)
+        world.run(2.0)
+        counts.append(world.counts)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("mutation", sorted(MUTATIONS))
+def test_a_broken_rule_is_noticed(mutation: str) -> None:
+    assert first_caught(mutation, range(CAUGHT_WITHIN)) is not None
