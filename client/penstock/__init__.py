@@ -21,7 +21,8 @@ from penstock._version import __version__
 if typing.TYPE_CHECKING:
     from penstock._core.events import ClientEvent
     from penstock._core.outgoing import Receipt, Receipts, StoredRange
-    from penstock._drivers.facade import Client, Pending, Subscription, connect
+    from penstock._drivers.consuming import Subscription
+    from penstock._drivers.facade import Client, Pending, connect
     from penstock.errors import PenstockError
     from penstock.protocol.record import Record
     from penstock.protocol.record_batch import RecordBatch
@@ -51,7 +52,7 @@ _HOMES = {
     "Record": "penstock.protocol.record",
     "RecordBatch": "penstock.protocol.record_batch",
     "StoredRange": "penstock._core.outgoing",
-    "Subscription": "penstock._drivers.facade",
+    "Subscription": "penstock._drivers.consuming",
     "connect": "penstock._drivers.facade",
 }
 

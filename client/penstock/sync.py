@@ -303,7 +303,8 @@ class Subscription:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._driver.run(self._core.close(in_error=error is not None))
+        if not self._core.closed:
+            self._driver.run(self._core.close(in_error=error is not None))
 
     # ----- taking records
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock._core.bulk import publish_many
 from penstock.errors import (
     BadRequest,
     ClientClosed,
@@ -106,7 +105,17 @@ def test_publishing_to_a_partition_that_does_not_exist_fails() -> None:
     with pytest.raises(PartitionNotFound):
         world.finish(world.publish(b"x", partition=9))
     with pytest.raises(PartitionNotFound):
-        world.publish(b"x", partition=9)
+        world.finish(world.publish(b"x", partition=9))
+    with pytest.raises(PartitionNotFound):
+        world.publish(b"x", partition=-1)
+
+
+def test_a_partition_that_was_added_meanwhile_is_found() -> None:
+    world = World().connect()
+    world.finish(world.publish(b"first"))
+    world.cluster.topics["t"].partitions.extend(world.cluster.create("more", 1).partitions)
+    world.finish(world.publish(b"x", partition=1))
+    assert world.cluster.partition("t", 1).values() == [b"x"]
 
 
 @pytest.mark.parametrize(
@@ -117,12 +126,10 @@ def test_publishing_to_a_partition_that_does_not_exist_fails() -> None:
         ({"value": b"", "headers": {"a": 7}}, BadRequest),
         ({"value": b"", "headers": {"a": b"x" * 20_000}}, RecordTooLarge),
         ({"value": b"", "dedup_id": b"d" * 65}, BadRequest),
-        ({"value": b"", "timestamp": datetime(2026, 1, 1)}, BadRequest),  # noqa: DTZ001 - the point
+        ({"value": b"", "timestamp": datetime(2026, 1, 1)}, BadRequest),
     ],
 )
-def test_a_record_that_can_not_be_is_refused_alone(
-    arguments: dict, error: type[Exception]
-) -> None:
+def test_a_record_that_can_not_be_is_refused_alone(arguments: dict, error: type[Exception]) -> None:
     world = World().connect()
     good = world.publish(b"good")
     with pytest.raises(error):
@@ -406,74 +413,6 @@ def test_without_idempotence_a_resend_may_repeat_but_not_lose() -> None:
     world.cut_after = 10
     world.finish(world.publish(b"second"))
     assert world.cluster.values("t") == [b"first", b"second", b"second"]
-
-
-# ----- many at once
-
-
-def test_many_records_are_stored_in_order_and_their_places_told() -> None:
-    world = World().connect()
-    receipts = world.run(publish_many(world.core.producer, "t", numbered(5000)))
-    assert world.cluster.values("t") == numbered(5000)
-    assert len(receipts) == 5000
-    assert [receipts[at].offset for at in (0, 999, 1000, 4999, -1)] == [0, 999, 1000, 4999, 4999]
-    assert [(each.base_offset, each.count) for each in receipts.ranges] == [
-        (at, 1000) for at in range(0, 5000, 1000)
-    ]
-    assert not receipts.errors
-    assert [each.offset for each in receipts[10:12]] == [10, 11]
-
-
-def test_many_records_with_keys_are_told_their_own_places() -> None:
-    world = World(FakeCluster(t=5)).connect()
-    values = numbered(3000)
-    keys = [b"k%d" % (number % 50) for number in range(3000)]
-    receipts = world.run(publish_many(world.core.producer, "t", values, keys=keys))
-    stored = [part.values() for part in world.cluster.topics["t"].partitions]
-    for receipt, value in zip(receipts, values, strict=True):
-        assert stored[receipt.partition][receipt.offset] == value
-    assert len({each.partition for each in receipts}) == 5
-
-
-def test_large_values_are_cut_into_batches_by_size() -> None:
-    world = World(batch_bytes=32 * 1024, compression="none").connect()
-    values = [b"x" * 10_000] * 10 + [b"y" * 100_000] + [b"z"] * 10
-    world.run(publish_many(world.core.producer, "t", values))
-    assert world.cluster.values("t") == values
-
-
-def test_many_records_need_no_more_than_the_buffer() -> None:
-    world = World(buffer_bytes=64 * 1024).connect()
-    world.stalled = True
-    process = world.start(publish_many(world.core.producer, "t", [b"x" * 100] * 10_000))
-    world.stalled = False
-    assert world.core.producer.buffered_bytes < 256 * 1024
-    assert len(world.finish(process)) == 10_000
-
-
-def test_a_partial_failure_of_many_names_the_records_that_failed() -> None:
-    world = World().connect()
-    world.finish(world.publish(b"first"))
-    world.cluster.refusals.append((PUBLISH, RecordTooLarge("no")))
-    with pytest.raises(RecordTooLarge) as caught:
-        world.run(publish_many(world.core.producer, "t", numbered(3000)))
-    receipts = caught.value.detail["receipts"]
-    assert sorted(receipts.errors) == list(range(1000))
-    assert world.cluster.values("t") == [b"first", *numbered(3000)[1000:]]
-
-
-def test_a_wrong_value_among_many_fails_and_tells_what_was_stored() -> None:
-    world = World().connect()
-    with pytest.raises(BadRequest) as caught:
-        world.run(publish_many(world.core.producer, "t", [*numbered(1500), 7, *numbered(10)]))
-    assert len(caught.value.detail["receipts"]) == 1000
-    assert world.cluster.values("t") == numbered(1000)
-
-
-def test_columns_of_different_lengths_are_refused() -> None:
-    world = World().connect()
-    with pytest.raises(BadRequest):
-        world.run(publish_many(world.core.producer, "t", numbered(3), keys=[b"k"]))
 
 
 # ----- the end

@@ -311,9 +311,7 @@ def test_a_deleted_topic_ends_the_subscription_with_an_error() -> None:
 def test_what_is_fetched_ahead_is_bounded() -> None:
     world = World(FakeCluster(t=2), compression="none").connect()
     for number in range(2):
-        operation = publish_many(
-            world.core.producer, "t", [b"x" * 1000] * 1000, partition=number
-        )
+        operation = publish_many(world.core.producer, "t", [b"x" * 1000] * 1000, partition=number)
         world.run(operation)
     subscription = world.subscribe(max_bytes=256 * 1024)
     world.advance(10.0)

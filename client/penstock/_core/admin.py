@@ -94,7 +94,7 @@ class Admin:
         )
         reply = yield from self._requests.call(request, AlterTopicReply)
         if not dry_run:
-            self._metadata.refresh(name)
+            self._metadata.add(reply.topic)
         return reply
 
     def delete_topic(self, name: str, dry_run: bool = False) -> Operation[DeleteTopicReply]:

@@ -9,6 +9,7 @@ sends the output of `take_sending`, wakes the waiters of `take_woken`, and comes
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from random import Random
 from typing import Any, TypeVar
 
@@ -101,7 +102,12 @@ class ClientCore:
         return self.scheduler.next_deadline()
 
     def start(self, operation: Operation[T]) -> Process[T]:
-        """Start an operation; wait for the process, then ask its result."""
+        """Start an operation; wait for the process, then ask its result.
+
+        Raises:
+            ClientClosed: the client is closed.
+        """
+        self.check_open()
         return self.scheduler.spawn(operation)
 
     # ----- life
@@ -121,17 +127,19 @@ class ClientCore:
 
     def close(self, timeout: float) -> Operation[None]:
         """Close subscriptions, wait a while for what was published, then end everything."""
-        if self.closed:
-            return
-        self.closed = True
-        limit = self.scheduler.at(self.scheduler.now + timeout, self.shut)
+        ending = self.scheduler.spawn(self._finish_work())
+        limit = self.scheduler.at(self.scheduler.now + timeout, ending.cancel)
         try:
-            for subscription in list(self.subscriptions):
-                yield from subscription.close()
-            yield from self.producer.flush()
+            with suppress(ClientClosed):
+                yield ending
         finally:
             limit.cancel()
             self.shut()
+
+    def _finish_work(self) -> Operation[None]:
+        for subscription in list(self.subscriptions):
+            yield from subscription.close()
+        yield from self.producer.flush()
 
     def shut(self) -> None:
         """End everything at once."""
@@ -141,6 +149,8 @@ class ClientCore:
             subscription.shut()
         self.pool.stop()
         self.events.add("closed")
+        for process in list(self.scheduler.processes):
+            process.cancel("the client was closed")
 
     def check_open(self) -> None:
         """Refuse to work for a client that is closed.

@@ -89,6 +89,7 @@ class Metadata:
     def add(self, topic: TopicInfo) -> None:
         """Take a topic from the reply that made or changed it: it can be used at once."""
         self._store(topic)
+        self._tell()
 
     def forget(self, name: str) -> None:
         """Drop a topic that was deleted."""
@@ -169,6 +170,9 @@ class Metadata:
                 self._used.add(name)
             else:
                 self.forget(name)
+        self._tell()
+
+    def _tell(self) -> None:
         for listener in self.on_refresh:
             listener()
         self.bell.ring()

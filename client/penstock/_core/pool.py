@@ -100,6 +100,7 @@ class Pool:
         self.on_change: list[Callable[[Wire], None]] = []
         self.last_error: PenstockError | None = None
         self.cluster = ""
+        self._stopped = False
         scheduler.add_sweeper(self._expire)
 
     def start(self) -> None:
@@ -108,7 +109,8 @@ class Pool:
         seed.turn = self._scheduler.rng.randrange(len(self._options.servers))
 
     def stop(self) -> None:
-        """Give up every connection; calls in flight are told."""
+        """Give up every connection for ever; calls in flight are told."""
+        self._stopped = True
         for peer in self._peers.values():
             if peer.process is not None:
                 peer.process.cancel()
@@ -144,7 +146,7 @@ class Pool:
             wire = peer.wire
             if wire is not None and wire.node == node and wire.ready:
                 return wire
-        if node in self._addresses and node not in self._peers:
+        if node in self._addresses and node not in self._peers and not self._stopped:
             self._add_peer(node, lambda: (self._addresses[node],))
         return None
 

@@ -113,7 +113,7 @@ class Producer:
         """Accept a record that has a place, a time or an id of its own."""
         key, headers, dedup_id = as_key(raw_key), as_headers(raw_headers), as_dedup_id(raw_dedup_id)
         time_ms = None if timestamp is None else microseconds_of(timestamp) // 1000
-        lane = route.lane_for(key, partition) if route.lanes else None
+        lane = route.lane_for(key, partition) if route.knows(partition) else None
         size = record_size(value, key, headers)
         if lane is None or dedup_id is not None:
             # On its own: its place is not known yet, or its id speaks for the whole batch.
@@ -165,6 +165,8 @@ class Producer:
         for route in self._routes.values():
             route.abandon(ClientClosed("the client was closed before the record was acknowledged"))
         self._routes.clear()
+        self._dirty_routes.clear()
+        self._dirty_lanes.clear()
         self.room.ring()
 
     # ----- turns

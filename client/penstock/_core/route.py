@@ -80,13 +80,15 @@ class Route:
         """
         if partition is not None:
             if not 0 <= partition < len(self.lanes):
-                raise PartitionNotFound(
-                    f"topic {self.topic} has no partition {partition}, only {len(self.lanes)}"
-                )
+                raise self._no_partition(partition)
             return self.lanes[partition]
         if key is not None:
             return self.lanes[partition_for_key(key, len(self.lanes))]
         return None
+
+    def knows(self, partition: int | None) -> bool:
+        """Whether there is a lane for a record, as far as the metadata tells."""
+        return partition < len(self.lanes) if partition is not None else bool(self.lanes)
 
     def place(self, batch: Outgoing, key: bytes | None, partition: int | None) -> None:
         """Send a whole batch where its key or partition says, or anywhere.
@@ -94,8 +96,8 @@ class Route:
         Raises:
             PartitionNotFound: the topic has no such partition.
         """
-        if not self.lanes:
-            if self.open is not None:
+        if not self.knows(partition):
+            if self.open is not None and not self.lanes:
                 self._waiting.append((self.open, None, None))
                 self.open = None
             self._waiting.append((batch, key, partition))
@@ -124,10 +126,9 @@ class Route:
         """Let the open batch go, however small, unless enough of its kind are under way."""
         for batch in self._homeless():
             self._producer.start_clock(batch)
-        if not self.lanes:
+        if self._waiting or not self.lanes:
             self._resolve()
-            return
-        if self.open is None:
+        if not self.lanes or self.open is None:
             return
         if self._partials[0] >= self._producer.options.partial_requests:
             return
@@ -148,11 +149,15 @@ class Route:
             self._resolving = search
 
     def _find(self) -> Operation[None]:
-        """Look for the topic, for as long as somebody waits for it."""
+        """Look for the topic, or the partition, for as long as somebody waits for it."""
         attempt = 0
-        while not self.lanes and self._homeless():
+        while self._waiting or (self.open is not None and not self.lanes):
             try:
-                yield from self._producer.metadata.ensure(self.topic)
+                if self.lanes:
+                    # Partitions may have been added since.
+                    yield self._producer.metadata.refresh(self.topic)
+                else:
+                    yield from self._producer.metadata.ensure(self.topic)
                 self.update()
             except RetriableError:
                 attempt += 1
@@ -175,17 +180,22 @@ class Route:
                 self.lanes.append(Lane(self._producer, self.topic, number, known[number].group))
             elif self.lanes[number].group != known[number].group:
                 self.lanes[number].rebind(known[number].group)
+        self._place_waiting()
+        self.nudge()
+
+    def _place_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         if waiting and self.open is not None:
             # It is younger than those that wait, so it must not pass them.
             waiting.append((self.open, None, None))
             self.open = None
         for batch, key, partition in waiting:
-            try:
+            if batch.done:
+                continue
+            if self.knows(partition):
                 self.place(batch, key, partition)
-            except PenstockError as error:
-                self._producer.settle(batch, error)
-        self.nudge()
+            else:
+                self._producer.settle(batch, self._no_partition(partition))
 
     def nudge(self) -> None:
         """Something changed for the better, maybe: look at everything again."""
@@ -225,6 +235,10 @@ class Route:
             lane.abandon(error)
 
     # ----- inside
+
+    def _no_partition(self, partition: int | None) -> PartitionNotFound:
+        count = len(self.lanes)
+        return PartitionNotFound(f"topic {self.topic} has no partition {partition}, only {count}")
 
     def _homeless(self) -> list[Outgoing]:
         found = [batch for batch, _, _ in self._waiting]

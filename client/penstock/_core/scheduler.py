@@ -64,7 +64,7 @@ class Ticket(Generic[T]):
 class Process(Ticket[T]):
     """A running generator and, at its end, its result."""
 
-    __slots__ = ("_awaited", "_body", "_essential", "_scheduler")
+    __slots__ = ("_awaited", "_body", "_essential", "_running", "_scheduler")
 
     def __init__(self, scheduler: Scheduler, body: Operation[T], essential: bool) -> None:
         super().__init__()
@@ -72,25 +72,42 @@ class Process(Ticket[T]):
         self._body = body
         self._essential = essential
         self._awaited: Ticket[Any] | None = None
+        self._running = False
 
-    def cancel(self) -> None:
-        """End the process where it waits; its `finally` blocks run, its waiters are woken."""
-        if self.done:
+    def cancel(self, reason: str = "the operation was cancelled") -> None:
+        """End the process where it waits; its `finally` blocks run, its waiters are woken.
+
+        A process that is running at this moment, and calls this itself, goes on.
+        """
+        if self.done or self._running:
             return
         awaited = self._awaited
         if awaited is not None and awaited._processes is not None and not awaited.done:
             awaited._processes.remove(self)
         self._awaited = None
         self.done = True
-        self.error = ClientClosed("the operation was cancelled")
+        self.error = ClientClosed(reason)
+        self._scheduler.processes.discard(self)
         self._body.close()
         self._scheduler._announce(self)
 
     def step(self) -> None:
         """Run until the next ticket that is not settled."""
+        if self.done:
+            return
+        self._running = True
+        self._scheduler.processes.add(self)
+        try:
+            self._run()
+        finally:
+            self._running = False
+            if self.done:
+                self._scheduler.processes.discard(self)
+
+    def _run(self) -> None:
         awaited = self._awaited
         self._awaited = None
-        while not self.done:
+        while True:
             try:
                 if awaited is None:
                     awaited = next(self._body)
@@ -155,6 +172,8 @@ class Scheduler:
         self.wall_us = 0
         self.rng = rng
         self.crashed: BaseException | None = None
+        self.processes: set[Process[Any]] = set()
+        """Every process that has not ended."""
         self._signal = signal
         self._signalled = False
         self._ready: deque[Process[Any]] = deque()

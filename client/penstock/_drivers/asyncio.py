@@ -13,7 +13,7 @@ import random
 import time
 from math import inf
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from penstock._core.client import ClientCore
 from penstock._core.options import Options
@@ -42,12 +42,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is up."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BYTES_MAX)
+        # A cast, not a check: uvloop's transports only look like asyncio's.
+        self.transport = made = cast("asyncio.Transport", transport)
+        self._driver.connections.add(self)
+        made.set_write_buffer_limits(high=WRITE_BYTES_MAX)
         self._wire.handle = self
         if self._wire.closing:
-            transport.abort()
+            made.abort()
         else:
             self._wire.opened()
 
@@ -131,7 +132,8 @@ class AsyncioDriver:
     ) -> bool:
         """Close the core within a time and end all connections."""
         try:
-            await self.run(self.core.close(flush_seconds))
+            if not self.core.closed:
+                await self.run(self.core.close(flush_seconds))
         finally:
             self.core.shut()
             await self._end()
@@ -227,12 +229,6 @@ class AsyncioDriver:
 
     async def _open(self, wire: Wire) -> None:
         try:
-            connection = Connection(self, wire)
-            self.connections.add(connection)
-            await self._loop.create_connection(lambda: connection, wire.host, wire.port)
+            await self._loop.create_connection(lambda: Connection(self, wire), wire.host, wire.port)
         except OSError as error:
-            self.connections.discard(connection)
             wire.lost(ConnectionLost(f"no connection to {wire.address}: {error}"))
-        except asyncio.CancelledError:
-            self.connections.discard(connection)
-            raise

@@ -95,7 +95,8 @@ class BlockingDriver:
         if self._ended or self._forked:
             return
         try:
-            self.run(self.core.close(timeout))
+            if not self.core.closed:
+                self.run(self.core.close(timeout))
         finally:
             self.end()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -26,11 +27,10 @@ from penstock._core.options import (
 from penstock._core.outgoing import Outgoing, Receipt, Receipts
 from penstock._core.positions import Start
 from penstock._core.producer import Producer
-from penstock._core.subscription import Commit, Offsets, OutOfRange
+from penstock._core.subscription import Commit, OutOfRange
 from penstock._drivers.admin import Admin
+from penstock._drivers.consuming import Subscription
 from penstock.errors import BadRequest, ClientClosed, QueueFull
-from penstock.protocol.record import Record
-from penstock.protocol.record_batch import RecordBatch
 
 if TYPE_CHECKING:
     from penstock._drivers.asyncio import AsyncioDriver
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS: Final = 5.0
 CLOSE_SECONDS_IN_ERROR: Final = 1.0
-RECORDS_PER_CHECKPOINT: Final = 512
 
 Value = bytes | str | None
 Key = bytes | str | None
@@ -313,16 +312,34 @@ class Client:
         )
         return Subscription(self._driver, core)
 
-    async def events(self) -> AsyncIterator[ClientEvent]:
-        """What happens to the client from now on: connections, resets, assignments."""
-        log = self._driver.core.events
-        number, _ = log.after(0)
-        while not self._driver.core.closed:
-            number, found = log.after(number)
-            for event in found:
-                yield event
+    def events(self) -> Events:
+        """What happens to the client from now on, as an async iterator of `ClientEvent`."""
+        return Events(self._driver)
+
+
+class Events:
+    """The events of a client; iteration ends when it is closed."""
+
+    __slots__ = ("_driver", "_found", "_number")
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._number, _ = driver.core.events.after(0)
+        self._found: deque[ClientEvent] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ClientEvent:
+        core = self._driver.core
+        while not self._found:
+            if core.closed:
+                raise StopAsyncIteration
+            self._number, found = core.events.after(self._number)
+            self._found.extend(found)
             if not found:
-                await self._driver.wait(log.bell.wait())
+                await self._driver.wait(core.events.bell.wait())
+        return self._found.popleft()
 
 
 class Pending:
@@ -347,121 +364,3 @@ class Pending:
         if not self._batch.done:
             await self._driver.wait(self._batch)
         return self._batch.receipt(self._index)
-
-
-class Subscription:
-    """Records of some topics, for one `async with` block and one task at a time."""
-
-    __slots__ = ("_core", "_delivery", "_driver", "_since_checkpoint")
-
-    def __init__(self, driver: Driver, core: subscription.Subscription) -> None:
-        self._driver = driver
-        self._core = core
-        self._delivery = core.delivery
-        self._since_checkpoint = 0
-
-    def __repr__(self) -> str:
-        return f"<penstock.Subscription {self._core!r}>"
-
-    async def __aenter__(self) -> Self:
-        await self._driver.run(self._core.open())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._driver.finish(self._core.close(in_error=error is not None))
-
-    # ----- taking records
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Record:
-        for record in self._delivery.records:
-            return record
-        return await self._next_run()
-
-    async def _next_run(self) -> Record:
-        while True:
-            if self._core.ended:
-                raise StopAsyncIteration
-            if self._core.take():
-                await self._breathe()
-                for record in self._delivery.records:
-                    self._since_checkpoint += self._delivery.size
-                    return record
-            else:
-                await self._wait()
-
-    async def batches(self) -> AsyncIterator[RecordBatch]:
-        """Iterate over whole batches: columns `values`, `keys`, `offsets`, decoded when used."""
-        while not self._core.ended:
-            batch = self._core.take_batch()
-            if batch is None:
-                await self._wait()
-                continue
-            await self._breathe()
-            self._since_checkpoint += len(batch)
-            yield batch
-
-    async def fetch(self, max_records: int = 500, wait: Duration = 1.0) -> list[Record]:
-        """Up to `max_records` as soon as there are any; an empty list after `wait` seconds."""
-        limit = wait.total_seconds() if isinstance(wait, timedelta) else wait
-        return await self._driver.run(self._core.fetch(max_records, limit))
-
-    # ----- positions
-
-    async def commit(self, offsets: Mapping[str, Mapping[int, int]] | None = None) -> None:
-        """Commit what was handed out so far, or the given topic -> partition -> next offset.
-
-        Raises:
-            Fenced, MemberUnknown: the place in the group was lost; others read on from the last
-                commit.
-            BadRequest: there is no group.
-        """
-        await self._driver.run(self._core.commit(offsets))
-
-    async def seek(
-        self, to: Start, *, topic: str | None = None, partition: int | None = None
-    ) -> None:
-        """Go on elsewhere, in all partitions that are read or in those named.
-
-        Raises:
-            PartitionNotFound: that partition is not read here.
-            BadRequest: `to` is no position.
-        """
-        await self._driver.run(self._core.seek(to, topic, partition))
-
-    def pause(self, *, topic: str | None = None, partition: int | None = None) -> None:
-        """Hand out nothing of these partitions until `resume`; membership stays."""
-        self._core.pause(topic, partition)
-
-    def resume(self, *, topic: str | None = None, partition: int | None = None) -> None:
-        """Hand out records of paused partitions again."""
-        self._core.resume(topic, partition)
-
-    def position(self) -> Offsets:
-        """Topic -> partition -> the offset that comes next; -1 while it is not known."""
-        return self._core.position()
-
-    def assignment(self) -> dict[str, list[int]]:
-        """Topic -> the partitions that are read now."""
-        return self._core.assignment()
-
-    def lag(self) -> Offsets:
-        """Topic -> partition -> records ahead of the position, as of the last fetch."""
-        return self._core.lag()
-
-    async def _wait(self) -> None:
-        self._since_checkpoint = 0
-        await self._driver.wait(self._core.arrival.wait())
-
-    async def _breathe(self) -> None:
-        """Let others run once in a while, however much has been fetched ahead."""
-        if self._since_checkpoint >= RECORDS_PER_CHECKPOINT:
-            self._since_checkpoint = 0
-            await self._driver.checkpoint()

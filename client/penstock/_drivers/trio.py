@@ -45,10 +45,9 @@ class TrioDriver:
 
     async def open(self, operation: Operation[None]) -> None:
         """Start the background tasks and carry out the first operation."""
-        self._nursery = await self._manager.__aenter__()
-        self._nursery.start_soon(self._take_turns)
-        self._nursery.start_soon(self._keep_time)
+        outer = await self._manager.__aenter__()
         try:
+            await outer.start(self._work)
             await self.run(operation)
         except BaseException as error:
             self.core.shut()
@@ -63,7 +62,8 @@ class TrioDriver:
         trace: TracebackType | None,
     ) -> bool:
         """Close the core within a time and end the background tasks."""
-        await self.finish(self.core.close(flush_seconds))
+        if not self.core.closed:
+            await self.finish(self.core.close(flush_seconds))
         return await self._end(kind, error, trace)
 
     async def _end(
@@ -72,9 +72,9 @@ class TrioDriver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        assert self._nursery is not None
-        self._pump()
-        self._nursery.cancel_scope.cancel()
+        if self._nursery is not None:
+            self._pump()
+            self._nursery.cancel_scope.cancel()
         try:
             return bool(await self._manager.__aexit__(kind, error, trace))
         except BaseExceptionGroup as group:
@@ -82,6 +82,19 @@ class TrioDriver:
                 # The application's own error: it leaves the block as it was raised.
                 return False
             raise
+
+    async def _work(self, task_status: trio.TaskStatus[None]) -> None:
+        """Hold the background tasks.
+
+        They are shielded, since a cancelled application still closes its client in order and needs
+        them for that; `_end` ends them.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.shield = True
+            self._nursery = nursery
+            nursery.start_soon(self._take_turns)
+            nursery.start_soon(self._keep_time)
+            task_status.started()
 
     # ----- waiting
 
