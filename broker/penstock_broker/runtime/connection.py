@@ -90,8 +90,8 @@ class Connection:
         head = self._head
         if head:
             scratch[: len(head)] = head
-            self._head = b""
             end = len(head) + self._received(self.sock.recv_into(scratch[len(head) :]))
+            self._head = b""  # only now: the read may find nothing
         else:
             end = self._received(self.sock.recv_into(scratch))
         used, unfinished = self.node.receive(self.session, scratch, end, False)

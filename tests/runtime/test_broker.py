@@ -1,0 +1,111 @@
+"""A broker in this process, through real sockets."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from penstock import sync
+from penstock.errors import BadRequest, DataDirectoryLocked, PenstockError
+from penstock.protocol import frames
+from penstock.protocol.codec import decode_error, encode_message
+from penstock.protocol.messages import Hello
+from penstock_broker.runtime import embed
+from penstock_broker.runtime.broker import BrokerOptions
+
+HELLO = encode_message(Hello(magic="penstock", version_min=1, version_max=1), 1)
+
+
+def open_socket(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    sock = socket.create_connection((host, int(port)), timeout=10)
+    return sock
+
+
+def read_frame(sock: socket.socket) -> bytes:
+    head = b""
+    while len(head) < 16:
+        part = sock.recv(16 - len(head))
+        if not part:
+            return head
+        head += part
+    rest = int.from_bytes(head[:4], "little") - 16
+    body = b""
+    while len(body) < rest:
+        body += sock.recv(rest - len(body))
+    return head + body
+
+
+def test_a_record_goes_through_a_broker_in_memory() -> None:
+    with embed.start() as broker, sync.connect(broker.address) as client:
+        client.admin.create_topic("t")
+        assert client.publish("t", b"a").offset == 0
+
+
+def test_records_outlive_an_orderly_stop(tmp_path: Path) -> None:
+    for expected in range(3):
+        with (
+            embed.start(data=str(tmp_path / "d")) as broker,
+            sync.connect(broker.address) as client,
+        ):
+            client.admin.create_topic("t", if_not_exists=True)
+            assert client.publish("t", b"a").offset == expected
+
+
+def test_two_brokers_never_share_a_directory(tmp_path: Path) -> None:
+    with embed.start(data=str(tmp_path / "d")), pytest.raises(DataDirectoryLocked):
+        embed.start(data=str(tmp_path / "d"))
+
+
+def test_a_taken_port_is_told() -> None:
+    with embed.start() as broker:
+        port = int(broker.address.rpartition(":")[2])
+        with pytest.raises(PenstockError, match="can't listen"):
+            embed.start(port=port)
+
+
+def test_a_peer_that_speaks_something_else_is_told_and_closed() -> None:
+    with embed.start() as broker, open_socket(broker.address) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        reply = read_frame(sock)
+        assert reply[5] & frames.FLAG_ERROR
+        assert "frame" in decode_error(reply[16:]).message
+        assert sock.recv(1) == b""
+
+
+def test_a_broken_peer_does_not_disturb_the_others() -> None:
+    with embed.start() as broker, sync.connect(broker.address) as client:
+        client.admin.create_topic("t")
+        for data in (b"\0" * 16, b"\xff" * 64, HELLO[:20], HELLO + b"\xff" * 32):
+            with open_socket(broker.address) as sock:
+                sock.sendall(data)
+        assert client.publish("t", b"a").offset == 0
+
+
+def test_a_client_that_never_reads_is_not_read_either() -> None:
+    with embed.start() as broker, sync.connect(broker.address) as client:
+        client.admin.create_topic("t")
+        client.publish_many("t", [b"x" * 1000] * 5000, partition=0)
+        group = client.admin.metadata().topics[0].partitions[0].group
+        with open_socket(broker.address) as sock:
+            sock.sendall(HELLO)
+            read_frame(sock)
+            sock.settimeout(1.0)
+            request = frames.fetch_request(2, group, 0, 4 << 20, 1, 0)
+            with pytest.raises(TimeoutError):
+                while True:
+                    sock.sendall(request * 100)
+            assert client.publish("t", b"a").offset == 5000
+
+
+@pytest.mark.parametrize("listen", ["nowhere", "host:port", "host:99999", ":"])
+def test_a_listen_address_must_be_host_and_port(listen: str) -> None:
+    with pytest.raises(BadRequest):
+        BrokerOptions.from_mapping({"listen": listen})
+
+
+def test_options_have_defaults() -> None:
+    options = BrokerOptions.from_mapping({"listen": "[::1]:0", "memory": True})
+    assert (options.host, options.port, options.data) == ("::1", 0, None)

@@ -1,0 +1,36 @@
+"""Worker threads: jobs in order, errors handed back."""
+
+from __future__ import annotations
+
+import select
+
+from penstock_broker.runtime.worker import Worker
+
+
+class Note:
+    """A job that notes that it ran."""
+
+    def __init__(self, ran: list[int], number: int) -> None:
+        self.ran = ran
+        self.number = number
+
+    def run(self) -> None:
+        self.ran.append(self.number)
+        if self.number == 2:
+            raise OSError(5, "simulated")
+
+
+def test_jobs_run_in_order_and_errors_come_back() -> None:
+    worker = Worker("test")
+    ran: list[int] = []
+    for number in range(4):
+        worker.submit(Note(ran, number))  # type: ignore[arg-type]  # anything with run() will do
+    done = []
+    while len(done) < 4:
+        select.select([worker.eventfd], [], [], 5)
+        done += worker.finished()
+    assert ran == [0, 1, 2, 3]
+    assert [error is not None for _, error in done] == [False, False, True, False]
+    assert worker.busy == 0
+    assert worker.finished() == []
+    worker.close()
