@@ -20,8 +20,7 @@ HELLO = encode_message(Hello(magic="penstock", version_min=1, version_max=1), 1)
 
 def open_socket(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    sock = socket.create_connection((host, int(port)), timeout=10)
-    return sock
+    return socket.create_connection((host, int(port)), timeout=10)
 
 
 def read_frame(sock: socket.socket) -> bytes:
@@ -36,6 +35,11 @@ def read_frame(sock: socket.socket) -> bytes:
     while len(body) < rest:
         body += sock.recv(rest - len(body))
     return head + body
+
+
+def flood(sock: socket.socket, data: bytes) -> None:
+    while True:
+        sock.sendall(data)
 
 
 def test_a_record_goes_through_a_broker_in_memory() -> None:
@@ -95,8 +99,7 @@ def test_a_client_that_never_reads_is_not_read_either() -> None:
             sock.settimeout(1.0)
             request = frames.fetch_request(2, group, 0, 4 << 20, 1, 0)
             with pytest.raises(TimeoutError):
-                while True:
-                    sock.sendall(request * 100)
+                flood(sock, request * 100)
             assert client.publish("t", b"a").offset == 5000
 
 
