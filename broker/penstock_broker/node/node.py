@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -82,6 +83,8 @@ class Node:
         self.groups = Groups(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
+        self.shell_figures: Callable[[], dict[str, object]] = dict
+        """What the shell counts, for the status; the shell sets this."""
         self._dirty: list[Group] = []
         self._output: list[Session] = []
         self._reads: list[ColdRead] = []
@@ -207,10 +210,6 @@ class Node:
         self.checkpoints.step()
 
     # ----- effects
-
-    def shell_figures(self) -> dict[str, object]:
-        """Figures that the shell counts; it sets this."""
-        return {}
 
     def take_output(self) -> list[Session]:
         """Sessions with something in `out`."""

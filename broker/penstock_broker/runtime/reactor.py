@@ -10,6 +10,7 @@ another.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import socket
 import time
@@ -35,6 +36,7 @@ TICK_SECONDS: Final = 0.02
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
 CONNECTIONS_MAX: Final = 10_000
 BACKGROUND_JOBS_MAX: Final = 2
+CLOSE_SECONDS_MAX: Final = 5.0
 
 log = logging.getLogger("penstock.broker.reactor")
 
@@ -77,6 +79,9 @@ class Reactor:
         self.rounds = 0
         self.round_seconds_max = 0.0
         self.intake = Intake()
+        node.shell_figures = self._figures
+        self._closing: dict[Connection, float] = {}
+        """Connections that end when their output is sent, and since when."""
         self._paused: dict[int, Connection] = {}
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._epoll = select.epoll()
@@ -110,10 +115,29 @@ class Reactor:
         while True:
             await trio.sleep(TICK_SECONDS)
             self.node.tick(self.clock.wall_us(), self.clock.monotonic())
-            for connection in self.intake.late(self.clock.monotonic()):
-                late = RemoteProtocolError("a request took too long to arrive")
-                self.node.refuse(connection.session, late)
+            self._end_the_late()
             self._close_round()
+
+    def _end_the_late(self) -> None:
+        now = self.clock.monotonic()
+        for connection in self.intake.late(now):
+            connection.forget_partial()
+            late = RemoteProtocolError("a request took too long to arrive")
+            self.node.refuse(connection.session, late)
+        for connection, since in list(self._closing.items()):
+            if now - since > CLOSE_SECONDS_MAX:
+                self._drop(connection)
+
+    def _figures(self) -> dict[str, object]:
+        times = os.times()
+        return {
+            "pid": os.getpid(),
+            "cpu_seconds": round(times.user + times.system, 2),
+            "rounds": self.rounds,
+            "longest_round_ms": round(self.round_seconds_max * 1000, 3),
+            "paused_connections": len(self._paused),
+            "unfinished_request_bytes": self.intake.promised_bytes,
+        }
 
     def add(self, sock: socket.socket, peer: str) -> None:
         """Serve an accepted connection; one too many is closed at once."""
@@ -249,6 +273,9 @@ class Reactor:
             return
         if session.closing and not unsent:
             self._drop(connection)
+        elif session.closing:
+            self._closing.setdefault(connection, self.clock.monotonic())
+            self._watch(connection)
         else:
             self._watch(connection)
 
@@ -274,6 +301,7 @@ class Reactor:
         if fd < 0 or self.connections.pop(fd, None) is None:
             return
         self._paused.pop(connection.session.id, None)
+        self._closing.pop(connection, None)
         connection.forget_partial()
         self._epoll.unregister(fd)
         connection.sock.close()
