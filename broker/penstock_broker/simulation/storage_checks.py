@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from penstock.protocol.batch import iterate
-
 from penstock_broker.simulation.disk import SimDisk
 from penstock_broker.simulation.storage_model import Durable, GroupModel, Machine, Violation
-from penstock_broker.storage.entries import later_hard_state
 from penstock_broker.storage import Cold, Flush, RecoveredGroup, Store
+from penstock_broker.storage.entries import later_hard_state
 from penstock_broker.storage.files import Buffer
 from penstock_broker.storage.log import PartitionLog
 from penstock_broker.storage.wal_format import FLUSH
@@ -25,8 +24,8 @@ def check_log(model: GroupModel, log: PartitionLog) -> None:
     machine = model.machine
     if log.end_offset != machine.end_offset:
         raise Violation(f"log {model.gid} ends at {log.end_offset}, not {machine.end_offset}")
-    if log.start_offset < machine.start_offset:
-        raise Violation(f"log {model.gid} starts at {log.start_offset}: a trim was undone")
+    if log.start_offset != machine.start_offset:
+        raise Violation(f"log {model.gid} starts at {log.start_offset}, not {machine.start_offset}")
     if log.tail.written > log.tail.end:
         raise Violation(f"log {model.gid} has more written than appended")
 

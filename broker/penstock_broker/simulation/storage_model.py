@@ -1,8 +1,8 @@
 """What storage should hold: the world's own, simple account of each group.
 
 A group is a Raft log, a hard state and a machine; the machine's state is a running checksum over
-everything applied, so that a lost, doubled or changed entry shows at once. `Durable` is what must be
-found after a crash.
+everything applied, so that a lost, doubled or changed entry shows at once. `Durable` is what must
+be found after a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Final
 from crc32c import crc32c
 
 from penstock.protocol.batch import Kind, control_body, parse_header
-
 from penstock_broker.storage.entries import HardState, StoredEntry, later_hard_state
 
 BLOB: Final = struct.Struct("<QQQQ")
@@ -71,12 +70,13 @@ class Machine:
         elif (body := control_body(entry.data))[:1] == TRIM:
             self.start_offset = max(self.start_offset, int(body[1:]))
 
-    def snapshot(self) -> bytes:
-        return BLOB.pack(self.applied, self.digest, self.start_offset, self.end_offset)
+    def snapshot(self, padding: int = 0) -> bytes:
+        head = BLOB.pack(self.applied, self.digest, self.start_offset, self.end_offset)
+        return head + bytes([self.applied % 256]) * padding
 
     @classmethod
     def restore(cls, blob: bytes) -> Machine:
-        return cls(*BLOB.unpack(blob))
+        return cls(*BLOB.unpack_from(blob))
 
 
 @dataclass(slots=True)
@@ -110,13 +110,13 @@ class GroupModel:
     machine: Machine = field(default_factory=Machine)
     digests: dict[int, int] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
-    installing: tuple[int, bytes] | None = None
-    """(index, blob) of a snapshot that is not durable yet."""
+    installing: Machine | None = None
+    """A snapshot that is not durable yet."""
+    install_state: HardState = (0, 0, 0)
     before_install: tuple[list[Batch], int] = field(default_factory=lambda: ([], 0))
     """Batches and committed index without the snapshot, should it not survive."""
-    void_below: int = 0
-    """Flushes before this sequence count for nothing once the snapshot is durable."""
     durable_void: int = 0
+    """Flushes before this sequence count for nothing: a snapshot took their place."""
     proposed_end: int = 0
 
     @property

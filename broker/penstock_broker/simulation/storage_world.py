@@ -1,7 +1,8 @@
 """One seed drives a store as a node would, on a disk that fails, and checks every promise.
 
-Group 0 creates and deletes the others, as metadata does. Every action is one event; a crash may fall
-into any call to the disk, inside a job or inside recovery. The same seed gives the same history.
+Group 0 creates and deletes the others, as metadata does. Every action is one event; a crash may
+fall into any call to the disk, inside a job or inside recovery. The same seed gives the same
+history.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from penstock.errors import CorruptData, StorageFailure
 from penstock.protocol import batch
 from penstock.protocol.batch import Kind
-
 from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
 from penstock_broker.simulation.storage_checks import (
     check_all_reads,
@@ -22,6 +23,7 @@ from penstock_broker.simulation.storage_checks import (
     check_recovered,
     check_synced,
 )
+from penstock_broker.simulation.storage_damage import Injury, check_damaged
 from penstock_broker.simulation.storage_model import (
     CREATE,
     DELETE,
@@ -31,7 +33,7 @@ from penstock_broker.simulation.storage_model import (
     Machine,
     Violation,
 )
-from penstock_broker.storage import Flush, Job, Store, StorageConfig, StoredEntry
+from penstock_broker.storage import Flush, Job, StorageConfig, Store, StoredEntry
 from penstock_broker.storage.checkpoint_job import CheckpointJob
 from penstock_broker.storage.wal_format import RUN_MARK
 
@@ -48,6 +50,8 @@ class StorageWorld:
         self.counts: Counter[str] = Counter()
         self.disk = SimDisk(self.random.getrandbits(32))
         self.config = self._draw_config()
+        self.blob_padding = self.random.choice((0, 0, 1500, 6000))
+        self.last_flush: tuple[str, int, int] | None = None
         self.groups: dict[int, GroupModel] = {META: GroupModel(META, has_log=False, single=True)}
         self.deleted: set[int] = set()
         self.next_gid = 1
@@ -88,19 +92,20 @@ class StorageWorld:
             (self.run_job, draw((2, 8))),
             (self.finish_job, draw((2, 8))),
             (self.cut_checkpoint, draw((1, 6))),
-            (self.learn_commit, 6),
+            (self.learn_commit, draw((1, 6))),
             (self.read_somewhere, 4),
             (self.change_term, draw((0, 1))),
-            (self.truncate, draw((0, 1, 3))),
+            (self.truncate, draw((0, 2, 5))),
             (self.trim, draw((0, 1))),
             (self.create_or_delete, draw((0, 1))),
-            (self.install, draw((0, 0, 1))),
+            (self.install, draw((0, 0, 1, 4))),
             (self.tick, 2),
             (self.restart_cleanly, draw((0, 1))),
             (self.crash_soon, draw((0, 2))),
             (self.crash_now, draw((0, 1))),
             (self.fail_a_call, draw((0, 0, 1))),
             (self.fill_disk, draw((0, 0, 1))),
+            (self.injure, draw((0, 1, 2))),
         ]
 
     def run(self, events: int) -> None:
@@ -165,7 +170,9 @@ class StorageWorld:
         batch.stamp(buffer, Kind.CONTROL, index, model.term, 1, 0, self.clock_us)
         return StoredEntry(index, model.term, Kind.CONTROL, buffer)
 
-    def _hand_over(self, model: GroupModel, entries: list[StoredEntry], *, state: bool = False) -> None:
+    def _hand_over(
+        self, model: GroupModel, entries: list[StoredEntry], *, state: bool = False
+    ) -> None:
         if entries:
             del model.entries[entries[0].index - model.floor - 1 :]
             model.entries += entries
@@ -231,7 +238,10 @@ class StorageWorld:
             if model is None or run.flags & RUN_MARK or run.origin:
                 continue
             if flush.sequence >= model.durable_void:
-                entries = [StoredEntry(*entry) for entry in run.entries]
+                entries = [
+                    StoredEntry(entry.index, entry.term, entry.kind, bytearray(entry.data))
+                    for entry in run.entries
+                ]
                 model.durable.add(run.first, entries, run.hard_state)
 
     def finish_flush(self) -> None:
@@ -241,6 +251,8 @@ class StorageWorld:
         durable = self.store.done(flush)
         if not flush.full:
             check_synced(self.disk, flush)
+            if flush.runs:
+                self.last_flush = flush.file.path, flush.position, flush.length
             self.counts["flushes"] += 1
         self._acknowledge(durable)
 
@@ -320,7 +332,6 @@ class StorageWorld:
         index = model.last_index + self.random.randint(1, 50)
         machine = Machine(index, self.random.getrandbits(32))
         model.before_install = model.batches, model.committed
-        model.void_below = self.store.wal.sequence
         if model.has_log:
             log = self.store.log(model.gid)
             machine.start_offset = machine.end_offset = log.end_offset + self.random.randint(1, 9)
@@ -333,11 +344,11 @@ class StorageWorld:
         model.digests[index] = machine.digest
         model.term += 1
         model.vote = 0
-        blob = machine.snapshot()
-        model.installing = index, blob
+        model.install_state = model.term, 0, index
+        model.installing = replace(machine)
         self.store.append(model.gid, [], (model.term, 0, index), index)
-        self.store.install(model.gid, index, model.term, blob)
-        self.counts["installs"] += 1
+        self.store.install(model.gid, index, model.term, machine.snapshot())
+        self.counts["snapshots installed"] += 1
 
     # ----- background work
 
@@ -358,11 +369,11 @@ class StorageWorld:
         for update in job.updates:
             model = self.groups.get(update.record.gid)
             if model is not None and model.installing is not None:
-                index, blob = model.installing
-                if update.blob == blob and update.record.applied_index == index:
+                index = model.installing.applied
+                if update.blob and Machine.restore(update.blob) == model.installing:
                     model.durable = Durable(index, [], update.record.hard_state)
                     model.installing = None
-                    model.durable_void = model.void_below
+                    model.durable_void = update.record.floor
 
     def finish_job(self) -> None:
         if self.job is not None and self.job_has_run:
@@ -385,7 +396,7 @@ class StorageWorld:
         self.counts["checkpoints cut"] += 1
 
     def _blob(self, gid: int) -> bytes:
-        return self.groups[gid].machine.snapshot()
+        return self.groups[gid].machine.snapshot(self.blob_padding)
 
     def _applied_term(self, gid: int) -> int:
         model = self.groups[gid]
@@ -422,17 +433,70 @@ class StorageWorld:
         wanted = self.random.choice(kept)
         time_us = batch.parse_header(wanted.data).append_ts_us
         found = log.offset_at(time_us)
-        first = next(
-            one for one in kept if batch.parse_header(one.data).append_ts_us >= time_us
-        )
+        first = next(one for one in kept if batch.parse_header(one.data).append_ts_us >= time_us)
         if found not in (first.base_offset, log.start_offset):
-            raise Violation(f"log {model.gid}: time {time_us} is at {first.base_offset}, not {found}")
+            raise Violation(
+                f"log {model.gid}: time {time_us} is at {first.base_offset}, not {found}"
+            )
 
     def _check_everything(self) -> None:
         for model in self.groups.values():
             if model.has_log:
                 size = self.random.choice((300, 5000, 100_000))
                 self.counts["records checked"] += check_all_reads(self.store, model, size)
+
+    # ----- damage
+
+    def injure(self) -> None:
+        """Damage a copy of the disk: nothing acknowledged goes missing without a word."""
+        self._settle()
+        if not self._sealed() or any(model.installing for model in self.groups.values()):
+            return
+        disk = self.disk.fork()
+        paths = [path for path in disk.paths() if disk.content(path)]
+        path = self.random.choice(paths)
+        injury = self._draw_injury(disk, path)
+        outcome = check_damaged(disk, self.config, self.groups.values(), injury)
+        self.counts[f"injuries {outcome}"] += 1
+
+    def _sealed(self) -> bool:
+        """Finish the WAL with an empty flush, so that its end is not taken for torn."""
+        self.disk.capacity = 1 << 40
+        for _ in range(6):
+            self.store.tick()
+            self._settle()
+            if self.store.idle and self.flush is None and self.store.wal.tail_is_sealed:
+                return True
+        return False
+
+    def _draw_injury(self, disk: SimDisk, path: str) -> Injury:
+        draw = self.random.random()
+        if draw < 0.2 and self.last_flush is not None and disk.exists(self.last_flush[0]):
+            path, position, length = self.last_flush
+            return self._flip(disk, path, position + self.random.randrange(length))
+        if draw < 0.8:
+            return self._flip(disk, path, self.random.randrange(len(disk.content(path))))
+        return self._stray(disk, path)
+
+    def _flip(self, disk: SimDisk, path: str, position: int) -> Injury:
+        disk.flip(path, position, self.random.randrange(8))
+        self.counts["bit flips"] += 1
+        return Injury(path, position)
+
+    def _stray(self, disk: SimDisk, path: str) -> Injury:
+        """A block that belongs elsewhere was written here.
+
+        A segment gets none with batches of another file: a whole valid batch that has the offset
+        which is due can't be told apart, since a batch does not name its partition or its file.
+        """
+        alien = ("log", "wal") if path.endswith("log") else (path.rpartition(".")[2],)
+        others = [one for one in disk.paths() if not one.endswith(alien) and disk.content(one)]
+        other = self.random.choice([path, *others])
+        source = self.random.randrange(0, len(disk.content(other)), 512)
+        position = self.random.randrange(0, len(disk.content(path)), 512)
+        disk.misdirect(other, source, path, position, 512)
+        self.counts["misdirected writes"] += 1
+        return Injury(path, position, 512)
 
     # ----- stopping and starting
 
@@ -499,6 +563,7 @@ class StorageWorld:
                 self.disk.faults = DiskFaults()
                 self.disk.crash(power=False)
         self.disk.crash_at = None
+        self.disk.faults = DiskFaults()
         self._check_recovery(unfinished)
 
     def _open(self) -> Store:
@@ -509,7 +574,7 @@ class StorageWorld:
         candidates = {gid: [model.durable] for gid, model in self.groups.items()}
         if unfinished is not None:
             maybe = {gid: model.durable for gid, model in self.groups.items()}
-            for gid, model in self.groups.items():
+            for model in self.groups.values():
                 model.durable = model.durable.copy()
             self._make_durable(unfinished, self.groups)
             for gid, model in self.groups.items():
@@ -528,9 +593,10 @@ class StorageWorld:
         recovered = self.store.recovered.get(model.gid)
         choices = candidates.get(model.gid, [model.durable])
         if model.installing is not None:
-            index, blob = model.installing
-            if recovered and (recovered.applied_index, recovered.blob) == (index, blob):
-                choices = [Durable(index, [], (model.term, model.vote, index))]
+            index = model.installing.applied
+            blob = recovered.blob if recovered is not None else None
+            if blob is not None and Machine.restore(blob) == model.installing:
+                choices = [Durable(index, [], model.install_state)]
                 model.installing = None
             else:
                 model.batches, model.committed = model.before_install
@@ -561,5 +627,7 @@ class StorageWorld:
             commit = model.commit
         if model.has_log:
             self.store.log(model.gid).trim(machine.start_offset)
-        self._commit(model, model.last_index if model.single else max(model.commit, model.committed))
+        self._commit(
+            model, model.last_index if model.single else max(model.commit, model.committed)
+        )
         model.proposed_end = self._end_of(model)

@@ -12,13 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from crc32c import crc32c
+
 from penstock.errors import CorruptData
 from penstock_broker.storage import layout
 from penstock_broker.storage.checkpoint_format import (
+    APPEND_BYTES,
     Record,
     blob_is_intact,
     file_header,
+    pack_append,
     pack_record,
+    parse_append,
     parse_file_header,
     parse_record,
 )
@@ -87,37 +92,50 @@ def _damaged(path: str, position: int, length: int) -> CorruptData:
 
 def _parse(path: str, data: bytes, number: int, vouched: int, file: File) -> Checkpoint:
     found = Checkpoint(number, BLOCK)
-    at = end = BLOCK
-    while at < len(data):
-        padding = -at % BLOCK
-        if padding and not any(data[at : at + min(padding, 4)]):
-            at += padding  # of an append; it may be shorter than a record's magic
-            continue
-        parsed = parse_record(data, at)
-        if parsed is None or (at >= vouched and not _blob_ok(data, parsed[0])):
+    while found.length < len(data):
+        at = found.length
+        records, stop = _parse_append(data, at, number)
+        if records is None or (at >= vouched and not all(_blob_ok(data, one) for one in records)):
+            if at < vouched:
+                raise _damaged(path, stop, vouched - stop)
             break
-        _take(found, parsed[0])
-        at = end = parsed[1]
-        found.length = at + -at % BLOCK
+        for record in records:
+            found.records[record.gid] = merge(found.records.get(record.gid), record)
+        found.length = stop + -stop % BLOCK
     if found.length < vouched:
-        raise _damaged(path, at, vouched - at)
+        raise _damaged(path, found.length, vouched - found.length)
     for gid, record in found.records.items():
         if not _blob_ok(data, record):
             raise _damaged(path, record.blob_at, record.blob_length)
         if record.blob_at:
             found.blobs[gid] = data[record.blob_at : record.blob_at + record.blob_length]
-    if any(data[end:]):
+    if len(data) != found.length:
+        # Nothing of a torn append may be read after the next one.
         found.torn = True
-        file.truncate(end)  # nothing of a torn append may be read after the next one
+        file.truncate(found.length)
+        sync_file(file, path)
     return found
+
+
+def _parse_append(data: bytes, at: int, number: int) -> tuple[list[Record] | None, int]:
+    """The records of an append and where they end; None, and where they cease to make sense."""
+    head = parse_append(data, at, number)
+    if head is None:
+        return None, at
+    end = at + APPEND_BYTES + head[1]
+    at += APPEND_BYTES
+    records: list[Record] = []
+    for _ in range(head[0]):
+        parsed = parse_record(data, at, number)
+        if parsed is None:
+            return None, at
+        records.append(parsed[0])
+        at = parsed[1]
+    return (records, at) if at == end else (None, at)
 
 
 def _blob_ok(data: bytes, record: Record) -> bool:
     return not record.blob_at or blob_is_intact(data, record)
-
-
-def _take(found: Checkpoint, record: Record) -> None:
-    found.records[record.gid] = merge(found.records.get(record.gid), record)
 
 
 def merge(old: Record | None, new: Record) -> Record:
@@ -146,7 +164,7 @@ def append_records(files: Files, number: int, length: int, updates: Iterable[Upd
     file = files.open(path)
     if file.size() > length:
         file.truncate(length)  # left by an append that met a full disk
-    data, records = _encode(updates, length)
+    data, records = _encode(updates, number, length)
     file.pwrite([data], length)
     sync_file(file, path)
     return Write(number, length + len(data), records)
@@ -157,7 +175,7 @@ def rewrite_records(files: Files, number: int, updates: Iterable[Update]) -> Wri
     new = layout.checkpoint_new(number)
     file = files.open(new, create=True)
     file.truncate(0)
-    data, records = _encode(updates, BLOCK)
+    data, records = _encode(updates, number, BLOCK)
     length = BLOCK + len(data)
     file.pwrite([file_header(number, length), data], 0)
     sync_file(file, new)
@@ -166,22 +184,20 @@ def rewrite_records(files: Files, number: int, updates: Iterable[Update]) -> Wri
     return Write(number, length, records)
 
 
-def _encode(updates: Iterable[Update], start: int) -> tuple[bytes, dict[int, Record]]:
+def _encode(updates: Iterable[Update], number: int, start: int) -> tuple[bytes, dict[int, Record]]:
     parts: list[bytes] = []
     records: dict[int, Record] = {}
-    at = start
-    for update in updates:
-        packed = pack_record(update.record, update.blob)
-        parsed = parse_record(packed, 0)
-        assert parsed is not None, "a packed record parses"
-        record = parsed[0]
-        if record.blob_at:
-            record = record._replace(blob_at=record.blob_at + at)
-        records[record.gid] = record
+    at = start + APPEND_BYTES
+    for record, blob in updates:
+        packed = pack_record(record, blob, number, at)
         parts.append(packed)
+        if blob is not None:
+            blob_at = at + len(packed) - len(blob)
+            record = record._replace(blob_at=blob_at, blob_length=len(blob), blob_crc=crc32c(blob))
+        records[record.gid] = record
         at += len(packed)
-    parts.append(bytes(-at % BLOCK))
-    return b"".join(parts), records
+    head = pack_append(len(parts), at - start - APPEND_BYTES, number, start)
+    return b"".join((head, *parts, bytes(-at % BLOCK))), records
 
 
 def read_blobs(files: Files, checkpoint: Mapping[int, Record], number: int) -> dict[int, bytes]:

@@ -1,9 +1,10 @@
 """The bytes of a checkpoint file.
 
-A header block, then records; each append starts on a 4096-byte boundary. A record is a group's
-latest state (hard state, applied index, how far its log is durable) with or without a new blob of
-machine state. The header says how many bytes the file had when it was written as a whole; what was
-appended later is vouched for by a mark in the WAL.
+A header block, then appends, each on a 4096-byte boundary: a head that counts its records, and the
+records. A record is a group's latest state (hard state, applied index, how far its log is durable)
+with or without a new blob of machine state. Every checksum starts from the place where the bytes
+belong. The file's header says how long it was when it was written as a whole; what was appended
+later is vouched for by a mark in the WAL.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from penstock_broker.storage.log_recovery import LogPosition
 _FILE: Final = struct.Struct("<8sIIQQ")
 _FILE_MAGIC: Final = b"PSCHECKP"
 _VERSION: Final = 1
+_PLACE: Final = struct.Struct("<QQ")
 _U32: Final = struct.Struct("<I")
 _RECORD: Final = struct.Struct("<IIIHH13QII")
 _RECORD_MAGIC: Final = 0x50435350  # "PSCP"
+
+_APPEND: Final = struct.Struct("<IIII")
+_APPEND_MAGIC: Final = 0x41435350  # "PSCA"
+APPEND_BYTES: Final = _APPEND.size
 
 DELETED: Final = 1
 """Flag: the group was deleted by a committed tombstone."""
@@ -66,8 +72,29 @@ def parse_file_header(data: bytes, number: int) -> int | None:
     return int(length) if intact else None
 
 
-def pack_record(record: Record, blob: bytes | None) -> bytes:
-    """A record and, unless it is None, a new blob."""
+def pack_append(records: int, length: int, number: int, at: int) -> bytes:
+    """The head of an append: how many records follow, and their bytes."""
+    rest = struct.pack("<II", records, length)
+    return struct.pack("<II", _APPEND_MAGIC, crc32c(rest, _place(number, at))) + rest
+
+
+def parse_append(data: bytes, at: int, number: int) -> tuple[int, int] | None:
+    """(records, bytes of them) of the append at a position; None when its head is not intact."""
+    if at + _APPEND.size > len(data):
+        return None
+    magic, crc, records, length = _APPEND.unpack_from(data, at)
+    if magic != _APPEND_MAGIC or crc32c(data[at + 8 : at + 16], _place(number, at)) != crc:
+        return None
+    return records, length
+
+
+def _place(number: int, at: int) -> int:
+    """What a record's checksum starts from: a record is valid only where it was written."""
+    return crc32c(_PLACE.pack(number, at))
+
+
+def pack_record(record: Record, blob: bytes | None, number: int, at: int) -> bytes:
+    """A record and, unless it is None, a new blob; for a position of a checkpoint file."""
     flags = record.flags & ~HAS_BLOB | (HAS_BLOB if blob is not None else 0)
     blob = blob or b""
     fields = (
@@ -84,18 +111,22 @@ def pack_record(record: Record, blob: bytes | None) -> bytes:
         crc32c(blob),
     )
     rest = _RECORD.pack(_RECORD_MAGIC, 0, *fields)[8:]
-    return struct.pack("<II", _RECORD_MAGIC, crc32c(rest)) + rest + blob
+    crc = crc32c(rest, _place(number, at))
+    return struct.pack("<II", _RECORD_MAGIC, crc) + rest + blob
 
 
-def parse_record(data: bytes, at: int) -> tuple[Record, int] | None:
-    """The record at a position and where it ends; None when its header is not intact.
+def parse_record(data: bytes, at: int, number: int) -> tuple[Record, int] | None:
+    """The record at a position of a file and where it ends; None when its header is not intact.
 
     The blob is only located: `blob_is_intact` checks it.
     """
     if at + _RECORD.size > len(data):
         return None
     magic, crc, gid, flags, _, *fields, length, blob_crc = _RECORD.unpack_from(data, at)
-    if magic != _RECORD_MAGIC or crc32c(data[at + 8 : at + _RECORD.size]) != crc:
+    if (
+        magic != _RECORD_MAGIC
+        or crc32c(data[at + 8 : at + _RECORD.size], _place(number, at)) != crc
+    ):
         return None
     term, vote, commit, applied, applied_term, floor, has_log = fields[:7]
     blob_at = at + _RECORD.size if flags & HAS_BLOB else 0

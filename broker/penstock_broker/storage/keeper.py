@@ -54,7 +54,6 @@ class Keeper:
         self._covered: dict[int, int] = {}
         """Group -> first flush that its durable checkpoint does not cover."""
         self._cuts: dict[int, _Cut] = {}
-        self._floors: dict[int, int] = {}
         self._installs: set[int] = set()
         self._deletes: set[int] = set()
         self._running: dict[int, _Cut] = {}
@@ -119,14 +118,12 @@ class Keeper:
             hard_state=self._wal.group(old.gid).hard_state,
             applied_index=index,
             applied_term=term,
-            floor=self._floors.get(old.gid, old.floor),
         )
         self._cuts[old.gid] = _Cut(self._wal.sequence, record, blob)
 
     def install(self, gid: int, index: int, term: int, blob: bytes) -> None:
         """A snapshot replaces the group's log: flushes so far are void for it."""
         self._wal.hold(gid, index, term)
-        self._floors[gid] = self._wal.sequence
         self._installs.add(gid)
         self._cut(self._control.records.get(gid, Record(gid)), index, term, blob)
 
@@ -146,6 +143,7 @@ class Keeper:
     def take_job(self) -> Job | None:
         """A checkpoint, or a step in the life of a WAL file."""
         wal = self._wal
+        wal.paused = False
         if wal.wants_spare and not self._no_spare:
             retired = wal.retired.pop(0) if wal.retired else None
             return PrepareJob(wal.new_file(), retired, self._prepared)
@@ -154,7 +152,10 @@ class Keeper:
         if self._blocked:
             return None
         if self._cuts or self._deletes:
-            return self._checkpoint_job()
+            # What is void behind a snapshot is said by a flush's sequence, and only a durable
+            # flush keeps its sequence over a crash: so none may be under way.
+            wal.paused = wal.flushing and not self._installs.isdisjoint(self._cuts)
+            return None if wal.paused else self._checkpoint_job()
         return self._retire()
 
     def _prepared(self, job: PrepareJob) -> None:
@@ -173,6 +174,8 @@ class Keeper:
         for gid, cut in self._running.items():
             log = self._logs.get(gid)
             record = cut.record
+            if gid in self._installs:
+                record = record._replace(floor=floor)
             if log is not None:
                 pieces += pieces_of(log, _ALL, sync=True)
                 record = record._replace(has_log=1, durable=position_of(log))
@@ -210,7 +213,7 @@ class Keeper:
             log = self._logs.get(gid)
             if log is not None:
                 log.vouched(self._control.records[gid].durable.segment_base)
-            if gid in self._installs and cut.record.floor == self._floors[gid]:
+            if gid in self._installs and gid not in self._cuts:
                 self._installs.discard(gid)
                 self._wal.release(gid)
                 durable.append((gid, cut.record.applied_index, cut.record.applied_term))

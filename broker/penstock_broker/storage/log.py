@@ -249,6 +249,8 @@ class PartitionLog:
             raise damaged(self.mark_missing(offset, self.bases[0]))
         segment = self.segments[at]
         index = self.index_of(segment)
+        if self.damages:
+            self._refuse_damage(offset)  # making the index may have found it
         if offset >= segment.end_offset or not len(index):
             following = self.bases[at + 1] if at + 1 < len(self.bases) else self.end_offset
             raise damaged(self.mark_missing(offset, following))

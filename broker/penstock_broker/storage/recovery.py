@@ -82,6 +82,7 @@ def _open_wal(
     wal.sequence = replay.sequence + 1
     wal.previous_crc = replay.crc
     wal.oldest = wal.durable_oldest = replay.oldest
+    wal.tail_is_sealed = replay.sealed
     wal.sealed = replay.used
     for file in replay.unused:
         file.nonce = draw_nonce()

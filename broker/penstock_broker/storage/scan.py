@@ -97,17 +97,30 @@ def walk(
     """
     at = start
     window = _Window(file, end, _CHUNK if bodies else _HEADER_CHUNK)
+    held: Found | None = None  # without its body a batch is trusted when the next one fits to it
     while at < end:
         found = window.batch(at, bodies=bodies)
         if found is None or found.base_offset != offset:
+            if held is not None and window.batch(held.position, bodies=True) is None:
+                at, offset, held = held.position, held.base_offset, None
             following = window.search(at, offset, bodies=bodies)
+            if held is not None:
+                yield held
+                held = None
             if following is None:
                 yield Hole(at, end, offset, None)
                 return
             yield Hole(at, following.position, offset, following.base_offset)
             found = following
-        yield found
+        if held is not None:
+            yield held
+        held = found
         at, offset = found.end, found.next_offset
+        if bodies:
+            yield held
+            held = None
+    if held is not None:
+        yield held
 
 
 class _Window:

@@ -82,6 +82,8 @@ class Wal:
         self.in_flight: Flush | None = None
         self.stalled = False
         """No file could be made because the disk is full; `retry` ends it."""
+        self.paused = False
+        """No new flush is begun for a moment."""
         self.pending_bytes = 0
         self._again: Flush | None = None
         self._dirty: dict[int, WalGroup] = {}
@@ -89,17 +91,21 @@ class Wal:
         """`oldest` as the last flush says it."""
         self._mark = (0, 0)
         self._mark_due = False
-        self._tail_is_sealed = True
+        self.tail_is_sealed = True
         self._seal_wanted = False
         room = config.wal_file_bytes - FIRST_FLUSH
         self._room = min(config.flush_bytes_max, room) - FLUSH.size - 2 * RUN.size
         self._entry_bytes_max = room - FLUSH.size - 2 * RUN.size
 
     @property
+    def flushing(self) -> bool:
+        """Whether a flush was taken that is not durable yet."""
+        return self.in_flight is not None or self._again is not None
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits to be flushed."""
-        waits = self._again is not None or bool(self._dirty) or self._mark_due
-        return self.in_flight is None and not waits
+        return not (self.flushing or self._dirty or self._mark_due)
 
     def group(self, gid: int) -> WalGroup:
         group = self.groups.get(gid)
@@ -161,6 +167,8 @@ class Wal:
     def take_flush(self) -> Flush | None:
         """The next flush, or None while one is in flight, none is due or the disk is full."""
         if self.in_flight is not None or self.stalled:
+            return None
+        if self.paused and self._again is None:
             return None
         if self._again is not None:
             self.in_flight, self._again = self._again, None
@@ -266,7 +274,7 @@ class Wal:
         self.previous_crc = flush.crc
         self.oldest = self.oldest or flush.sequence
         self.durable_oldest = flush.chain[1]
-        self._tail_is_sealed = not flush.runs
+        self.tail_is_sealed = not flush.runs
         self._seal_wanted = False
         durable: dict[int, tuple[int, int]] = {}
         for run in flush.runs:
@@ -375,7 +383,7 @@ class Wal:
         apart, so that damage of what was acknowledged is never taken for a torn tail.
         """
         self.stalled = False
-        if not self._tail_is_sealed and not self._dirty:
+        if not self.tail_is_sealed and not self._dirty:
             self._seal_wanted = True
 
     def mark_checkpoint(self, number: int, length: int) -> None:

@@ -21,6 +21,8 @@ from penstock_broker.storage.files import Files, sync_file
 from penstock_broker.storage.wal_files import WalFile
 from penstock_broker.storage.wal_format import (
     FIRST_FLUSH,
+    FLUSH,
+    FLUSH_MAGIC,
     RUN_MARK,
     FlushHeader,
     RunHeader,
@@ -64,6 +66,8 @@ class Replay:
     """Of the last flush."""
     oldest: int = 0
     crc: int = 0
+    sealed: bool = True
+    """Whether the last flush is an empty one, or there is none."""
     torn: tuple[str, int] | None = None
     """File and position of a flush that was cut off by the stop."""
 
@@ -124,7 +128,7 @@ class WalImage:
         replay = Replay()
         if self.last is not None:
             replay.sequence, replay.oldest = self.last.sequence, self.last.oldest
-            replay.crc = self.last.crc
+            replay.crc, replay.sealed = self.last.crc, not self.last.runs
         replay.torn = _find_torn(self._scans, replay.sequence + 1)
         _sort_files(replay, self._scans, self._chain)
         steps: dict[tuple[int, int], _Step] = {}
@@ -173,6 +177,10 @@ class _Step:
         group.entries += [self.entries[index] for index in sorted(self.entries)]
 
 
+_Place = tuple[_Scan, int, int]
+"""A file and a range of its bytes."""
+
+
 def _scan_file(files: Files, number: int) -> _Scan:
     """Find every valid flush. The sync makes sure that what is read now stays."""
     path = layout.wal_file(number)
@@ -207,26 +215,45 @@ def _missing(
     before: tuple[FlushHeader, _Scan] | None, after: tuple[FlushHeader, _Scan], scans: list[_Scan]
 ) -> CorruptData:
     """Name the bytes where flushes between two valid ones should be."""
-    file, position = after[1].file, FIRST_FLUSH
-    length = after[0].position - FIRST_FLUSH
-    if before is not None and before[1] is after[1]:
-        position = before[0].end
-        length = after[0].position - position
-    elif length == 0:  # nothing is amiss in the later file: so it is the end of the earlier one
-        empty = next((scan for scan in scans if scan.readable and not scan.flushes), None)
-        if before is not None and before[0].end < before[1].file.size:
-            file, position = before[1].file, before[0].end
-        elif empty is not None:
-            file = empty.file
-        length = file.size - position
     since = before[0].sequence + 1 if before else after[0].oldest
+    places = _places(before, after, scans)
+    crc = after[0].previous_crc  # tells a lost flush from a torn one that was made again
+    scan, position, end = max(places, key=lambda place: _likeness(place, since, crc))
+    path, length = scan.file.path, end - position
     return CorruptData(
-        f"{file.path}: {length} bytes at {position} are damaged: acknowledged flushes from "
+        f"{path}: {length} bytes at {position} are damaged: acknowledged flushes from "
         f"{since} to {after[0].sequence - 1} can't be read",
-        file=file.path,
+        file=path,
         position=position,
         length=length,
+        others=[(one.file.path, at, to - at) for one, at, to in places],
     )
+
+
+def _places(
+    before: tuple[FlushHeader, _Scan] | None, after: tuple[FlushHeader, _Scan], scans: list[_Scan]
+) -> list[_Place]:
+    """(file, start, end) of the byte ranges where missing flushes may have been."""
+    places: list[_Place] = []
+    if before is not None and before[1] is after[1]:
+        return [(after[1], before[0].end, after[0].position)]
+    if after[0].position > FIRST_FLUSH:
+        places.append((after[1], FIRST_FLUSH, after[0].position))
+    if before is not None and before[0].end < before[1].file.size:
+        places.append((before[1], before[0].end, before[1].file.size))
+    empty = [scan for scan in scans if scan.readable and not scan.flushes]
+    places += [(scan, FIRST_FLUSH, scan.file.size) for scan in empty]
+    return places or [(after[1], 0, FIRST_FLUSH)]
+
+
+def _likeness(place: _Place, sequence: int, crc: int) -> int:
+    """How much of a flush's header still looks as it should."""
+    scan, at, _ = place
+    if at + FLUSH.size > len(scan.data):
+        return 0
+    magic, found_crc, nonce, found, *_ = FLUSH.unpack_from(scan.data, at)
+    marks = (magic == FLUSH_MAGIC, found_crc == crc, nonce == scan.file.nonce, found == sequence)
+    return marks.count(True)
 
 
 def _check_unreadable(scans: list[_Scan], last_sequence: int) -> None:

@@ -1,0 +1,252 @@
+"""Storage with one rule broken, to see that the simulation notices.
+
+A mutation replaces one function while a history is played; production code knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from penstock_broker.simulation.disk import SimDisk, SimFile
+from penstock_broker.storage import (
+    checkpoint,
+    checkpoint_job,
+    flush,
+    keeper,
+    log_recovery,
+    scan,
+    segment_jobs,
+    wal,
+    wal_files,
+    wal_format,
+    wal_recovery,
+)
+from penstock_broker.storage.files import File
+from penstock_broker.storage.jobs import Job
+from penstock_broker.storage.log import PartitionLog
+from penstock_broker.storage.log_recovery import LogPosition
+
+Patch = tuple[object, str, Any]
+"""(owner, attribute, replacement)."""
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return None
+
+
+def _sync_skipped() -> list[Patch]:
+    return [(flush, "sync_file", _nothing)]
+
+
+def _directory_sync_skipped() -> list[Patch]:
+    modules = (wal_files, segment_jobs, checkpoint, checkpoint_job)
+    return [(module, "sync_names", _nothing) for module in modules]
+
+
+def _torn_tail_accepted() -> list[Patch]:
+    def parse(data: bytes, at: int, nonce: int | None) -> wal_format.FlushHeader | None:
+        if at + wal_format.FLUSH.size > len(data):
+            return None
+        fields = wal_format.FLUSH.unpack_from(data, at)
+        magic, crc, found, sequence, oldest, previous, runs, length = fields
+        if magic != wal_format.FLUSH_MAGIC or (nonce is not None and found != nonce):
+            return None
+        end = at + wal_format.aligned(wal_format.FLUSH.size + length)
+        return wal_format.FlushHeader(sequence, oldest, crc, previous, runs, at, end)
+
+    return [(wal_recovery, "parse_flush", parse)]
+
+
+def _stale_nonce_accepted() -> list[Patch]:
+    def parse(data: bytes, at: int, nonce: int | None) -> wal_format.FlushHeader | None:
+        found = wal_format.parse_flush(data, at, None)
+        return found and found._replace(oldest=0)
+
+    # Sequences alone would do as well; so they are left out of account too.
+    return [
+        (wal_recovery, "parse_flush", parse),
+        (wal_recovery, "_check_chain", _nothing),
+    ]
+
+
+def _recycle_too_early() -> list[Patch]:
+    return [(keeper.Keeper, "_uncovered", lambda *_: False)]
+
+
+def _relog_skipped() -> list[Patch]:
+    return [(keeper.Keeper, "_above", lambda *_: {})]
+
+
+def _relog_loses_place() -> list[Patch]:
+    original = wal.Wal.relog
+
+    def relog(self: wal.Wal, job: wal_files.RelogJob) -> None:
+        original(self, job)
+        for group in self.groups.values():
+            for run in group.pending:
+                run.origin = 0  # as if it were new
+
+    return [(wal.Wal, "relog", relog)]
+
+
+def _truncation_forgotten() -> list[Patch]:
+    original = wal.Wal.relog
+
+    def relog(self: wal.Wal, job: wal_files.RelogJob) -> None:
+        for group in self.groups.values():
+            group.truncations.clear()
+        original(self, job)
+
+    return [(wal.Wal, "relog", relog)]
+
+
+def _checkpoint_before_segments() -> list[Patch]:
+    return [(segment_jobs, "sync_file", _nothing)]
+
+
+def _mark_not_awaited() -> list[Patch]:
+    original = wal.Wal.retire
+
+    def retire(self: wal.Wal, count: int) -> None:
+        original(self, count)
+        self.retired += self.retiring
+        self.retiring.clear()
+
+    return [(wal.Wal, "retire", retire)]
+
+
+def _mark_skipped() -> list[Patch]:
+    return [(wal_recovery.WalImage, "mark", property(_nothing, _nothing))]
+
+
+def _snapshot_not_held() -> list[Patch]:
+    original = wal.Wal.hold
+
+    def hold(self: wal.Wal, gid: int, index: int, term: int) -> None:
+        original(self, gid, index, term)
+        self.groups[gid].held = False
+
+    return [(wal.Wal, "hold", hold)]
+
+
+def _snapshot_during_flush() -> list[Patch]:
+    return [(wal.Wal, "flushing", property(lambda self: False))]
+
+
+def _tombstone_skipped() -> list[Patch]:
+    original = keeper.Keeper._checkpoint_job
+
+    def make(self: keeper.Keeper) -> Job:
+        job = original(self)
+        assert isinstance(job, checkpoint_job.CheckpointJob), "a checkpoint is made by one"
+        job.updates = [update for update in job.updates if not update.record.deleted]
+        return job
+
+    return [(keeper.Keeper, "_checkpoint_job", make)]
+
+
+def _hard_state_dropped() -> list[Patch]:
+    original = wal_format.pack_run
+
+    def pack(gid: int, flags: int, hard_state: tuple[int, int, int], *rest: int) -> bytes:
+        return original(gid, flags, hard_state if flags else (0, 0, 0), *rest)
+
+    return [(flush, "pack_run", pack)]
+
+
+def _log_tail_unchecked() -> list[Patch]:
+    def walk(
+        file: File, start: int, end: int, offset: int, *, bodies: bool = True
+    ) -> Iterator[scan.Found | scan.Hole]:
+        return scan.walk(file, start, end, offset, bodies=False)
+
+    return [(log_recovery, "walk", walk)]
+
+
+def _damage_truncated() -> list[Patch]:
+    def check(chain: list[Any], scans: object) -> None:
+        for at in range(len(chain) - 1):
+            if chain[at + 1][0].sequence != chain[at][0].sequence + 1:
+                del chain[at + 1 :]  # as if what follows damage were a torn tail
+                return
+
+    return [(wal_recovery, "_check_chain", check)]
+
+
+def _tail_not_sealed() -> list[Patch]:
+    return [(wal.Wal, "tail_is_sealed", property(lambda self: True, _nothing))]
+
+
+def _trim_deletes_too_much() -> list[Patch]:
+    original = keeper.position_of
+
+    def position_of(log: PartitionLog) -> LogPosition:
+        position = original(log)
+        return position._replace(start_offset=position.start_offset + 1)
+
+    return [(keeper, "position_of", position_of)]
+
+
+def _checkpoint_over_torn_append() -> list[Patch]:
+    original = SimFile.truncate
+
+    def truncate(self: SimFile, length: int) -> None:
+        if length % 4096 or length > self.size():
+            original(self, max(length, self.size()))
+
+    return [(SimFile, "truncate", truncate)]
+
+
+def _lying_disk() -> list[Patch]:
+    return [(SimFile, "sync", lambda self: self._disk.before_sync())]
+
+
+def _names_never_durable() -> list[Patch]:
+    return [(SimDisk, "sync_directory", lambda self, path: self.before_sync())]
+
+
+MUTATIONS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
+    "sync-skipped": _sync_skipped,
+    "directory-sync-skipped": _directory_sync_skipped,
+    "torn-tail-accepted": _torn_tail_accepted,
+    "stale-nonce-accepted": _stale_nonce_accepted,
+    "recycle-too-early": _recycle_too_early,
+    "relog-skipped": _relog_skipped,
+    "relog-loses-place": _relog_loses_place,
+    "truncation-forgotten": _truncation_forgotten,
+    "checkpoint-before-segments": _checkpoint_before_segments,
+    "mark-not-awaited": _mark_not_awaited,
+    "mark-skipped": _mark_skipped,
+    "snapshot-not-held": _snapshot_not_held,
+    "snapshot-during-flush": _snapshot_during_flush,
+    "tombstone-skipped": _tombstone_skipped,
+    "hard-state-dropped": _hard_state_dropped,
+    "log-tail-unchecked": _log_tail_unchecked,
+    "damage-truncated": _damage_truncated,
+    "tail-not-sealed": _tail_not_sealed,
+    "trim-too-far": _trim_deletes_too_much,
+    "checkpoint-over-torn-append": _checkpoint_over_torn_append,
+    "lying-disk": _lying_disk,
+    "names-never-durable": _names_never_durable,
+}
+"""Name -> what it replaces."""
+
+
+@contextmanager
+def mutated(name: str | None) -> Iterator[None]:
+    """Play with one mutation; None changes nothing."""
+    patches = MUTATIONS[name]() if name is not None else []
+    missing = object()
+    kept = [(owner, key, vars(owner).get(key, missing)) for owner, key, _ in patches]
+    for owner, key, value in patches:
+        setattr(owner, key, value)
+    try:
+        yield
+    finally:
+        for owner, key, value in reversed(kept):
+            if value is missing:
+                delattr(owner, key)
+            else:
+                setattr(owner, key, value)
