@@ -140,8 +140,6 @@ class RaftLog:
 
     def take_unstable(self) -> list[Entry]:
         """Return what is to be persisted, once."""
-        if self.unstable > self.last_index:
-            return []
         entries = self._entries[self.unstable - self.base_index - 1 :]
         self.unstable = self.last_index + 1
         return entries
@@ -154,9 +152,8 @@ class RaftLog:
         last = min(self.commit, self.durable, self.handed + count_max)
         if last <= self.handed:
             return []
-        entries = self.slice(self.handed + 1, last)
-        self.handed = last
-        return entries
+        first, self.handed = self.handed + 1, last
+        return self.slice(first, last)
 
     def last_at_most(self, index: int, term: int) -> tuple[int, int]:
         """Return the last (index, term) at or before `index` whose term is at most `term`.

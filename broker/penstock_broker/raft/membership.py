@@ -44,8 +44,6 @@ def _append(raft: RaftState, configuration: Configuration) -> int:
     trace.configuration_proposed(raft, before)
     trace.replicated(raft, index)
     raft.follow_configuration()
-    if raft.transferee not in configuration.voters:
-        raft.transferee = NOBODY
     return index
 
 
@@ -53,6 +51,7 @@ def after_commit(raft: RaftState) -> None:
     """Leave a joint configuration that is committed; see whether this leader is to go."""
     if raft.history.index > raft.log.commit:
         return
+    raft.change_open = False
     configuration = raft.configuration
     if configuration.is_joint:
         _append(raft, configuration.left())

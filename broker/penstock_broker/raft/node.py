@@ -132,7 +132,7 @@ class Raft(RaftState):
         self.adopt_configurations(entry for entry in entries if entry.index > applied)
         restart_timer(self)
         self._told_hard = hard_state
-        self._told_soft = (self.role, self.leader)
+        self._told_soft = SoftState(self.role, self.leader)
         trace.node_event(self, "InitState")
 
     @property
@@ -246,8 +246,10 @@ class Raft(RaftState):
         if self.role is Role.LEADER:
             self._lead()
         log = self.log
-        entries = log.take_unstable()
-        committed = log.take_committed(self.options.committed_max)
+        entries = log.take_unstable() if log.unstable <= log.last_index else []
+        committed: list[Entry] = []
+        if log.handed < log.commit and log.handed < log.durable:
+            committed = log.take_committed(self.options.committed_max)
         hard_state, must_sync = self._changed_hard_state()
         soft_state = self._changed_soft_state()
         if not (entries or committed or hard_state or soft_state or self._has_outgoing()):
@@ -279,6 +281,8 @@ class Raft(RaftState):
             heartbeat.serve_reads(self)
         if self.send_wanted:
             replication.send_appends(self)
+        if self.transfer_wanted:
+            transfer.let_stand(self)
         if self.departing:
             membership.depart(self)
 
@@ -296,19 +300,21 @@ class Raft(RaftState):
 
         The commit told is durable here, so that a restart finds the entries that it names.
         """
-        told, log = self._told_hard, self.log
+        term, vote, told = self._told_hard
+        log = self.log
         commit = min(log.commit, log.durable)
-        same_vote = self.term == told.term and self.vote == told.vote
-        if same_vote and commit <= told.commit:
+        same_vote = self.term == term and self.vote == vote
+        if same_vote and commit <= told:
             return None, False
-        self._told_hard = HardState(self.term, self.vote, max(commit, told.commit))
+        self._told_hard = HardState(self.term, self.vote, max(commit, told))
         return self._told_hard, not same_vote
 
     def _changed_soft_state(self) -> SoftState | None:
-        if self._told_soft == (self.role, self.leader):
+        told = self._told_soft
+        if self.role is told.role and self.leader == told.leader:
             return None
-        self._told_soft = (self.role, self.leader)
-        return SoftState(self.role, self.leader)
+        self._told_soft = SoftState(self.role, self.leader)
+        return self._told_soft
 
     def persisted(self, index: int, term: int) -> None:
         """The log is durable up to `index`, whose entry (or snapshot) is of `term`.

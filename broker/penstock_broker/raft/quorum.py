@@ -16,15 +16,14 @@ class Outcome(Enum):
     LOST = 2
 
 
-def majority_value(values: list[int]) -> int:
-    """Return the highest number that a majority of `values` has reached; `values` is sorted."""
+def majority_value(values: Sequence[int]) -> int:
+    """Return the highest number that a majority of `values` has reached."""
     if len(values) == 1:
         return values[0]
-    values.sort()
-    return values[(len(values) - 1) // 2]
+    return sorted(values)[(len(values) - 1) // 2]
 
 
-def quorum_value(incoming: list[int], outgoing: list[int]) -> int:
+def quorum_value(incoming: Sequence[int], outgoing: Sequence[int]) -> int:
     """Return the highest number reached by a majority of each half."""
     reached = majority_value(incoming)
     return min(reached, majority_value(outgoing)) if outgoing else reached

@@ -5,7 +5,7 @@ in one round goes out in one append per member. They leave before the leader's o
 (thesis 10.2.1); the leader counts itself only for what its disk has reported.
 """
 
-from penstock_broker.raft import membership, snapshots, trace, transfer
+from penstock_broker.raft import membership, snapshots, trace
 from penstock_broker.raft.entry import Entry
 from penstock_broker.raft.messages import Append, AppendResponse
 from penstock_broker.raft.outbox import send
@@ -93,17 +93,21 @@ def _advance(raft: RaftState, node: int, progress: Progress) -> None:
     found = progress.flow is Flow.PROBE
     if found or (progress.flow is Flow.SNAPSHOT and progress.match >= raft.log.base_index):
         progress.become_replicate()
-    transfer.after_progress(raft, node, progress)
+    if node == raft.transferee:
+        raft.transfer_wanted = True
 
 
 def advance_commit(raft: RaftState) -> None:
     """Commit what a quorum holds, if it is of this term: by counting only that (Raft 5.4.2)."""
     raft.commit_wanted = False
-    index = quorum_value([at.match for at in raft.incoming], [at.match for at in raft.outgoing])
+    outgoing = [at.match for at in raft.outgoing] if raft.outgoing else ()
+    index = quorum_value([at.match for at in raft.incoming], outgoing)
     log = raft.log
     if index <= log.commit or log.term_at(index) != raft.term:
         return
     log.commit_to(index)
-    raft.send_wanted = True
-    trace.node_event(raft, "Commit")
-    membership.after_commit(raft)
+    raft.send_wanted = bool(raft.peers)
+    if raft.trace is not None:
+        trace.node_event(raft, "Commit")
+    if raft.change_open:
+        membership.after_commit(raft)

@@ -90,6 +90,7 @@ class RaftState:
 
     __slots__ = (
         "after_persist",
+        "change_open",
         "commit_wanted",
         "configuration",
         "departing",
@@ -117,6 +118,7 @@ class RaftState:
         "timeout",
         "trace",
         "transfer_elapsed",
+        "transfer_wanted",
         "transferee",
         "vote",
         "votes",
@@ -172,8 +174,10 @@ class RaftState:
         self.snapshot_requests: list[int] = []
         self.commit_wanted = False  # something may have been decided
         self.send_wanted = False  # some member may be sent something
+        self.change_open = False  # the configuration in force may not be committed, or be joint
         self.departing = False  # the configuration without this leader is committed
         self.transferee = NOBODY  # who shall lead next
+        self.transfer_wanted = False  # it may be ready for that
         self.reads.abandon()
 
     def follow_configuration(self) -> None:
@@ -187,7 +191,7 @@ class RaftState:
         self.peers = [(node, at) for node, at in self.progress.items() if node != self.id]
         self.incoming = [self.progress[node] for node in configuration.voters]
         self.outgoing = [self.progress[node] for node in configuration.outgoing]
-        self.commit_wanted = self.send_wanted = True
+        self.commit_wanted = self.send_wanted = self.change_open = True
 
     # moves that several handlers share
 
@@ -201,7 +205,8 @@ class RaftState:
             for index, (kind, data) in enumerate(payloads, first)
         ]
         log.append(entries)
-        self.send_wanted = True
+        if self.peers:
+            self.send_wanted = True
         return first
 
     def adopt_configurations(self, entries: Iterable[Entry]) -> None:
@@ -212,9 +217,11 @@ class RaftState:
         self.configuration = self.history.current
 
     def is_promotable(self) -> bool:
-        """May this node stand: its log is all there, and it is a voter, or was one until a change
-        that it does not know to be committed. Others may need its log to commit that change; it
-        does not count its own vote, and steps down after (thesis 4.2.2).
+        """May this node stand? It must be a voter, with all of its log there.
+
+        One that was a voter until a change that may not be committed stands too: the others may
+        need its log to commit that change. It does not count its own vote, and steps down after
+        (thesis 4.2.2).
         """
         history, log = self.history, self.log
         if log.durable < log.base_index:

@@ -8,7 +8,6 @@ from penstock_broker.raft.entry import NOBODY
 from penstock_broker.raft.errors import NotLeader, Refused
 from penstock_broker.raft.messages import TimeoutNow
 from penstock_broker.raft.outbox import send
-from penstock_broker.raft.progress import Progress
 from penstock_broker.raft.state import RaftState, Role
 
 
@@ -20,14 +19,15 @@ def begin(raft: RaftState, to: int) -> None:
         raise Refused(f"{to} is not another voter of {raft.configuration.voters}")
     raft.transferee = to
     raft.transfer_elapsed = 0
-    raft.send_wanted = True
-    after_progress(raft, to, raft.progress[to])
+    raft.send_wanted = raft.transfer_wanted = True
 
 
-def after_progress(raft: RaftState, node: int, progress: Progress) -> None:
-    """Let the successor stand as soon as its log is complete."""
-    if node == raft.transferee and progress.match == raft.log.last_index:
-        send(raft, TimeoutNow(raft.id, node, raft.term))
+def let_stand(raft: RaftState) -> None:
+    """Let the successor stand if its log is complete; asked when that may have become so."""
+    raft.transfer_wanted = False
+    progress = raft.progress.get(raft.transferee)
+    if progress is not None and progress.match == raft.log.last_index:
+        send(raft, TimeoutNow(raft.id, raft.transferee, raft.term))
 
 
 def tick(raft: RaftState) -> None:

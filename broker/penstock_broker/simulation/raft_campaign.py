@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from penstock_broker.raft import json_lines
 from penstock_broker.simulation.raft_mutations import MUTATIONS, mutated
+from penstock_broker.simulation.raft_swarm import MIXES, Mix, any_mix
 from penstock_broker.simulation.raft_world import Counts, World
 
 Say = Callable[[str], object]
@@ -24,9 +25,9 @@ class Failure:
     reason: str
 
 
-def run_seed(seed: int, counts: Counts) -> Failure | None:
+def run_seed(seed: int, counts: Counts, mix: Mix = any_mix) -> Failure | None:
     """Run one seed; add what happened to `counts`."""
-    world = World(seed)
+    world = World(seed, mix=mix)
     try:
         world.run()
     except AssertionError as error:
@@ -36,19 +37,19 @@ def run_seed(seed: int, counts: Counts) -> Failure | None:
     return None
 
 
-def run_seeds(seeds: range, counts: Counts) -> Failure | None:
+def run_seeds(seeds: range, counts: Counts, mix: Mix = any_mix) -> Failure | None:
     """Run seeds until one fails."""
     for seed in seeds:
-        failure = run_seed(seed, counts)
+        failure = run_seed(seed, counts, mix)
         if failure is not None:
             return failure
     return None
 
 
-def first_caught(mutation: str, seeds: range) -> Failure | None:
-    """Return the first of the seeds that notices a broken rule."""
-    with mutated(mutation):
-        return run_seeds(seeds, Counts())
+def first_caught(name: str, seeds: range) -> Failure | None:
+    """Return the first of the seeds that notices a broken rule, in the mix that suits it."""
+    with mutated(name):
+        return run_seeds(seeds, Counts(), MUTATIONS[name].mix)
 
 
 def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
@@ -56,33 +57,17 @@ def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds (default 200)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, help="only this seed")
+    parser.add_argument("--mix", choices=sorted(MIXES), default="any", help="kind of trouble")
     parser.add_argument("--mutation", choices=[*sorted(MUTATIONS), "all"], default="")
     parser.add_argument("--trace", help="with --seed: write the transitions to this file")
     return parser.parse_args(values)
-
-
-def _replay(seed: int, trace: str, say: Say) -> int:
-    with open(trace, "w", encoding="ascii") as file:
-        world = World(seed, trace_to=json_lines(file.write))
-        try:
-            world.run()
-        except AssertionError as error:
-            say(f"seed {seed} fails at {world.now}: {error}")
-            return 1
-    say(f"seed {seed} passes; digest {world.digest:08x}; trace in {trace}")
-    return 0
-
-
-def _say_counts(seeds: int, counts: Counts, say: Say) -> None:
-    numbers = ", ".join(f"{field.name} {getattr(counts, field.name)}" for field in fields(Counts))
-    say(f"seeds {seeds}, {numbers}")
 
 
 def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = _arguments(values)
     if arguments.seed is not None and arguments.trace:
-        return _replay(arguments.seed, arguments.trace, say)
+        return _replay(arguments, say)
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     if arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)
@@ -90,21 +75,44 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
         return _catch_all(seeds, say)
     counts = Counts()
     with mutated(arguments.mutation):
-        failure = run_seeds(seeds, counts)
+        failure = run_seeds(seeds, counts, MIXES[arguments.mix])
     ran = len(seeds) if failure is None else failure.seed - seeds.start + 1
     _say_counts(ran, counts, say)
     if failure is None:
         return 0
-    broken = f" --mutation {arguments.mutation}" if arguments.mutation else ""
     say(f"seed {failure.seed} failed: {failure.reason}")
-    say(
-        "replay: python -m penstock_broker.simulation.raft_campaign "
-        f"--seed {failure.seed}{broken}"
-    )
+    say(_command(failure.seed, arguments))
     return 1
 
 
+def _command(seed: int, arguments: argparse.Namespace) -> str:
+    words = f"replay: python -m penstock_broker.simulation.raft_campaign --seed {seed}"
+    if arguments.mix != "any":
+        words += f" --mix {arguments.mix}"
+    return words + (f" --mutation {arguments.mutation}" if arguments.mutation else "")
+
+
+def _say_counts(seeds: int, counts: Counts, say: Say) -> None:
+    numbers = ", ".join(f"{field.name} {getattr(counts, field.name)}" for field in fields(Counts))
+    say(f"seeds {seeds}, {numbers}")
+
+
+def _replay(arguments: argparse.Namespace, say: Say) -> int:
+    """Run one seed and write its transitions down."""
+    with open(arguments.trace, "w", encoding="ascii") as file, mutated(arguments.mutation):
+        trace = json_lines(file.write)
+        world = World(arguments.seed, mix=MIXES[arguments.mix], trace_to=trace)
+        try:
+            world.run()
+        except AssertionError as error:
+            say(f"seed {world.seed} fails at {world.now}: {error}")
+            return 1
+    say(f"seed {world.seed} passes; digest {world.digest:08x}")
+    return 0
+
+
 def _catch_all(seeds: range, say: Say) -> int:
+    """Break every rule in turn."""
     missed = 0
     for name in sorted(MUTATIONS):
         failure = first_caught(name, seeds)
@@ -112,7 +120,8 @@ def _catch_all(seeds: range, say: Say) -> int:
             missed += 1
             say(f"{name}: not caught in {len(seeds)} seeds")
         else:
-            say(f"{name}: caught by seed {failure.seed}: {failure.reason[:160]}")
+            ran = failure.seed - seeds.start + 1
+            say(f"{name}: caught after {ran} seeds: {failure.reason[:160]}")
     return 1 if missed else 0
 
 

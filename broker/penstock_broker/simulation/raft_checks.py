@@ -98,9 +98,7 @@ class Checker:
             f"{entry.term}; it has term {found} there",
         )
 
-    def _check_commit(
-        self, node: int, raft: Raft, before: int, deciding: Configuration
-    ) -> None:
+    def _check_commit(self, node: int, raft: Raft, before: int, deciding: Configuration) -> None:
         """State machine safety (5.4.3): what is committed never differs, on any node."""
         log = raft.log
         first = max(before, log.base_index) + 1

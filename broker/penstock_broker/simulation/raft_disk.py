@@ -30,7 +30,7 @@ class Disk:
     """Durable: hard state, a machine's state at the base, entries above it. Pending: in order."""
 
     configuration: Configuration
-    hard_state: HardState = HardState()
+    hard_state: HardState = field(default_factory=HardState)
     base: tuple[int, int] = (0, 0)
     machine: int = 0
     entries: list[Entry] = field(default_factory=list)

@@ -1,12 +1,17 @@
 """What goes wrong in a simulated Raft group: each fault is one function over the world."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from penstock_broker.raft import Raft, Refused
 from penstock_broker.simulation.raft_swarm import FAULTS, TICK
-from penstock_broker.simulation.raft_world import Host, World
 
-Fault = Callable[[World, Host], None]
+if TYPE_CHECKING:
+    from penstock_broker.simulation.raft_world import Host, World
+
+Fault = Callable[["World", "Host"], None]
 
 
 def strike(world: World) -> None:
@@ -67,6 +72,7 @@ def _isolate_leader(world: World, _: Host) -> None:
 
 
 def _split(world: World, _: Host) -> None:
+    world.cuts.clear()
     side = {node: world.rng.random() < 0.5 for node in world.hosts}
     for one in world.hosts:
         for other in world.hosts:

@@ -5,7 +5,7 @@ They live here alone, as changed copies of what the core does; the core has no s
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from penstock_broker.raft import (
@@ -29,8 +29,9 @@ from penstock_broker.raft.log import RaftLog
 from penstock_broker.raft.messages import Append
 from penstock_broker.raft.progress import Progress
 from penstock_broker.raft.state import RaftState
+from penstock_broker.simulation.raft_swarm import Mix, anything, churn, deposed, figure_8
 
-Changes = list[tuple[Any, str, Any]]
+Changes = list[tuple[Any, Any, Any]]
 
 
 def _commit_old_term() -> Changes:
@@ -44,7 +45,8 @@ def _commit_old_term() -> Changes:
         if index > raft.log.commit:
             raft.log.commit_to(index)
             raft.send_wanted = True
-            membership.after_commit(raft)
+            if raft.change_open:
+                membership.after_commit(raft)
 
     return [(replication, "advance_commit", advance)]
 
@@ -97,7 +99,7 @@ def _leader_counts_memory() -> Changes:
 def _joint_one_side() -> Changes:
     """Only the new half of a joint configuration decides."""
 
-    def value(incoming: list[int], _: list[int]) -> int:
+    def value(incoming: Sequence[int], _: Sequence[int]) -> int:
         return quorum.majority_value(incoming)
 
     def outcome(
@@ -246,33 +248,54 @@ def _window_never_probes() -> Changes:
     return [(Progress, "reject", lambda *_: False)]
 
 
-MUTATIONS: dict[str, Callable[[], Changes]] = {
-    "ack-before-persist": _ack_before_persist,
-    "append-without-match": _append_without_match,
-    "change-before-commit": _change_before_commit,
-    "commit-old-term": _commit_old_term,
-    "commit-past-match": _commit_past_match,
-    "joint-one-side": _joint_one_side,
-    "keep-conflicts": _keep_conflicts,
-    "leader-counts-memory": _leader_counts_memory,
-    "read-before-commit": _read_before_commit,
-    "read-without-quorum": _read_without_quorum,
-    "skip-joint": _skip_joint,
-    "stand-not-persisted": _stand_not_persisted,
-    "trust-any-report": _trust_any_report,
-    "two-changes": _two_changes,
-    "vote-for-stale-log": _vote_for_stale_log,
-    "vote-not-persisted": _vote_not_persisted,
-    "vote-twice": _vote_twice,
-    "window-never-probes": _window_never_probes,
+def _removed_voter_is_silent() -> Changes:
+    """A voter does not stand once it has an entry that removes it, committed or not."""
+
+    def promotable(raft: RaftState) -> bool:
+        return raft.id in raft.configuration.electors and raft.log.durable >= raft.log.base_index
+
+    return [(RaftState, "is_promotable", promotable)]
+
+
+class Mutation(NamedTuple):
+    """A broken rule, and the mix of faults that notices it soonest."""
+
+    make: Callable[[], Changes]
+    mix: Mix = anything
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "ack-before-persist": Mutation(_ack_before_persist),
+    "append-without-match": Mutation(_append_without_match, deposed),
+    "commit-old-term": Mutation(_commit_old_term, figure_8),
+    "commit-past-match": Mutation(_commit_past_match),
+    "joint-one-side": Mutation(_joint_one_side, churn),
+    "keep-conflicts": Mutation(_keep_conflicts, deposed),
+    "leader-counts-memory": Mutation(_leader_counts_memory),
+    "read-before-commit": Mutation(_read_before_commit),
+    "read-without-quorum": Mutation(_read_without_quorum, deposed),
+    "removed-voter-is-silent": Mutation(_removed_voter_is_silent, churn),
+    "skip-joint": Mutation(_skip_joint, churn),
+    "stand-not-persisted": Mutation(_stand_not_persisted),
+    "trust-any-report": Mutation(_trust_any_report, deposed),
+    "two-changes": Mutation(_two_changes, churn),
+    "vote-for-stale-log": Mutation(_vote_for_stale_log, deposed),
+    "vote-not-persisted": Mutation(_vote_not_persisted),
+    "vote-twice": Mutation(_vote_twice),
+    "window-never-probes": Mutation(_window_never_probes),
 }
+
+SCRIPTED: dict[str, Mutation] = {"change-before-commit": Mutation(_change_before_commit)}
+"""It takes three partitions, each within a round trip: chance did not find it, a script does."""
+
+_ALL = MUTATIONS | SCRIPTED
 
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """Break one rule, by name, as long as the context lasts; none for an empty name."""
     with ExitStack() as stack:
-        for owner, attribute, value in MUTATIONS[name]() if name else ():
+        for owner, attribute, value in _ALL[name].make() if name else ():
             if isinstance(owner, dict):
                 stack.enter_context(patch.dict(owner, {attribute: value}))
             else:

@@ -26,12 +26,14 @@ from penstock_broker.raft import (
     Refused,
     Trace,
 )
+from penstock_broker.simulation import raft_faults
 from penstock_broker.simulation.raft_checks import Checker, InvariantBroken, after
 from penstock_broker.simulation.raft_disk import Disk, Write
-from penstock_broker.simulation.raft_swarm import TICK, Swarm, swarm_of
+from penstock_broker.simulation.raft_swarm import TICK, Mix, Swarm, any_mix
 
 Arguments = TypeVarTuple("Arguments")
 _RECORD = 1
+_STALL_MAX = 60 * TICK
 
 
 class Beat(NamedTuple):
@@ -96,7 +98,7 @@ class World:
 
     seed: int
     make: Callable[..., Raft] = Raft
-    shape: Callable[[random.Random], Swarm] = swarm_of
+    mix: Mix = any_mix
     trace_to: Trace | None = None
     now: int = 0
     digest: int = 0
@@ -108,14 +110,12 @@ class World:
     rng: random.Random = field(init=False)
     swarm: Swarm = field(init=False)
     checker: Checker = field(init=False)
-    _heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = field(
-        default_factory=list
-    )
+    _heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
     _sequence: int = 0
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
-        self.swarm = self.shape(self.rng)
+        self.swarm = self.mix(self.rng)
         first = Configuration.of(range(1, self.swarm.voters + 1))
         for node in range(1, self.swarm.voters + self.swarm.spares + 1):
             known = first if node <= self.swarm.voters else Configuration()
@@ -124,17 +124,13 @@ class World:
 
     # time
 
-    def later(
-        self, delay: int, act: Callable[[*Arguments], None], *arguments: *Arguments
-    ) -> None:
+    def later(self, delay: int, act: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
         """Do something after a while; things due at one time happen in the order of the calls."""
         self._sequence += 1
         heapq.heappush(self._heap, (self.now + delay, self._sequence, act, arguments))
 
     def run(self) -> Counts:
         """Live through the faults, then through the calm after; raise if a promise is broken."""
-        from penstock_broker.simulation import raft_faults
-
         for host in self.hosts.values():
             self.start(host)
         self.later(1, self._propose)
@@ -219,11 +215,11 @@ class World:
         raft.tick()
         host.ticks += 1
         options = self.swarm.options
-        if options.external_heartbeats:
-            if host.ticks % options.heartbeat_ticks == 0 or raft.heartbeat_due:
-                host.beats += 1
-                for node, commit in raft.heartbeats(host.beats):
-                    self.send(Beat(host.id, node, raft.term, commit, host.beats))
+        is_time = host.ticks % options.heartbeat_ticks == 0 or raft.heartbeat_due
+        if options.external_heartbeats and is_time:
+            host.beats += 1
+            for node, commit in raft.heartbeats(host.beats):
+                self.send(Beat(host.id, node, raft.term, commit, host.beats))
         self.touch(host)
 
     def touch(self, host: Host) -> None:
@@ -264,9 +260,7 @@ class World:
             self.checker.check_entries(host.id, raft, list(ready.entries))
         for message in ready.messages:
             self.send(message)
-        write = Write(
-            ready.hard_state, ready.snapshot, ready.entries, ready.messages_after_persist
-        )
+        write = Write(ready.hard_state, ready.snapshot, ready.entries, ready.messages_after_persist)
         if write.last or write.hard_state or write.after:
             host.disk.pending.append(write)
         if ready.snapshot:
@@ -302,8 +296,8 @@ class World:
         disk = host.disk
         if disk.pending and not disk.flushing:
             disk.flushing = len(disk.pending)
-            slowest = 1 if self.calm else self.swarm.disk_delay_max * disk.slowness
-            delay = self.rng.randrange(slowest)
+            slowest = min(self.swarm.disk_delay_max * disk.slowness, _STALL_MAX)
+            delay = 0 if self.calm else self.rng.randrange(slowest)
             self.later(delay, self._flushed, host, host.incarnation)
 
     def _flushed(self, host: Host, incarnation: int) -> None:
@@ -413,9 +407,17 @@ class World:
         learners = nodes[len(voters) :][: self.rng.choice((0, 1, 1))]
         for host in self.hosts.values():
             if host.raft is not None and host.raft.is_leader:
-                try:
-                    host.raft.propose_configuration(voters, learners)
-                except Refused:
-                    continue
-                self.counts.changes += 1
-                self.touch(host)
+                if self.swarm.change_by_one:
+                    voters = sorted({*host.raft.configuration.voters} ^ {nodes[0]}) or nodes
+                    learners = []
+                self._ask_for_members(host, host.raft, voters, learners)
+
+    def _ask_for_members(
+        self, host: Host, raft: Raft, voters: list[int], learners: list[int]
+    ) -> None:
+        try:
+            raft.propose_configuration(voters, learners)
+        except Refused:
+            return
+        self.counts.changes += 1
+        self.touch(host)
