@@ -15,8 +15,8 @@ from penstock_broker.raft import (
     Message,
     Options,
     Raft,
-    Ready,
     ReadState,
+    Ready,
     Role,
     Snapshot,
     TimeoutNow,
@@ -83,19 +83,24 @@ class Group:
     def work(self, node: int) -> None:
         """Do all that a node wants done; messages go to the wire."""
         while (ready := self.nodes[node].ready()) is not None:
-            self.wire += [m for m in ready.messages if (m.sender, m.to) not in self.cuts]
-            self.applied[node] += ready.committed
-            self.reads[node] += ready.read_states
-            self.requests[node] += ready.snapshot_requests
-            if ready.snapshot:
-                self.snapshots[node].append(ready.snapshot)
-            self.held[node].append(ready)
-            if node not in self.stalled:
-                self.flush(node)
+            self.take(node, ready)
+
+    def take(self, node: int, ready: Ready) -> None:
+        """Do one round of a node's work."""
+        self.wire += [m for m in ready.messages if (m.sender, m.to) not in self.cuts]
+        self.applied[node] += ready.committed
+        self.reads[node] += ready.read_states
+        self.requests[node] += ready.snapshot_requests
+        if ready.snapshot:
+            self.snapshots[node].append(ready.snapshot)
+        self.held[node].append(ready)
+        if node not in self.stalled:
+            self.flush(node)
 
     def flush(self, node: int, rounds: int | None = None) -> None:
         """Let the disk of a node answer for its oldest rounds (for all, if not told)."""
-        done, self.held[node] = self.held[node][:rounds], self.held[node][len(self.held[node]) :]
+        done = self.held[node][:rounds]
+        del self.held[node][:rounds]
         for ready in done:
             self._persist(node, ready)
         for ready in done:
@@ -145,7 +150,10 @@ class Group:
     def elect(self, node: int) -> Raft:
         """Let a node stand at once, as after a transfer: loyalty to another leader is no bar."""
         raft = self.nodes[node]
-        raft.step(TimeoutNow(node, node, raft.term))
+        if raft.role is Role.FOLLOWER:
+            raft.step(TimeoutNow(node, node, raft.term))
+        else:
+            raft.campaign()
         self.settle()
         assert self.nodes[node].is_leader
         return self.nodes[node]
