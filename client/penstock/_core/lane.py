@@ -66,6 +66,7 @@ class Lane:
         "_renumber",
         "_resume_at",
         "_sequence",
+        "_to_leader",
         "dirty",
         "group",
         "open",
@@ -88,6 +89,8 @@ class Lane:
         self._outstanding = 0
         """How many of the flight are on a wire; the others are to be sent again."""
         self._producer_id = producer.new_id() if producer.idempotent else 0
+        self._to_leader: Wire | None = None
+        """The wire that was found last; looked for anew when anything about leaders changes."""
         self._epoch = 0
         self._sequence = 0
         self._recovering = False
@@ -153,6 +156,7 @@ class Lane:
 
     def nudge(self) -> None:
         """Connections or metadata changed: look again, without the rest of a pause."""
+        self._to_leader = None
         if self.backlog or self.open is not None:
             self._resume_at = 0.0
             self._producer.mark(self)
@@ -211,6 +215,7 @@ class Lane:
         if isinstance(error, UNNUMBERED) and self._producer_id:
             self._misnumbered(batch, error)
         elif isinstance(error, MISDIRECTED):
+            self._to_leader = None
             self._producer.metadata.note_leader(self.topic, self.partition, leader_hint(error))
             self._producer.metadata.refresh(self.topic)
             self._recover()
@@ -284,8 +289,11 @@ class Lane:
     # ----- sending
 
     def _wire(self) -> Wire | None:
-        node = self._producer.metadata.leader(self.topic, self.partition)
-        return self._producer.pool.wire_to(node) if node else None
+        wire = self._to_leader
+        if wire is None or not wire.ready:
+            node = self._producer.metadata.leader(self.topic, self.partition)
+            wire = self._to_leader = self._producer.pool.wire_to(node) if node else None
+        return wire
 
     def _next(self, wire: Wire) -> Outgoing | None:
         """Take the next batch if there is room for it on the wire."""
@@ -385,7 +393,8 @@ class Lane:
             flight.remove(batch)
         batch.encoded = None
         self._producer.settle(batch, error)
-        self._producer.mark(self)
+        if self.queue or self.open is not None or self._recovering:
+            self._producer.mark(self)
 
 
 def _not_sent(lane: Lane) -> TimedOut:

@@ -48,8 +48,11 @@ class Producer:
         self.compresses = options.compression == "zstd"
         self.buffered_bytes = 0
         """Bytes of records that were accepted and are not settled."""
+        self.buffer_bytes = options.buffer_bytes
         self.room = Bell(scheduler)
         self._closed = False
+        self._batch_bytes = options.batch_bytes
+        self._batch_records = options.batch_records
         self._routes: dict[str, Route] = {}
         self._dirty_lanes: list[Lane] = []
         self._dirty_routes: list[Route] = []
@@ -63,7 +66,7 @@ class Producer:
     @property
     def full(self) -> bool:
         """Whether publishing has to wait for `room`."""
-        return self.buffered_bytes >= self.options.buffer_bytes
+        return self.buffered_bytes >= self.buffer_bytes
 
     def publish(
         self,
@@ -88,15 +91,26 @@ class Producer:
         route = self._routes.get(topic)
         if route is None:
             route = self._new_route(topic)
-        size = RECORD_OVERHEAD_BYTES + (len(value) if value is not None else 0)
         if key is None and partition is None and dedup_id is None and timestamp is None:
+            size = RECORD_OVERHEAD_BYTES + (len(value) if value is not None else 0)
             found = None
             if headers:
                 found = as_headers(headers)
                 size = record_size(value, None, found)
             self.buffered_bytes += size
-            batch = route.join(size)
-            batch.add(value, None, found, size)
+            batch = route.open
+            if (
+                batch is None
+                or batch.size + size > self._batch_bytes
+                or len(batch.values) >= self._batch_records
+                or batch.timestamps is not None
+            ):
+                batch = route.join(size)
+            if found is None and batch.keys is None and batch.headers is None:
+                batch.values.append(value)
+                batch.size += size
+            else:
+                batch.add(value, None, found, size)
             return batch
         return self._publish_placed(route, value, key, headers, partition, dedup_id, timestamp)
 

@@ -46,29 +46,28 @@ class Route:
 
     # ----- records
 
-    def join(self, size: int) -> Outgoing:
+    def join(self, size: int, *, timed: bool = False) -> Outgoing:
         """The open batch for a record of that size that may go to any partition."""
-        if len(self.lanes) == 1:
-            return self.join_lane(self.lanes[0], size, timed=False)
         batch = self.open
-        if batch is not None and self._no_room(batch, size, timed=False):
+        if batch is not None and self._no_room(batch, size, timed=timed):
             self.seal()
             batch = None
         if batch is None:
-            batch = self.open = Outgoing(self.topic)
+            batch = self.open = _begin(self.topic, timed)
             self._producer.mark_route(self)
         return batch
 
     def join_lane(self, lane: Lane, size: int, *, timed: bool) -> Outgoing:
-        """The open batch of a lane for a record of that size, with or without its own time."""
+        """The open batch for a record of that size that belongs into a lane."""
+        if len(self.lanes) == 1:
+            # With or without a key, all records of a topic with one partition keep their order.
+            return self.join(size, timed=timed)
         batch = lane.open
         if batch is not None and self._no_room(batch, size, timed=timed):
             lane.seal()
             batch = None
         if batch is None:
-            batch = lane.open = Outgoing(self.topic)
-            if timed:
-                batch.timestamps = []
+            batch = lane.open = _begin(self.topic, timed)
             self._producer.mark(lane)
         return batch
 
@@ -104,9 +103,9 @@ class Route:
             self._producer.mark_route(self)
             return
         lane = self.lane_for(key, partition)
-        if lane is None:
+        if lane is None or len(self.lanes) == 1:
             self.seal()
-            lane = self._choose()
+        lane = lane or self._choose()
         lane.seal()
         lane.put(batch)
 
@@ -265,3 +264,10 @@ class Route:
             number = self._next % count
         self._next = number + 1
         return lanes[number]
+
+
+def _begin(topic: str, timed: bool) -> Outgoing:
+    batch = Outgoing(topic)
+    if timed:
+        batch.timestamps = []
+    return batch

@@ -197,7 +197,7 @@ class Client:
             ClientClosed: the client is closed.
         """
         producer = self._producer
-        while producer.full:
+        while producer.buffered_bytes >= producer.buffer_bytes:
             await self._driver.wait(producer.room.wait())
         batch = producer.publish(topic, value, key, headers, partition, dedup_id, timestamp)
         index = len(batch.values) - 1

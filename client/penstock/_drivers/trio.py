@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -119,11 +120,13 @@ class TrioDriver:
             result = await self.run(operation)
         return result
 
-    async def wait(self, ticket: Ticket[Any]) -> None:
-        """Wait until a ticket is settled; cancelling abandons it."""
+    def wait(self, ticket: Ticket[Any]) -> Awaitable[Any]:
+        """Wait until a ticket is settled; to be awaited at once. Cancelling abandons it.
+
+        Not `async` itself: one frame less in every publish.
+        """
         if ticket.done:
-            await trio.lowlevel.checkpoint()
-            return
+            return trio.lowlevel.checkpoint()
         task = trio.lowlevel.current_task()
         ticket.waiters.append(task)
 
@@ -131,7 +134,7 @@ class TrioDriver:
             self.core.forget(ticket, task)
             return Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        return trio.lowlevel.wait_task_rescheduled(abort)
 
     async def checkpoint(self) -> None:
         """Let others run."""
