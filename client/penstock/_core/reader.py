@@ -202,18 +202,27 @@ class Reader:
             except PenstockError as error:
                 self._fail(error)
 
+    @property
+    def _fetch_bytes(self) -> int:
+        return max(FETCH_BYTES_MIN, min(FETCH_BYTES, self._subscription.share // 2))
+
     def _has_room(self) -> bool:
-        return not self.batches or self.kept_bytes + FETCH_BYTES_MIN <= self._subscription.share
+        """Whether a whole fetch fits: many small ones would cost more than they bring."""
+        return not self.batches or self.kept_bytes + self._fetch_bytes <= self._subscription.share
 
     def _fetch(self) -> Operation[None]:
         wire = yield from self._wire()
         scheduler, offset = self._subscription.scheduler, self._fetch_offset
         deadline = scheduler.now + FETCH_WAIT + self._subscription.options.request_timeout
         call = FetchCall(scheduler, deadline)
-        size = min(FETCH_BYTES, max(FETCH_BYTES_MIN, self._subscription.share - self.kept_bytes))
         partition = self._subscription.metadata.partition(self.topic, self.partition)
         request = fetch_request(
-            wire.expect(call), partition.group, offset, size, 1, int(FETCH_WAIT * 1000)
+            wire.expect(call),
+            partition.group,
+            offset,
+            self._fetch_bytes,
+            1,
+            int(FETCH_WAIT * 1000),
         )
         scheduler.watch(deadline)
         self._subscription.pool.send(wire, request)
