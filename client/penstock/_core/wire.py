@@ -206,6 +206,14 @@ class Wire:
         if not frame.flags & FLAG_RESPONSE:
             raise RemoteProtocolError("a broker sent a request")
         call = self.calls.pop(frame.correlation, None)
+        try:
+            self._answer(call, buffer, frame, owned)
+        except ProtocolError:
+            if call is not None:
+                self.calls[frame.correlation] = call  # told with all others that are lost
+            raise
+
+    def _answer(self, call: Call | None, buffer: bytearray, frame: Frame, owned: bool) -> None:
         if frame.flags & FLAG_ERROR:
             body = memoryview(buffer)[frame.start + FRAME_HEADER_BYTES : frame.end]
             error = decode_error(body)
