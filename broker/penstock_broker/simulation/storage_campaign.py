@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from typing import NamedTuple, TextIO
 
-from penstock_broker.simulation.storage_mutations import MUTATIONS, mutated
+from penstock_broker.simulation.storage_mutations import FOCUS, MUTATIONS, mutated
 from penstock_broker.simulation.storage_world import StorageWorld
 
 _MODULE = "penstock_broker.simulation.storage_campaign"
@@ -36,7 +36,7 @@ def play(
     failure = None
     with mutated(mutation):
         try:
-            world = StorageWorld(seed)
+            world = StorageWorld(seed, FOCUS.get(mutation or ""))
             world.run(events)
         except Exception as error:
             command = f"python -m {_MODULE} --seed {seed} --events {events}"

@@ -72,7 +72,7 @@ def _stale_nonce_accepted() -> list[Patch]:
 
 
 def _recycle_too_early() -> list[Patch]:
-    return [(keeper.Keeper, "_uncovered", lambda *_: False)]
+    return [(keeper.Keeper, "_uncovered", lambda *_: False), *_relog_skipped()]
 
 
 def _relog_skipped() -> list[Patch]:
@@ -189,16 +189,6 @@ def _trim_deletes_too_much() -> list[Patch]:
     return [(keeper, "position_of", position_of)]
 
 
-def _checkpoint_over_torn_append() -> list[Patch]:
-    original = SimFile.truncate
-
-    def truncate(self: SimFile, length: int) -> None:
-        if length % 4096 or length > self.size():
-            original(self, max(length, self.size()))
-
-    return [(SimFile, "truncate", truncate)]
-
-
 def _lying_disk() -> list[Patch]:
     return [(SimFile, "sync", lambda self: self._disk.before_sync())]
 
@@ -227,11 +217,19 @@ MUTATIONS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "damage-truncated": _damage_truncated,
     "tail-not-sealed": _tail_not_sealed,
     "trim-too-far": _trim_deletes_too_much,
-    "checkpoint-over-torn-append": _checkpoint_over_torn_append,
     "lying-disk": _lying_disk,
     "names-never-durable": _names_never_durable,
 }
 """Name -> what it replaces."""
+
+_JOBS: Final = {"take_job": 16, "run_job": 16, "finish_job": 16, "create_or_delete": 0}
+
+FOCUS: Final[Mapping[str, Mapping[str, int]]] = {
+    "truncation-forgotten": {**_JOBS, "truncate": 6, "install": 0, "injure": 0},
+    "snapshot-during-flush": {**_JOBS, "install": 10, "crash_soon": 6, "run_flush": 2},
+    "log-tail-unchecked": {**_JOBS, "crash_now": 6},
+}
+"""Weights of events with which a mutation shows sooner."""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from penstock.errors import CorruptData, StorageFailure
@@ -42,9 +42,9 @@ _KIB = 1024
 
 
 class StorageWorld:
-    """See the module; `run` plays one history."""
+    """See the module; `run` plays one history. `focus` gives events another weight."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, focus: Mapping[str, int] | None = None) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.counts: Counter[str] = Counter()
@@ -61,7 +61,10 @@ class StorageWorld:
         self.job: Job | None = None
         self.job_has_run = False
         self.store = self._open()
-        self.actions = self._draw_actions()
+        self.actions = [
+            (action, (focus or {}).get(action.__name__, weight))
+            for action, weight in self._draw_actions()
+        ]
 
     def _draw_config(self) -> StorageConfig:
         choice = self.random.choice

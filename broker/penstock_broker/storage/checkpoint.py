@@ -28,7 +28,7 @@ from penstock_broker.storage.checkpoint_format import (
     parse_record,
 )
 from penstock_broker.storage.config import BLOCK
-from penstock_broker.storage.files import File, Files, sync_file, sync_names
+from penstock_broker.storage.files import Files, sync_file, sync_names
 
 
 class Update(NamedTuple):
@@ -78,7 +78,7 @@ def load_checkpoint(files: Files, mark: tuple[int, int] | None) -> Checkpoint:
         raise _damaged(path, 0, BLOCK)
     if mark is not None and mark[0] == newest:
         vouched = max(vouched, mark[1])
-    return _parse(path, data, newest, vouched, file)
+    return _parse(path, data, newest, vouched)
 
 
 def _damaged(path: str, position: int, length: int) -> CorruptData:
@@ -90,7 +90,7 @@ def _damaged(path: str, position: int, length: int) -> CorruptData:
     )
 
 
-def _parse(path: str, data: bytes, number: int, vouched: int, file: File) -> Checkpoint:
+def _parse(path: str, data: bytes, number: int, vouched: int) -> Checkpoint:
     found = Checkpoint(number, BLOCK)
     while found.length < len(data):
         at = found.length
@@ -109,11 +109,7 @@ def _parse(path: str, data: bytes, number: int, vouched: int, file: File) -> Che
             raise _damaged(path, record.blob_at, record.blob_length)
         if record.blob_at:
             found.blobs[gid] = data[record.blob_at : record.blob_at + record.blob_length]
-    if len(data) != found.length:
-        # Nothing of a torn append may be read after the next one.
-        found.torn = True
-        file.truncate(found.length)
-        sync_file(file, path)
+    found.torn = len(data) > found.length  # the next append goes over it
     return found
 
 
@@ -162,8 +158,6 @@ def append_records(files: Files, number: int, length: int, updates: Iterable[Upd
     """
     path = layout.checkpoint_file(number)
     file = files.open(path)
-    if file.size() > length:
-        file.truncate(length)  # left by an append that met a full disk
     data, records = _encode(updates, number, length)
     file.pwrite([data], length)
     sync_file(file, path)
