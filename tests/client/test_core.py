@@ -69,6 +69,15 @@ def test_a_broker_that_never_greets_is_given_up() -> None:
         world.connect()
 
 
+def test_a_connection_that_is_lost_with_its_greeting_is_replaced() -> None:
+    for cut in range(100, 140):
+        world = World()
+        world.cut_after = cut
+        world.connect()
+        assert all(wire in world.links for wire in world.core.pool.wires if wire.ready)
+        world.finish(world.publish(b"x"))
+
+
 def test_a_broker_of_another_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(request_timeout=3.0).connect()
     world.core.pool.cluster = "mine"

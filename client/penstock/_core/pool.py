@@ -72,13 +72,14 @@ class Peer:
 
     __slots__ = ("bell", "candidates", "failures", "process", "turn", "wire")
 
-    def __init__(self, candidates: Callable[[], Sequence[Address]], bell: Bell) -> None:
+    def __init__(self, candidates: Callable[[], Sequence[Address]], bell: Bell, turn: int) -> None:
         self.candidates = candidates
         self.bell = bell
         self.wire: Wire | None = None
         self.process: Process[None] | None = None
         self.failures = 0
-        self.turn = 0
+        self.turn = turn
+        """Which of the candidates is tried next, modulo their number."""
 
 
 class Pool:
@@ -105,8 +106,8 @@ class Pool:
 
     def start(self) -> None:
         """Begin with the given servers, at a random one so that clients spread."""
-        seed = self._add_peer(0, self._everywhere)
-        seed.turn = self._scheduler.rng.randrange(len(self._options.servers))
+        turn = self._scheduler.rng.randrange(len(self._options.servers))
+        self._add_peer(0, self._everywhere, turn)
 
     def stop(self) -> None:
         """Give up every connection for ever; calls in flight are told."""
@@ -169,11 +170,12 @@ class Pool:
         known = [each for each in self._addresses.values() if each not in self._options.servers]
         return (*self._options.servers, *known)
 
-    def _add_peer(self, node: int, candidates: Callable[[], Sequence[Address]]) -> Peer:
-        peer = Peer(candidates, Bell(self._scheduler))
+    def _add_peer(
+        self, node: int, candidates: Callable[[], Sequence[Address]], turn: int = 0
+    ) -> None:
+        peer = Peer(candidates, Bell(self._scheduler), turn)
         self._peers[node] = peer
         peer.process = self._scheduler.spawn(self._keep(peer), essential=True)
-        return peer
 
     def _keep(self, peer: Peer) -> Operation[None]:
         while True:
@@ -218,6 +220,9 @@ class Pool:
             client=self._options.name or f"penstock-python/{__version__}",
         )
         reply = yield self.request(wire, hello, limit)
+        if wire.error is not None:
+            # It was greeted and lost in one breath: it must not come back to life.
+            raise wire.error
         if not isinstance(reply, HelloReply):
             raise RemoteProtocolError("a hello was answered by something else")
         if not VERSION_MIN <= reply.version <= VERSION_MAX:
