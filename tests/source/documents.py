@@ -15,7 +15,7 @@ DOCUMENTS = (
     README,
     RUNBOOK,
     *(ROOT / name for name in ("ops/ROADMAP.md", "CHANGELOG.md")),
-    *(ROOT / name for name in ("broker/README.md", "client/PROTOCOL.md")),
+    *(ROOT / name for name in ("broker/README.md", "client/README.md", "client/PROTOCOL.md")),
 )
 
 
