@@ -44,6 +44,7 @@ class Client:
     def take(self) -> list[tuple[frames.Frame, bytes]]:
         """What the node sent since the last call, as frames."""
         out, self.session.out = b"".join(self.session.out), []
+        self.harness.node.sent(self.session, 0)
         found, rest = frames.scan(out, 0, len(out), frames.REPLY_BYTES_MAX)
         assert rest == 0
         return [(frame, out[frame.start : frame.end]) for frame in found]

@@ -40,7 +40,7 @@ def test_a_long_poll_is_answered_by_the_next_record() -> None:
     assert reader.take() == []
     writer.publish(group, b"a")
     assert reader.fetched() == [b"a"]
-    assert reader.session.polls == 0
+    assert not reader.session.polls
 
 
 def test_a_long_poll_ends_with_nothing_after_its_time() -> None:

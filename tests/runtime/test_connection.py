@@ -10,7 +10,8 @@ import pytest
 from penstock.errors import RemoteProtocolError, Throttled
 from penstock.protocol import frames
 from penstock.protocol.codec import encode_message
-from penstock.protocol.messages import Hello
+from penstock.protocol.messages import Hello, Metadata
+from penstock_broker.node.node import REQUESTS_PER_READ_MAX
 from penstock_broker.node.session import Session
 from penstock_broker.runtime import connection as module
 from penstock_broker.runtime.connection import Connection, Intake
@@ -170,3 +171,27 @@ def test_new_output_goes_behind_what_is_kept(pair: Pair) -> None:
         got += pair.peer.recv(1 << 20)
         pair.connection.send([])
     assert len(got) == 1_000_003
+
+
+def test_requests_that_were_put_off_come_before_what_is_read_next(pair: Pair) -> None:
+    pair.hello()
+    request = encode_message(Metadata(), 5)
+    pair.peer.sendall(request * (REQUESTS_PER_READ_MAX + 3))
+    pair.connection.receive(SCRATCH)
+    assert pair.connection.put_off
+    pair.connection.receive(SCRATCH)  # reads nothing: the socket is empty
+    assert not pair.connection.put_off
+    assert len(pair.session.out) == REQUESTS_PER_READ_MAX + 3
+    with pytest.raises(BlockingIOError):
+        pair.connection.receive(SCRATCH)
+
+
+def test_a_peer_that_takes_nothing_for_long_is_stuck(pair: Pair) -> None:
+    assert pair.connection.send([bytes(8 << 20)])
+    now = pair.harness.node.clock
+    assert not pair.connection.stuck(now + module.SEND_SECONDS_MAX)
+    assert pair.connection.stuck(now + module.SEND_SECONDS_MAX + 1)
+    pair.peer.recv(8 << 20)
+    pair.harness.node.clock += 100
+    pair.connection.send([])
+    assert not pair.connection.stuck(pair.harness.node.clock + 1)

@@ -13,11 +13,13 @@ from penstock.protocol.frames import (
     FLAG_RESPONSE,
     REPLY_BYTES,
 )
+from penstock_broker.node.session import OUTPUT_BYTES_MAX
 from penstock_broker.storage import Cold
 
 if TYPE_CHECKING:
     from penstock_broker.node.partition import PartitionGroup
     from penstock_broker.node.session import Session
+    from penstock_broker.storage import PartitionLog
 
 WAIT_MS_MAX: Final = 60_000
 POLLS_PER_SESSION_MAX: Final = 4_096
@@ -66,7 +68,7 @@ def admit(
         LimitExceeded: the session has too many long polls open.
     """
     offset, max_bytes, min_bytes, wait_ms = wanted
-    if session.polls >= POLLS_PER_SESSION_MAX:
+    if len(session.polls) >= POLLS_PER_SESSION_MAX:
         raise LimitExceeded(f"a connection may have {POLLS_PER_SESSION_MAX} open fetches")
     deadline = now + min(wait_ms, WAIT_MS_MAX) / 1000 if wait_ms else 0.0
     return Fetch(session, correlation, offset, min(max_bytes, FETCH_BYTES_MAX), min_bytes, deadline)
@@ -78,13 +80,30 @@ def serve(partition: PartitionGroup, fetch: Fetch) -> None:
     Raises:
         OffsetOutOfRange, CorruptData: the offset can't be read.
     """
+    position = _awaited(partition.log, fetch)
+    if position:
+        partition.polls.add(fetch, position)
+        return
     found = partition.log.read(fetch.offset, fetch.max_bytes)
     if isinstance(found, Cold):
         _read_cold(partition, fetch, found)
-    elif fetch.deadline and sum(map(len, found.buffers)) < max(fetch.min_bytes, 1):
-        partition.polls.add(fetch)
     else:
         reply(partition, fetch, found.buffers)
+
+
+def _awaited(log: PartitionLog, fetch: Fetch) -> int:
+    """To which position the log's tail must grow before there is an answer; 0: it is there."""
+    tail = log.tail
+    if fetch.session.unsent_bytes >= OUTPUT_BYTES_MAX:
+        return tail.end + 1  # earlier replies have not been taken: looked at again at each tick
+    if not fetch.deadline:
+        return 0
+    if fetch.offset == log.end_offset:
+        return tail.end + max(fetch.min_bytes, 1)
+    if not len(tail) or not tail.first_offset <= fetch.offset < log.end_offset:
+        return 0
+    wanted = tail.position_of(fetch.offset) + fetch.min_bytes
+    return wanted if wanted > tail.end else 0
 
 
 def retry(partition: PartitionGroup, fetch: Fetch) -> None:
@@ -143,6 +162,9 @@ def reply(partition: PartitionGroup, fetch: Fetch, buffers: list[Buffer]) -> Non
         partition.log.start_offset,
     )
     session = fetch.session
-    session.unsent_bytes += length
+    if session.closing:
+        return
     partition.node.emit(session, head)
     session.out += buffers
+    session.unsent_bytes += length - REPLY_BYTES
+    partition.node.output_bytes += length - REPLY_BYTES

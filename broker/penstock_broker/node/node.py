@@ -39,12 +39,16 @@ from penstock_broker.node.groups import Groups
 from penstock_broker.node.handlers import HANDLERS
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.pending import PendingRequests
-from penstock_broker.node.session import Session
+from penstock_broker.node.session import OUTPUT_BYTES_MAX, OUTPUT_BYTES_TOTAL_MAX, Session
 from penstock_broker.raft import Message as RaftMessage
 from penstock_broker.storage import Flush, Job, Store
 
 HELLO_SECONDS_MAX: Final = 5.0
 HOUSEKEEPING_SECONDS: Final = 0.25
+REQUESTS_PER_READ_MAX: Final = 64
+"""Requests other than publishes that one connection gets answered before others have their turn."""
+PUT_OFF: Final = -1
+"""Instead of a length: whole frames are left, for which it is too early."""
 
 _FRAME_HEADER: Final = FRAME_HEADER.unpack_from
 
@@ -67,6 +71,7 @@ class Node:
         wall_us: wall-clock time of the round, microseconds since 1970.
         clock: monotonic time of the round, seconds.
         uncommitted_bytes: published bytes that are not yet applied, over all partitions.
+        output_bytes: reply bytes that no peer has taken yet, over all connections.
     """
 
     def __init__(self, store: Store, config: NodeConfig, rng: Random) -> None:
@@ -76,6 +81,7 @@ class Node:
         self.wall_us = 0
         self.clock = 0.0
         self.uncommitted_bytes = 0
+        self.output_bytes = 0
         self.draining = False
         self.sessions: dict[int, Session] = {}
         self.partitions: dict[int, PartitionGroup] = {}
@@ -131,9 +137,12 @@ class Node:
         self.sessions[session.id] = session
 
     def disconnected(self, session: Session) -> None:
-        """A connection is gone; its open polls are dropped when they come due."""
+        """A connection is gone, and what waited for it."""
         session.closing = True
+        for poll in list(session.polls):
+            poll.drop()
         self.sessions.pop(session.id, None)
+        self.sent(session, 0)
 
     def receive(
         self, session: Session, buffer: memoryview, end: int, owned: bool
@@ -144,12 +153,13 @@ class Node:
 
         Returns:
             How many bytes were used, and how long the next, unfinished frame is in all (0: its
-            length has not arrived).
+            length has not arrived; `PUT_OFF`: it is whole, but others come first, or the peer
+            must take its replies first).
 
         Raises:
             RemoteProtocolError: the connection must be closed.
         """
-        at = 0
+        at = requests = 0
         limit = REQUEST_BYTES_MAX if session.ready else HELLO_BYTES_MAX
         while end - at >= FRAME_HEADER_BYTES and not session.closing:
             length, type_, _, zero, correlation, gid = _FRAME_HEADER(buffer, at)
@@ -162,12 +172,28 @@ class Node:
                 limit = REQUEST_BYTES_MAX
             elif type_ == PUBLISH:
                 self._publish(session, buffer, at, at + length, correlation, gid, owned)
-            elif type_ == FETCH:
-                self._fetch(session, buffer, at, at + length, correlation, gid)
             else:
-                self._request(session, type_, correlation, buffer[at + 16 : at + length])
+                if requests == REQUESTS_PER_READ_MAX or not (owned or self._may_answer(session)):
+                    return at, PUT_OFF
+                requests += 1
+                if type_ == FETCH:
+                    self._fetch(session, buffer, at, at + length, correlation, gid)
+                else:
+                    self._request(session, type_, correlation, buffer[at + 16 : at + length])
             at += length
         return at, 0
+
+    def _may_answer(self, session: Session) -> bool:
+        """Whether there is room for another reply: its size is known only when it is made."""
+        return (
+            session.unsent_bytes < OUTPUT_BYTES_MAX and self.output_bytes < OUTPUT_BYTES_TOTAL_MAX
+        )
+
+    def sent(self, session: Session, unsent: int) -> None:
+        """The peer took output; so many bytes of it are left."""
+        unsent += session.reading_bytes
+        self.output_bytes += unsent - session.unsent_bytes
+        session.unsent_bytes = unsent
 
     def refuse(self, session: Session, error: PenstockError) -> None:
         """Tell a peer that broke the protocol why, then close."""
@@ -177,6 +203,7 @@ class Node:
     def job_done(self, job: Job | Flush | ColdRead, error: PenstockError | None) -> None:
         """A job was carried out."""
         if isinstance(job, ColdRead):
+            self._count_read(job, -1)
             if not job.fetch.session.closing:
                 fetches.finish(job, error)
         elif isinstance(job, Flush):
@@ -232,8 +259,12 @@ class Node:
             self._dirty.append(group)
 
     def emit(self, session: Session, data: Buffer) -> None:
-        """Queue bytes for a connection."""
+        """Queue bytes for a connection, if it is still there."""
+        if session.closing:
+            return
         session.out.append(data)
+        session.unsent_bytes += len(data)
+        self.output_bytes += len(data)
         if not session.queued:
             self.queue(session)
 
@@ -250,7 +281,14 @@ class Node:
 
     def start_read(self, read: ColdRead) -> None:
         """Have a cold read done in a thread."""
+        self._count_read(read, 1)
         self._reads.append(read)
+
+    def _count_read(self, read: ColdRead, sign: int) -> None:
+        session, size = read.fetch.session, sign * read.cold.length
+        session.reading_bytes += size
+        session.unsent_bytes += size
+        self.output_bytes += size
 
     def reply(self, session: Session, correlation: int, message: Message) -> None:
         """Answer a request."""

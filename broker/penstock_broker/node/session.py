@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.protocol.batch import Buffer
+
+if TYPE_CHECKING:
+    from penstock_broker.node.polls import Poll
 
 CREDIT_BYTES: Final = 16 * 1024 * 1024
 """Unanswered published bytes per connection after which it is not read any more."""
 
 OUTPUT_BYTES_MAX: Final = 32 * 1024 * 1024
-"""Unsent reply bytes per connection after which it is not read any more."""
+"""Unsent reply bytes per connection after which its requests wait."""
+
+OUTPUT_BYTES_TOTAL_MAX: Final = 256 * 1024 * 1024
+"""Unsent reply bytes of all connections; beyond it the slowest readers are disconnected."""
 
 
 class Session:
@@ -25,6 +31,7 @@ class Session:
         "peer",
         "polls",
         "queued",
+        "reading_bytes",
         "ready",
         "since",
         "unanswered_bytes",
@@ -46,7 +53,11 @@ class Session:
         self.queued = False
         self.unanswered_bytes = 0
         self.unsent_bytes = 0
-        self.polls = 0
+        """Reply bytes that the peer has not taken, and those that cold reads will bring."""
+        self.reading_bytes = 0
+        """Of these, what cold reads in a thread will bring."""
+        self.polls: dict[Poll, None] = {}
+        """Its fetches that wait for records."""
 
     @property
     def readable(self) -> bool:

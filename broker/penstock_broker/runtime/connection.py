@@ -12,13 +12,15 @@ from typing import Final
 from penstock.errors import Throttled
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import FRAME_HEADER_BYTES, HELLO_BYTES_MAX
-from penstock_broker.node.node import Node
+from penstock_broker.node.node import PUT_OFF, Node
 from penstock_broker.node.session import Session
 
 IOV_MAX: Final = 1024
 JOIN_BYTES_MAX: Final = 64 * 1024
 PROMISED_BYTES_MAX: Final = 256 * 1024 * 1024
 FRAME_SECONDS_MAX: Final = 30.0
+SEND_SECONDS_MAX: Final = 60.0
+"""A peer that takes nothing of what is sent for so long is disconnected."""
 
 
 class Intake:
@@ -55,19 +57,26 @@ class Intake:
 class Connection:
     """A non-blocking socket, its session and its unfinished bytes."""
 
-    __slots__ = ("_filled", "_head", "_intake", "_partial", "_unsent", "node", "session", "sock",
-                 "watched")  # fmt: skip
+    __slots__ = ("_filled", "_head", "_intake", "_partial", "_sent_at", "_unsent", "node",
+                 "put_off", "session", "sock", "watched")  # fmt: skip
 
     def __init__(self, sock: socket.socket, session: Session, node: Node, intake: Intake) -> None:
         self.sock = sock
         self.session = session
         self.node = node
         self.watched = 0
+        self.put_off = False
+        """Whole frames are here for which it was too early: `receive` takes them first."""
         self._intake = intake
         self._head = b""
         self._partial: bytearray | None = None
         self._filled = 0
         self._unsent: list[Buffer] = []
+        self._sent_at = session.since
+
+    def stuck(self, now: float) -> bool:
+        """Whether the peer has taken nothing of what waits for it for too long."""
+        return bool(self._unsent) and now - self._sent_at > SEND_SECONDS_MAX
 
     @property
     def has_unsent(self) -> bool:
@@ -75,7 +84,7 @@ class Connection:
         return bool(self._unsent)
 
     def receive(self, scratch: memoryview) -> None:
-        """Read once and hand the whole frames to the node.
+        """Read once and hand the whole frames to the node; or hand over those put off.
 
         Raises:
             EOFError: the peer closed its side.
@@ -89,11 +98,17 @@ class Connection:
             return
         head = self._head
         if head:
-            scratch[: len(head)] = head
-            end = len(head) + self._received(self.sock.recv_into(scratch[len(head) :]))
+            end = len(head)
+            scratch[:end] = head
+            if not self.put_off:
+                end += self._received(self.sock.recv_into(scratch[end:]))
             self._head = b""  # only now: the read may find nothing
+            self.put_off = False
         else:
             end = self._received(self.sock.recv_into(scratch))
+        self._hand_over(scratch, end)
+
+    def _hand_over(self, scratch: memoryview, end: int) -> None:
         used, unfinished = self.node.receive(self.session, scratch, end, False)
         if used < end:
             self._keep(scratch[used:end], unfinished)
@@ -112,16 +127,13 @@ class Connection:
             self._filled += count
             return
         self.forget_partial()
-        node = self.node
-        node.receive(self.session, memoryview(partial), len(partial), True)
-        end = count - missing
-        used, unfinished = node.receive(self.session, scratch, end, False)
-        if used < end:
-            self._keep(scratch[used:end], unfinished)
+        self.node.receive(self.session, memoryview(partial), len(partial), True)
+        self._hand_over(scratch, count - missing)
 
     def _keep(self, rest: memoryview, length: int) -> None:
         if length <= FRAME_HEADER_BYTES + HELLO_BYTES_MAX:
             self._head = bytes(rest)
+            self.put_off = length == PUT_OFF
             return
         self._intake.begin(self, length)
         self._partial = bytearray(length)
@@ -141,6 +153,7 @@ class Connection:
             unsent.extend(buffers)
         else:
             unsent = buffers
+            self._sent_at = self.node.clock
             if len(buffers) == 1:
                 data = buffers[0]
                 try:
@@ -152,20 +165,24 @@ class Connection:
                 unsent = [memoryview(data)[sent:]]
         while unsent:
             total = sum(map(len, unsent[:IOV_MAX]))
-            try:
-                if len(unsent) == 1:
-                    sent = self.sock.send(unsent[0])
-                elif total <= JOIN_BYTES_MAX:
-                    sent = self.sock.send(b"".join(unsent[:IOV_MAX]))
-                else:
-                    sent = self.sock.sendmsg(unsent[:IOV_MAX])
-            except BlockingIOError:
-                break
+            sent = self._send_some(unsent, total)
+            if sent:
+                self._sent_at = self.node.clock
             unsent = unsent[IOV_MAX:] if sent == total else _after(unsent, sent)
             if sent < total:
                 break
         self._unsent = unsent
         return sum(map(len, unsent))
+
+    def _send_some(self, unsent: list[Buffer], total: int) -> int:
+        try:
+            if len(unsent) == 1:
+                return self.sock.send(unsent[0])
+            if total <= JOIN_BYTES_MAX:
+                return self.sock.send(b"".join(unsent[:IOV_MAX]))
+            return self.sock.sendmsg(unsent[:IOV_MAX])
+        except BlockingIOError:
+            return 0
 
 
 def _after(buffers: list[Buffer], sent: int) -> list[Buffer]:

@@ -26,13 +26,14 @@ from penstock.errors import (
     Throttled,
 )
 from penstock_broker.node.node import Node
-from penstock_broker.node.session import Session
+from penstock_broker.node.session import OUTPUT_BYTES_TOTAL_MAX, Session
 from penstock_broker.runtime.connection import Connection, Intake
 from penstock_broker.runtime.worker import Worker
 
 SCRATCH_BYTES: Final = 1024 * 1024
 EVENTS_PER_ROUND: Final = 256
 TICK_SECONDS: Final = 0.02
+CHECK_SECONDS: Final = 1.0
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
 CONNECTIONS_MAX: Final = 10_000
 BACKGROUND_JOBS_MAX: Final = 2
@@ -83,6 +84,10 @@ class Reactor:
         self._closing: dict[Connection, float] = {}
         """Connections that end when their output is sent, and since when."""
         self._paused: dict[int, Connection] = {}
+        """Not read until what they have sent and not taken is less."""
+        self._put_off: dict[int, Connection] = {}
+        """With requests that are here and come in the next round."""
+        self._check_at = 0.0
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._epoll = select.epoll()
         self._committer = Worker("penstock-committer")
@@ -108,14 +113,19 @@ class Reactor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick_for_ever)
             while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                if self._put_off:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
                 self.round()
 
     async def _tick_for_ever(self) -> None:
         while True:
             await trio.sleep(TICK_SECONDS)
             self.node.tick(self.clock.wall_us(), self.clock.monotonic())
-            self._end_the_late()
+            if self.clock.monotonic() >= self._check_at:
+                self._check_at = self.clock.monotonic() + CHECK_SECONDS
+                self._end_the_late()
             self._close_round()
 
     def _end_the_late(self) -> None:
@@ -127,6 +137,13 @@ class Reactor:
         for connection, since in list(self._closing.items()):
             if now - since > CLOSE_SECONDS_MAX:
                 self._drop(connection)
+        for connection in [c for c in self.connections.values() if c.stuck(now)]:
+            self._give_up(connection, "it takes nothing of what is sent")
+
+    def _give_up(self, connection: Connection, reason: str) -> None:
+        peer = connection.session.peer
+        log.warning("connection closed", extra={"peer": peer, "reason": reason})
+        self._drop(connection)
 
     def _figures(self) -> dict[str, object]:
         times = os.times()
@@ -168,6 +185,10 @@ class Reactor:
         """Serve everything that is ready now."""
         began = self.clock.monotonic()
         self.node.now(self.clock.wall_us(), began)
+        if self._put_off:
+            put_off, self._put_off = self._put_off, {}
+            for waiting in put_off.values():
+                self._read(waiting)
         for fd, mask in self._epoll.poll(0, EVENTS_PER_ROUND):
             connection = self.connections.get(fd)
             if connection is None:
@@ -222,6 +243,8 @@ class Reactor:
         if not session.readable or self.node.uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
             self._paused[session.id] = connection
             self._watch(connection)
+        elif connection.put_off:
+            self._put_off[session.id] = connection
 
     # ----- jobs
 
@@ -255,8 +278,16 @@ class Reactor:
             if connection is not None:
                 buffers, session.out = session.out, []
                 self._send(connection, buffers)
+        if self.node.output_bytes > OUTPUT_BYTES_TOTAL_MAX:
+            self._give_up_slowest()
         if self._paused:
             self._resume()
+
+    def _give_up_slowest(self) -> None:
+        """Make room for the others' replies."""
+        slowest = sorted(self.connections.values(), key=lambda c: c.session.unsent_bytes)
+        while slowest and self.node.output_bytes > OUTPUT_BYTES_TOTAL_MAX:
+            self._give_up(slowest.pop(), "it takes its replies too slowly")
 
     def _connection_of(self, session: Session) -> Connection | None:
         connection = self.connections.get(session.fd)
@@ -265,10 +296,11 @@ class Reactor:
     def _send(self, connection: Connection, buffers: list[bytes | bytearray | memoryview]) -> None:
         session = connection.session
         try:
-            session.unsent_bytes = unsent = connection.send(buffers)
+            unsent = connection.send(buffers)
         except OSError:
             self._drop(connection)
             return
+        self.node.sent(session, unsent)
         if not unsent and not session.closing and connection.watched == select.EPOLLIN:
             return
         if session.closing and not unsent:
@@ -286,6 +318,8 @@ class Reactor:
             if connection.session.readable:
                 del self._paused[session_id]
                 self._watch(connection)
+                if connection.put_off:
+                    self._put_off[session_id] = connection
 
     def _watch(self, connection: Connection) -> None:
         session = connection.session
@@ -301,6 +335,7 @@ class Reactor:
         if fd < 0 or self.connections.pop(fd, None) is None:
             return
         self._paused.pop(connection.session.id, None)
+        self._put_off.pop(connection.session.id, None)
         self._closing.pop(connection, None)
         connection.forget_partial()
         self._epoll.unregister(fd)

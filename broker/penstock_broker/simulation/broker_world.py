@@ -214,6 +214,8 @@ class World:
 
     def _deliver(self, session: Session) -> None:
         data, session.out = b"".join(session.out), []
+        if self.node is not None:
+            self.node.sent(session, 0)
         link = next((link for link in self.links if link.session is session), None)
         if link is not None:
             self._at(self._arrival(-session.id), lambda: link.arrived(session, data))
@@ -318,6 +320,7 @@ def read_partition(node: Node, group: int) -> list[tuple[int, bytes]]:
             read.run()
             node.job_done(read, None)
         reply, session.out, session.queued = b"".join(session.out), [], False
+        node.sent(session, 0)
         assert not reply[5] & frames.FLAG_ERROR, f"reading back: {reply[16:]!r}"
         records = records_of(reply, offset)
         if not records:
