@@ -1,7 +1,7 @@
 """Programs that work on a broker while it is hurt, each in a thread of its own.
 
-Producers use every driver; a member of a group commits as it reads. All of them write down what they
-were told, and nothing that they were not told.
+Producers use every driver; a member of a group commits as it reads. All of them write down what
+they were told, and nothing that they were not told.
 """
 
 from __future__ import annotations
@@ -158,13 +158,13 @@ class Load:
                     self._failed(name, number, error)
 
         options = {"name": name, "delivery_timeout": PATIENCE_SECONDS}
-        async with penstock.connect(self.address, **options) as client:  # type: ignore[arg-type] # mixed
+        async with penstock.connect(self.address, **options) as client:  # type: ignore[arg-type]  # options of several types
             for number, partition, value in self._records(name, style):
                 sent = client.publish_nowait(self.ledger.topic, value, partition=partition)
                 waiting.append((number, sent))
                 if len(waiting) >= style.window:
                     await settle(style.window // 2)
-                    await sleep(style.pause)  # type: ignore[misc] # trio's or asyncio's
+                    await sleep(style.pause)  # type: ignore[misc]  # trio's or asyncio's
             await settle(0)
 
     # ----- consumers
@@ -174,7 +174,7 @@ class Load:
         options = {"group": group, "commit": "manual", "session_timeout": 30.0}
         with (
             sync.connect(self.address, name=group) as client,
-            client.subscribe(topic, **options) as records,  # type: ignore[arg-type] # mixed
+            client.subscribe(topic, **options) as records,  # type: ignore[arg-type]  # options of several types
         ):
             while not self.stopping.is_set():
                 found = records.fetch(max_records=500, wait=0.2)
