@@ -16,7 +16,7 @@ GROUP: Final = "penstock.broker"
 SOURCE: Final[Mapping[str, str]] = {
     "serve": "penstock_broker.runtime.serve:serve",
     "embed": "penstock_broker.runtime.embed:start",
-    "inspect": "penstock_broker.storage.inspect:inspect",
+    "inspect": "penstock_broker.runtime.inspect:inspect",
 }
 """What pyproject.toml declares, for a tree that is not installed."""
 

@@ -72,13 +72,18 @@ def load_checkpoint(files: Files, mark: tuple[int, int] | None) -> Checkpoint:
     path = layout.checkpoint_file(newest)
     file = files.open(path)
     sync_file(file, path)
-    data = file.pread(file.size(), 0)
-    vouched = parse_file_header(data, newest)
+    return parse_checkpoint(newest, file.pread(file.size(), 0), mark)
+
+
+def parse_checkpoint(number: int, data: bytes, mark: tuple[int, int] | None) -> Checkpoint:
+    """What the bytes of a checkpoint file say; errors as for `load_checkpoint`."""
+    path = layout.checkpoint_file(number)
+    vouched = parse_file_header(data, number)
     if vouched is None:
         raise _damaged(path, 0, BLOCK)
-    if mark is not None and mark[0] == newest:
+    if mark is not None and mark[0] == number:
         vouched = max(vouched, mark[1])
-    return _parse(path, data, newest, vouched)
+    return _parse(path, data, number, vouched)
 
 
 def _damaged(path: str, position: int, length: int) -> CorruptData:

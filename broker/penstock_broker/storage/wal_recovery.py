@@ -8,7 +8,7 @@ never acknowledged and is dropped: a torn tail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -72,7 +72,7 @@ class Replay:
     """File and position of a flush that was cut off by the stop."""
 
 
-class _Scan(NamedTuple):
+class WalScan(NamedTuple):
     """One file as it was found."""
 
     file: WalFile
@@ -92,20 +92,14 @@ class WalImage:
 
     def __init__(self, files: Files) -> None:
         numbers = layout.wal_numbers(files.list(layout.WAL))
-        self._scans = scans = [_scan_file(files, number) for number in numbers]
-        self._chain = chain = sorted(
-            ((flush, scan) for scan in scans if scan.readable for flush in scan.flushes),
-            key=lambda found: found[0].sequence,
-        )
-        self.last = chain[-1][0] if chain else None
-        if self.last is not None:
-            oldest = self.last.oldest
-            self._chain = [found for found in chain if found[0].sequence >= oldest]
-            _check_chain(self._chain, scans)
-        _check_unreadable(scans, self.last.sequence if self.last else 0)
+        self._scans = scans = [_scan_durable(files, number) for number in numbers]
+        self._chain = chain_of(scans)
+        self.last = self._chain[-1][0] if self._chain else None
+        _check_chain(self._chain, scans)
+        check_headers(scans, self.last.sequence if self.last else 0)
         self.mark: tuple[int, int] | None = None
         """(checkpoint file number, bytes of it that were durable)."""
-        self._runs: list[tuple[RunHeader, int, _Scan]] = []
+        self._runs: list[tuple[RunHeader, int, WalScan]] = []
         self._read_runs()
 
     def _read_runs(self) -> None:
@@ -177,15 +171,24 @@ class _Step:
         group.entries += [self.entries[index] for index in sorted(self.entries)]
 
 
-_Place = tuple[_Scan, int, int]
+_Place = tuple[WalScan, int, int]
 """A file and a range of its bytes."""
 
 
-def _scan_file(files: Files, number: int) -> _Scan:
-    """Find every valid flush. The sync makes sure that what is read now stays."""
+def _scan_durable(files: Files, number: int) -> WalScan:
+    """Scan after a sync, which makes sure that what is read now stays."""
     path = layout.wal_file(number)
-    handle = files.open(path)
-    sync_file(handle, path)
+    sync_file(files.open(path), path)
+    return scan_file(files, number)
+
+
+def scan_file(files: Files, number: int) -> WalScan:
+    """Find every valid flush.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    handle = files.open(layout.wal_file(number))
     data = handle.pread(handle.size(), 0)
     header = parse_file_header(data, number)
     file = WalFile(files, number, header.nonce if header else 0, len(data))
@@ -198,21 +201,38 @@ def _scan_file(files: Files, number: int) -> _Scan:
         if flush is not None:
             flushes.append(flush)
         at = flush.end if flush else at + BLOCK
-    return _Scan(file, data, flushes, header is not None)
+    return WalScan(file, data, flushes, header is not None)
 
 
-def _check_chain(chain: list[tuple[FlushHeader, _Scan]], scans: list[_Scan]) -> None:
-    first = chain[0]
-    if first[0].sequence != chain[-1][0].oldest:
-        raise _missing(None, first, scans)
+def chain_of(scans: Iterable[WalScan]) -> list[tuple[FlushHeader, WalScan]]:
+    """The flushes that are still needed, in order, with the file of each."""
+    found = [(flush, scan) for scan in scans if scan.readable for flush in scan.flushes]
+    found.sort(key=lambda each: each[0].sequence)
+    oldest = found[-1][0].oldest if found else 0
+    return [each for each in found if each[0].sequence >= oldest]
+
+
+def gaps(chain: list[tuple[FlushHeader, WalScan]], scans: list[WalScan]) -> Iterator[CorruptData]:
+    """Where needed flushes are missing."""
+    if not chain:
+        return
+    if chain[0][0].sequence != chain[-1][0].oldest:
+        yield _missing(None, chain[0], scans)
     for before, after in pairwise(chain):
         follows = after[0].sequence == before[0].sequence + 1
         if not follows or after[0].previous_crc != before[0].crc:
-            raise _missing(before, after, scans)
+            yield _missing(before, after, scans)
+
+
+def _check_chain(chain: list[tuple[FlushHeader, WalScan]], scans: list[WalScan]) -> None:
+    for gap in gaps(chain, scans):
+        raise gap
 
 
 def _missing(
-    before: tuple[FlushHeader, _Scan] | None, after: tuple[FlushHeader, _Scan], scans: list[_Scan]
+    before: tuple[FlushHeader, WalScan] | None,
+    after: tuple[FlushHeader, WalScan],
+    scans: list[WalScan],
 ) -> CorruptData:
     """Name the bytes where flushes between two valid ones should be."""
     since = before[0].sequence + 1 if before else after[0].oldest
@@ -231,7 +251,9 @@ def _missing(
 
 
 def _places(
-    before: tuple[FlushHeader, _Scan] | None, after: tuple[FlushHeader, _Scan], scans: list[_Scan]
+    before: tuple[FlushHeader, WalScan] | None,
+    after: tuple[FlushHeader, WalScan],
+    scans: list[WalScan],
 ) -> list[_Place]:
     """(file, start, end) of the byte ranges where missing flushes may have been."""
     places: list[_Place] = []
@@ -256,7 +278,7 @@ def _likeness(place: _Place, sequence: int, crc: int) -> int:
     return marks.count(True)
 
 
-def _check_unreadable(scans: list[_Scan], last_sequence: int) -> None:
+def check_headers(scans: list[WalScan], last_sequence: int) -> None:
     """A file without a header was never used, unless it holds a flush newer than all others."""
     for scan in scans:
         if not scan.readable and any(flush.sequence > last_sequence for flush in scan.flushes):
@@ -268,7 +290,7 @@ def _check_unreadable(scans: list[_Scan], last_sequence: int) -> None:
             )
 
 
-def _find_torn(scans: list[_Scan], sequence: int) -> tuple[str, int] | None:
+def _find_torn(scans: list[WalScan], sequence: int) -> tuple[str, int] | None:
     """Where the flush `sequence` was begun, if its first bytes are there."""
     for scan in scans:
         if scan.readable:
@@ -279,7 +301,9 @@ def _find_torn(scans: list[_Scan], sequence: int) -> tuple[str, int] | None:
     return None
 
 
-def _sort_files(replay: Replay, scans: list[_Scan], chain: list[tuple[FlushHeader, _Scan]]) -> None:
+def _sort_files(
+    replay: Replay, scans: list[WalScan], chain: list[tuple[FlushHeader, WalScan]]
+) -> None:
     for flush, scan in chain:
         if not scan.file.first_sequence:
             scan.file.first_sequence = flush.sequence
