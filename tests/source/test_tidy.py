@@ -46,7 +46,7 @@ def is_explained(match: re.Match[str], file: SourceFile) -> bool:
     named = code.group() if code else ""
     if "pragma" not in match[1] and not named:
         return False
-    return file.name.startswith("tests.") or len(rest[len(named) :].strip(" -#:")) >= 8
+    return file.name.startswith("tests.") or len(rest[len(named) :].strip(" -#:")) >= 5
 
 
 def test_every_module_opens_with_what_it_owns() -> None:
