@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ import penstock.sync
 with penstock.sync.connect("{address}") as client:
     client.publish("{topic}", b"hello")
     with client.subscribe("{topic}") as records:
-        print(records.fetch()[0].value)"""
+        print(next(iter(records)).value)"""
 
 
 @click.command(
@@ -55,11 +56,12 @@ def dev(settings: Settings, port: int | None, disk: bool, topics: tuple[str, ...
             settings.server = broker.address
             _create(settings, topics)
             _welcome(settings, broker.address, topics[0], data)
-            _sleep()
+            _wait_for_signal()
+    except KeyboardInterrupt:
+        settings.say("\nstopped; everything is gone")
     finally:
         if data is not None:
             shutil.rmtree(data, ignore_errors=True)
-    settings.say("\nstopped; everything is gone")
 
 
 def _port(port: int | None) -> int:
@@ -90,9 +92,10 @@ def _welcome(settings: Settings, address: str, topic: str, data: str | None) -> 
     settings.say("\nCtrl-C ends it and removes everything.")
 
 
-def _sleep() -> None:
-    try:
-        while True:
-            signal.pause()
-    except KeyboardInterrupt:
-        return
+def _wait_for_signal() -> None:
+    """Block until a signal raises KeyboardInterrupt; one that came a moment ago counts too."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    while True:
+        os.read(reader, 1)

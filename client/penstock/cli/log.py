@@ -22,6 +22,9 @@ _FILES = (
     Column("first_offset", "FIRST", "number"),
     Column("end_offset", "END", "number"),
     Column("damaged", "DAMAGED", "number"),
+    Column("entries", "ENTRIES", "number", wide=True),
+    Column("first_sequence", "FIRST FLUSH", "number", wide=True),
+    Column("last_sequence", "LAST FLUSH", "number", wide=True),
 )
 _DAMAGE = (Column("place", "PLACE"), Column("bytes", "BYTES", "number"), Column("what", "WHAT"))
 _DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False))
@@ -48,8 +51,6 @@ def inspect(settings: Settings, directory: str) -> None:
     """
     rows = _look(directory, bodies=False)
     print_rows(rows, _FILES, settings.output, name="file")
-    if not rows:
-        settings.say(f"{directory} holds no data of a broker")
 
 
 @log.command(
@@ -74,8 +75,8 @@ def verify(settings: Settings, directory: str) -> None:
         for place in row["damage"]
     ]
     print_rows(damage, _DAMAGE, settings.output, name="place")
-    batches, records = sum(row["batches"] for row in rows), sum(row["records"] for row in rows)
-    held = f"{count_of(batches, 'batch', 'batches')}, {count_of(records, 'record')}"
+    # A WAL file's records lie in segments too, or will: they count once.
+    held = sum(row["records"] for row in rows if row["kind"] == "segment")
     size = show_size(sum(row["bytes"] for row in rows))
     if damage:
         raise Failure(
@@ -83,12 +84,16 @@ def verify(settings: Settings, directory: str) -> None:
             code=Exit.UNHEALTHY,
             hint="Keep a copy of the directory before you do anything about it.",
         )
-    settings.say(f"whole: {count_of(len(rows), 'file')}, {size}, {held}")
+    files = count_of(len(rows), "file")
+    settings.say(f"whole: {files}, {size}, {count_of(held, 'record')} in segments")
 
 
 def _look(directory: str, *, bodies: bool) -> list[dict[str, Any]]:
     found = plugins.load("inspect")(directory, bodies=bodies)
-    return [_row(file) for file in found]
+    rows = [_row(file) for file in found]
+    if not rows:
+        raise Failure(f"{directory} holds no data of a broker", code=Exit.USAGE)
+    return rows
 
 
 def _row(file: Any) -> dict[str, Any]:  # noqa: ANN401 - an object of the broker's, by name only

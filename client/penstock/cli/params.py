@@ -115,6 +115,8 @@ def complete_groups(ctx: click.Context, _param: click.Parameter, incomplete: str
 
 
 def _ask(ctx: click.Context, question: Callable[[Client], list[str]]) -> list[str]:
+    import penstock.sync  # noqa: F401 - the time it takes is not the broker's
+
     settings = ctx.ensure_object(Settings)
     settings.timeout = COMPLETION_SECONDS
     found: list[str] = []

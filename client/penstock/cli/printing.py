@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from penstock.cli.output import printable, styled, terminal_width, to_json
 from penstock.cli.records import record_name, record_row
@@ -30,8 +31,14 @@ class Printer:
         self._stream = sys.stdout.buffer
 
     def show(self, records: Sequence[Record]) -> None:
-        """Print records."""
+        """Print records; none is a moment to see whether anybody still reads.
+
+        Raises:
+            BrokenPipeError: whoever read the output has gone.
+        """
         if not records:
+            if reader_is_gone(self._stream):
+                raise BrokenPipeError
             return
         lines = b"".join(self._line(record, self.printed + i) for i, record in enumerate(records))
         if not self.printed and self.output == "table":
@@ -68,6 +75,16 @@ class Printer:
         if self._width is not None and len(line) > self._width:
             line = line[: self._width - 1] + "…"
         return line.rstrip()
+
+
+def reader_is_gone(stream: BinaryIO) -> bool:
+    """Has the other end of a pipe been closed? Without this, a quiet topic would hide it."""
+    try:
+        poller = select.poll()
+        poller.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poller.poll(0))
+    except (OSError, ValueError):
+        return False  # not a descriptor: nothing can be gone
 
 
 def show_bytes(data: bytes | None) -> str:

@@ -218,7 +218,7 @@ def _shown(figures: dict[str, Any]) -> dict[str, Any]:
     middle = figures["records_per_second"] or 1
     low, high = figures["records_per_second_min"], figures["records_per_second_max"]
     shown: dict[str, Any] = {
-        "spread": f"{low / middle - 1:+.0%} {high / middle - 1:+.0%}",
+        "spread": f"{low / middle - 1:+.0%} {high / middle - 1:+.0%}" if low != high else None,
         "throughput": f"{show_size(figures['bytes_per_second'])}/s",
     }
     for name in ("p50", "p90", "p99", "p999"):
