@@ -224,6 +224,8 @@ class Lane:
         else:
             # Its number stays unused, which the broker takes for a gap before all that follow.
             self._renumber = bool(self._producer_id)
+            if batch.maybe_stored:
+                self._give_up_unknown(error)
             self._finish(batch, error)
             self._recover(0.0)
 
@@ -240,9 +242,20 @@ class Lane:
             self._renumber = True
             if isinstance(error, Fenced):
                 self._producer_id = self._producer.new_id()
-            if isinstance(error, UnknownProducer) and batch.maybe_stored:
-                self._finish(batch, error)
+            if not isinstance(error, OutOfSequence):
+                self._give_up_unknown(error)
         self._recover()
+
+    def _give_up_unknown(self, error: PenstockError) -> None:
+        """Fail what may be stored already: under a new number it could be stored twice.
+
+        A broker that still knows the producer and misses a batch proves that none behind it is
+        stored; one that has forgotten the producer proves nothing.
+        """
+        for batch in list(self._flight):
+            if batch.maybe_stored:
+                unknown = UnknownProducer(f"it may be stored or not: {error}", outcome="unknown")
+                self._finish(batch, unknown)
 
     # ----- recovery
 
