@@ -26,6 +26,7 @@ from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Process, Ticket
 from penstock._core.wire import Wire
 from penstock._drivers.sockets import Outbox
+from penstock._drivers.threads import Alarm, Waiter
 from penstock.errors import ClientClosed, ConnectionLost
 
 T = TypeVar("T")
@@ -36,27 +37,6 @@ KEEPER_PAUSE: Final = 0.02
 """The keeper takes over when no caller has pumped for this long."""
 
 
-class Waiter:
-    """A thread that waits for another one to pump."""
-
-    __slots__ = ("_lock", "_woken")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._woken = False
-
-    def wake(self) -> None:
-        """Let the thread look again."""
-        if not self._woken:
-            self._woken = True
-            self._lock.release()
-
-    def sleep(self, seconds: float) -> None:
-        """Wait to be woken."""
-        self._lock.acquire(timeout=seconds)
-
-
 class BlockingDriver:
     """The blocking side of one client."""
 
@@ -65,10 +45,8 @@ class BlockingDriver:
         self.lock = threading.Lock()
         self._options = options
         self._selector = selectors.DefaultSelector()
-        self._wake_in, self._wake_out = socket.socketpair()
-        for end in (self._wake_in, self._wake_out):
-            end.setblocking(False)
-        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
+        self._alarm = Alarm()
+        self._selector.register(self._alarm.socket, selectors.EVENT_READ, None)
         self._pumping = False
         self._keeper_pumps = False
         self._poll_until = 0.0
@@ -108,7 +86,7 @@ class BlockingDriver:
             self.core.shut()
             self._ended = True
             self.turn()
-            self._wake_pump()
+            self._alarm.ring()
             for follower in self._followers:
                 follower.wake()
         self._keeper.join(END_SECONDS)
@@ -117,8 +95,7 @@ class BlockingDriver:
             # Another thread was just woken in `select`: it must leave before that is closed.
             time.sleep(0.001)
         self._selector.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        self._alarm.close()
 
     # ----- waiting
 
@@ -180,7 +157,7 @@ class BlockingDriver:
         ticket.waiters.append(waiter)
         self._followers[waiter] = None
         if self._keeper_pumps:
-            self._wake_pump()
+            self._alarm.ring()
         self.lock.release()
         try:
             waiter.sleep(min(until - time.monotonic(), POLL_SECONDS_MAX))
@@ -210,7 +187,7 @@ class BlockingDriver:
         for waiter in core.take_woken():
             waiter.wake()
         if self._pumping and core.next_deadline() < self._poll_until:
-            self._wake_pump()
+            self._alarm.ring()
 
     def _poll(self, until: float) -> None:
         """Wait for sockets or time, with the lock released meanwhile, and handle what comes."""
@@ -227,7 +204,7 @@ class BlockingDriver:
         for key, events in ready:
             wire: Wire | None = key.data
             if wire is None:
-                self._drain_wakes()
+                self._alarm.silence()
                 continue
             if events & selectors.EVENT_WRITE:
                 self._send(wire, [])
@@ -248,18 +225,6 @@ class BlockingDriver:
 
     def _busy(self) -> bool:
         return time.monotonic() - self._pumped_at < KEEPER_PAUSE
-
-    def _wake_pump(self) -> None:
-        try:
-            self._wake_in.send(b"\0")
-        except OSError:
-            return  # full, and so awake, or closed
-
-    def _drain_wakes(self) -> None:
-        try:
-            self._wake_out.recv(4096)
-        except OSError:
-            return  # somebody else did, or closed
 
     # ----- connections
 

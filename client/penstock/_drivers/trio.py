@@ -12,7 +12,6 @@ import random
 import socket
 import time
 from collections.abc import Awaitable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -24,6 +23,7 @@ from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Ticket
 from penstock._core.wire import Wire
 from penstock._drivers.sockets import Outbox
+from penstock._drivers.trio_dial import dial
 from penstock.errors import ConnectionLost
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class TrioDriver:
         Not `async` itself: one frame less in every publish.
         """
         if ticket.done:
-            return trio.lowlevel.checkpoint()
+            return trio.lowlevel.checkpoint()  # noqa: ASYNC105 - awaited by the caller
         task = trio.lowlevel.current_task()
         ticket.waiters.append(task)
 
@@ -134,7 +134,7 @@ class TrioDriver:
             self.core.forget(ticket, task)
             return Abort.SUCCEEDED
 
-        return trio.lowlevel.wait_task_rescheduled(abort)
+        return trio.lowlevel.wait_task_rescheduled(abort)  # noqa: ASYNC105 - as above
 
     async def checkpoint(self) -> None:
         """Let others run."""
@@ -189,7 +189,7 @@ class TrioDriver:
 
     async def _serve(self, wire: Wire) -> None:
         try:
-            sock = await _connect(wire.host, wire.port)
+            sock = await dial(wire.host, wire.port)
         except OSError as error:
             wire.lost(ConnectionLost(f"no connection to {wire.address}: {error}"))
             return
@@ -247,26 +247,3 @@ class TrioDriver:
         if isinstance(outbox, Outbox):
             trio.lowlevel.notify_closing(outbox.sock)
             outbox.sock.close()
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    last: OSError | None = None
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            with suppress(BlockingIOError):
-                sock.connect(address)
-            await trio.lowlevel.wait_writable(sock)
-            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:
-                raise OSError(number, os.strerror(number))
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
-            last = error
-        else:
-            return sock
-    raise last or OSError(f"{host} has no address")
