@@ -47,17 +47,21 @@ def _append(raft: RaftState, configuration: Configuration) -> int:
     return index
 
 
-def after_commit(raft: RaftState) -> None:
-    """Leave a joint configuration that is committed; see whether this leader is to go."""
+def after_commit(raft: RaftState, before: int) -> None:
+    """Leave a joint configuration that is committed; see whether this leader is to go.
+
+    The commit moved on from `before`.
+    """
     if raft.history.index > raft.log.commit:
         return
     raft.change_open = False
     configuration = raft.configuration
+    if raft.history.index > before:
+        trace.configuration_committed(raft)
     if configuration.is_joint:
         _append(raft, configuration.left())
     elif raft.id not in configuration.voters:
         raft.departing = True
-    trace.configuration_committed(raft)
 
 
 def depart(raft: RaftState) -> None:

@@ -105,9 +105,10 @@ def advance_commit(raft: RaftState) -> None:
     log = raft.log
     if index <= log.commit or log.term_at(index) != raft.term:
         return
+    before = log.commit
     log.commit_to(index)
     raft.send_wanted = bool(raft.peers)
     if raft.trace is not None:
         trace.node_event(raft, "Commit")
     if raft.change_open:
-        membership.after_commit(raft)
+        membership.after_commit(raft, before)

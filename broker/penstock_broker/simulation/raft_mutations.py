@@ -43,10 +43,11 @@ def _commit_old_term() -> Changes:
             [at.match for at in raft.incoming], [at.match for at in raft.outgoing]
         )
         if index > raft.log.commit:
+            before = raft.log.commit
             raft.log.commit_to(index)
             raft.send_wanted = True
             if raft.change_open:
-                membership.after_commit(raft)
+                membership.after_commit(raft, before)
 
     return [(replication, "advance_commit", advance)]
 
