@@ -137,8 +137,8 @@ def test_a_table_row_is_one_line(cli: Cli, topic: str) -> None:
     cli("publish", topic, "--format", "raw", "-p", "0", "-k", "k", stdin=b"two\nlines \x1b[2J\xff")
     titles, row = cli("consume", topic).stdout.splitlines()
     assert titles.split() == ["OFFSET", "TIME", "KEY", "VALUE"]
-    assert row.startswith("0:0 ")
-    assert row.endswith("k                 two\\nlines \\x1b[2J\\xff")
+    assert row.startswith("0:0     2")
+    assert row.endswith("Z  k    two\\nlines \\x1b[2J\\xff")
 
 
 def test_tail_shows_the_last_ones_over_all_partitions(cli: Cli, filled: str) -> None:

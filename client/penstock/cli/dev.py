@@ -83,10 +83,11 @@ def _create(settings: Settings, topics: tuple[str, ...]) -> None:
 
 
 def _welcome(settings: Settings, address: str, topic: str, data: str | None) -> None:
-    click.echo(SNIPPET.format(address=address, topic=topic))
     place = f"in {data}" if data else "in memory"
-    settings.say(f"\nPenstock listens on {address}, records {place}. In another terminal:\n")
+    settings.say(f"Penstock listens on {address}, records {place}. Try it in Python:\n")
+    click.echo(SNIPPET.format(address=address, topic=topic))
     option = "" if address.endswith(f":{PORT}") else f" -s {address}"
+    settings.say("\nor in another terminal:\n")
     settings.say(f"  penstock{option} topic list")
     settings.say(f"  penstock{option} tail {topic} -f")
     settings.say("\nCtrl-C ends it and removes everything.")

@@ -64,4 +64,4 @@ def _show(check: Check) -> None:
     mark = styled(f"{check.grade.value:<4}", fg=_COLOUR[check.grade])
     click.echo(f"{mark}  {check.name:<16}{check.found}")
     if check.cure and check.grade is not Grade.OK:
-        click.echo(f"      {'':<16}-> {check.cure}")
+        click.echo(f"      -> {check.cure}")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from penstock.cli.output import printable, styled, terminal_width, to_json
+from penstock.cli.output import GAP, printable, styled, terminal_width, to_json
 from penstock.cli.records import record_name, record_row
 from penstock.cli.units import show_time
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RECORD_OUTPUTS: Final = ("table", "json", "ndjson", "value", "name")
 _TITLES: Final = ("OFFSET", "TIME", "KEY", "VALUE")
-_WIDTHS: Final = (10, 24, 16)
+_KEY_WIDTH_MAX: Final = 24
 _CELL_MAX: Final = 4096
 """Bytes of a value that a table looks at, per record."""
 
@@ -27,6 +27,8 @@ class Printer:
     def __init__(self, output: str) -> None:
         self.output = output
         self.printed = 0
+        self._columns: tuple[int, ...] = ()
+        """Widths of the columns before the value, as the first records need them."""
         self._width = terminal_width()
         self._stream = sys.stdout.buffer
 
@@ -40,11 +42,12 @@ class Printer:
             if reader_is_gone(self._stream):
                 raise BrokenPipeError
             return
-        lines = b"".join(self._line(record, self.printed + i) for i, record in enumerate(records))
+        titles = b""
         if not self.printed and self.output == "table":
-            lines = self._titles() + lines
+            titles = self._titles(records)
+        lines = b"".join(self._line(record, self.printed + i) for i, record in enumerate(records))
         self.printed += len(records)
-        self._stream.write(lines)
+        self._stream.write(titles + lines)
         self._stream.flush()
 
     def end(self) -> None:
@@ -62,19 +65,25 @@ class Printer:
             return f"{to_json(record_row(record))}\n".encode()
         if self.output == "json":
             return f"{',' if number else '['}\n  {to_json(record_row(record))}".encode()
-        return f"{self._cells(record)}\n".encode()
+        return f"{self._row(_cells(record))}\n".encode()
 
-    def _titles(self) -> bytes:
-        cells = [title.ljust(width) for title, width in zip(_TITLES, _WIDTHS, strict=False)]
-        return f"{styled('  '.join([*cells, _TITLES[-1]]), bold=True)}\n".encode()
+    def _titles(self, records: Sequence[Record]) -> bytes:
+        rows = [_TITLES, *map(_cells, records)]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        self._columns = (*widths[:2], min(widths[2], _KEY_WIDTH_MAX))
+        return f"{styled(self._row(_TITLES), bold=True)}\n".encode()
 
-    def _cells(self, record: Record) -> str:
-        place = f"{record.partition}:{record.offset}".ljust(_WIDTHS[0])
-        key = show_bytes(record.key).ljust(_WIDTHS[2])
-        line = "  ".join([place, show_time(record.timestamp_us), key, show_bytes(record.value)])
+    def _row(self, cells: Sequence[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(cells, self._columns, strict=False)]
+        line = GAP.join([*padded, cells[-1]]).rstrip()
         if self._width is not None and len(line) > self._width:
             line = line[: self._width - 1] + "…"
-        return line.rstrip()
+        return line
+
+
+def _cells(record: Record) -> tuple[str, str, str, str]:
+    place = f"{record.partition}:{record.offset}"
+    return place, show_time(record.timestamp_us), show_bytes(record.key), show_bytes(record.value)
 
 
 def reader_is_gone(stream: BinaryIO) -> bool:

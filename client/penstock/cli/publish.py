@@ -106,6 +106,8 @@ def publish(
     """
     if key_separator is not None and form != "lines":
         raise click.UsageError("--key-separator goes with --format lines")
+    if file.isatty():
+        settings.say("reading lines from the terminal; Ctrl-D ends")
     source = cast("Source", file)
     bunches = read_records(
         source,

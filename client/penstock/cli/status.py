@@ -42,7 +42,7 @@ def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def show_figure(name: str, figure: object) -> object:
     """A figure in the unit that the end of its name tells."""
-    if isinstance(figure, bool) or not isinstance(figure, int | float):
+    if isinstance(figure, bool) or not isinstance(figure, int | float) or name == "pid":
         return figure
     if name.endswith("_bytes"):
         return show_size(figure)

@@ -37,7 +37,6 @@ _LIST = (
     Column("retention", "RETENTION"),
     Column("records", "RECORDS", "number", wide=True),
     Column("size_bytes", "SIZE", "size", wide=True),
-    Column("id", "ID", wide=True),
 )
 _PARTITIONS = (
     Column("partition", "PARTITION", "number"),

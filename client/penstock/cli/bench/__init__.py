@@ -27,7 +27,6 @@ _F = TypeVar("_F", bound=Callable[..., object])
 _COLUMNS = (
     Column("case", "CASE"),
     Column("records_per_second", "RECORDS/S", "number"),
-    Column("spread", "SPREAD"),
     Column("p50", "P50", "seconds"),
     Column("p99", "P99", "seconds"),
     Column("client_cpu_us_per_record", "CLIENT us", "decimal"),
@@ -35,6 +34,8 @@ _COLUMNS = (
     Column("p90", "P90", "seconds", wide=True),
     Column("p999", "P99.9", "seconds", wide=True),
     Column("throughput", "BYTES/S", wide=True),
+    Column("spread", "SPREAD", wide=True),
+    Column("driver", "DRIVER", wide=True),
 )
 
 
@@ -46,9 +47,9 @@ def bench() -> None:
 _OPTIONS = (
     click.option("--driver", type=click.Choice(["trio", "asyncio", "sync"]), default="trio",
                  show_default=True, help="Which client."),
-    click.option("--duration", "seconds", type=SECONDS, default="5", metavar="DURATION",
+    click.option("--duration", "seconds", type=SECONDS, default="5s", metavar="DURATION",
                  show_default=True, help="How long each run takes."),
-    click.option("--warmup", type=SECONDS, default="0.5", metavar="DURATION",
+    click.option("--warmup", type=SECONDS, default="500ms", metavar="DURATION",
                  show_default=True, help="The same work before it is measured."),
     click.option("--runs", type=COUNT, metavar="N", default=3, show_default=True,
                  help="How often; the median is shown."),
@@ -142,7 +143,7 @@ def roundtrip(settings: Settings, /, **options: object) -> None:
     """From publishing in one process to delivery in another, at a steady rate."""
     from penstock.cli.bench import cases
 
-    _measure(settings, "publish to delivery", cases.roundtrip, options)
+    _measure(settings, "to delivery", cases.roundtrip, options)
 
 
 @bench.command("suite", examples="penstock bench suite --spawn /var/tmp\n"
@@ -173,7 +174,7 @@ def _measure(settings: Settings, name: str, case: Case, options: dict[str, objec
     plan = _plan(options)
     with target(settings, spawn=plan.spawn, pid=plan.pid) as broker:
         load = _load(broker, options)
-        title = f"{name}, {show_size(load.size)}, {load.driver}"
+        title = f"{name} {show_size(load.size)}"
         row = _row(broker, title, case, load, plan, settings.say)
     print_rows([row], _COLUMNS, settings.output, name="case")
 

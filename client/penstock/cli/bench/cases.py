@@ -84,12 +84,12 @@ class SuiteCase:
 
 
 SUITE: Final = (
-    SuiteCase("publish_many, 100 B", publish_many, 100),
-    SuiteCase("publish_many, 1 KiB", publish_many, 1024),
-    SuiteCase("publish, 1 in flight, 1 KiB", publish, 1024),
-    SuiteCase("publish, 64 tasks, 1 KiB", publish, 1024, tasks=64),
-    SuiteCase("read backlog in batches, 100 B", read_batches, 100, records=1_000_000),
-    SuiteCase("read backlog in batches, 1 KiB", read_batches, 1024, records=300_000),
-    SuiteCase("read backlog singly, 100 B", read_records, 100, records=500_000),
-    SuiteCase("publish to delivery, 1,000/s, 1 KiB", roundtrip, 1024),
+    SuiteCase("publish_many 100 B", publish_many, 100),
+    SuiteCase("publish_many 1 KiB", publish_many, 1024),
+    SuiteCase("publish 1 task 1 KiB", publish, 1024),
+    SuiteCase("publish 64 tasks 1 KiB", publish, 1024, tasks=64),
+    SuiteCase("read batches 100 B", read_batches, 100, records=1_000_000),
+    SuiteCase("read batches 1 KiB", read_batches, 1024, records=300_000),
+    SuiteCase("read singly 100 B", read_records, 100, records=500_000),
+    SuiteCase("to delivery 1,000/s", roundtrip, 1024),
 )

@@ -68,7 +68,7 @@ def topic_checks(metadata: MetadataReply) -> Iterator[Check]:
         "leaders",
         f"{len(headless)} of {len(partitions)} partitions without one: {', '.join(headless[:5])}"
         if headless
-        else f"all {len(partitions)} partitions have one",
+        else f"every partition has one ({len(partitions)})",
         "Start the missing brokers: a partition needs a majority of its replicas.",
         fail=bool(headless),
     )

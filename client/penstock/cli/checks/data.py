@@ -53,9 +53,9 @@ def _inodes(directory: str) -> Check:
 def _file_system(directory: str) -> Check:
     kind = file_system_of(Path(directory).resolve(), Path("/proc/mounts"))
     if kind in _REMOTE:
-        cure = "Use a local disk: syncs over a network are slow and their promises weaker."
+        cure = "Use a local disk: over a network syncs are slow and promise less."
     else:
-        cure = "Records here do not outlive this machine or container: use a real volume."
+        cure = "Use a real volume: this one ends with the machine or the container."
     return graded("file system", kind, cure, warn=kind in _REMOTE | _VOLATILE)
 
 
@@ -83,7 +83,7 @@ def _sync(directory: str) -> Check:
     return graded(
         "sync",
         f"p50 {show_duration(middle)}, p99 {show_duration(late)} ({len(delays)} writes)",
-        "Every acknowledgment waits for one sync: use a faster disk (SSD, NVMe).",
+        "Use a faster disk (NVMe): each acknowledgment waits for a sync.",
         warn=middle > 0.01 or late > 0.1,
     )
 

@@ -39,7 +39,7 @@ def _cores() -> Check:
     return graded(
         "cores",
         f"{cores} usable",
-        "Give a broker two cores: one for it, one for its disk thread and the kernel.",
+        "Give a broker two cores: its disk thread and the kernel work too.",
         warn=cores < 2,
     )
 
@@ -51,7 +51,7 @@ def _memory() -> Check:
     return graded(
         "memory",
         f"{show_size(available)} available",
-        "Free memory: the page cache is what serves readers of older records.",
+        "Free memory: the page cache serves readers of older records.",
         warn=available < 512 << 20,
     )
 
@@ -73,7 +73,7 @@ def _overcommit() -> Check:
     return graded(
         "overcommit",
         f"vm.overcommit_memory = {mode}",
-        "Strict overcommit can refuse buffers early: sysctl vm.overcommit_memory=0",
+        "It can refuse buffers early: sysctl vm.overcommit_memory=0",
         warn=mode == "2",
     )
 
@@ -102,7 +102,7 @@ def _clock() -> Check:
     return graded(
         "clock",
         "not synchronised" if free else "synchronised",
-        "Run a time service (chrony, systemd-timesyncd): retention and times rest on it.",
+        "Run a time service (chrony, systemd-timesyncd): retention needs it.",
         warn=free,
     )
 
@@ -115,7 +115,7 @@ def _checksums() -> Check:
     return graded(
         "checksums",
         f"crc32c {show_size(fast)}/s, zlib crc32 {show_size(slow)}/s",
-        "crc32c runs without hardware help here: bulk publish will be slower.",
+        "crc32c runs without help of the hardware: bulk publish is slower.",
         warn=fast < CRC_SPEED_MIN,
     )
 
