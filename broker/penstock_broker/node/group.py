@@ -127,6 +127,7 @@ class Group:
         self.node.mark(self)
 
     def _role_changed(self, soft: SoftState) -> None:
+        self.node.groups.disturb(self)
         if soft.role is not Role.LEADER and self.ready_at_term:
             self.ready_at_term = 0
             self.on_lost_leadership()

@@ -45,6 +45,8 @@ class Groups:
         """By partition number of the internal topic."""
         self.node_id = FIRST_NODE
         self._raft_tick_at = 0.0
+        self._restless: dict[int, Group] = {}
+        """Groups that need Raft's ticks: all but those whose leader has no peers."""
         self._expected: set[int] = set()
 
     def start(self, new_cluster: str) -> None:
@@ -55,6 +57,7 @@ class Groups:
         )
         self.metadata = MetadataGroup(node, raft, state, new_cluster)
         self._all[METADATA] = self.metadata
+        self.disturb(self.metadata)
         self.carry_out(self.metadata.creations())
         self.metadata.campaign()
 
@@ -146,6 +149,7 @@ class Groups:
         else:
             group = node.partitions[gid] = PartitionGroup(node, raft, effect, state)
         self._all[gid] = group
+        self.disturb(group)
         if effect.replicas[0] == self.node_id:
             group.campaign()
 
@@ -154,6 +158,8 @@ class Groups:
         if group is None:
             return
         partition = self._node.partitions.pop(gid, None)
+        self._restless.pop(gid, None)
+        self._node.polling.pop(gid, None)
         if partition is not None:
             partition.deleted()
         self._node.store.delete_log(gid)
@@ -162,18 +168,24 @@ class Groups:
     # ----- time
 
     def tick(self) -> None:
-        """Elections, long polls."""
+        """Elections and long polls; costs nothing for groups at rest and without polls."""
         node = self._node
-        if node.clock >= self._raft_tick_at:
+        if node.clock >= self._raft_tick_at and self._restless:
             self._raft_tick_at = node.clock + RAFT_TICK_SECONDS
-            for group in self._all.values():
-                raft = group.raft
-                if raft.peers or not raft.is_leader:
-                    raft.tick()
+            for group in list(self._restless.values()):
+                if group.raft.is_leader and not group.raft.peers:
+                    del self._restless[group.gid]
+                else:
+                    group.raft.tick()
                     node.mark(group)
-        for partition in self._node.partitions.values():
-            if partition.polls:
-                partition.polls.expire(node.clock)
+        for partition in list(node.polling.values()):
+            partition.polls.expire(node.clock)
+            if not partition.polls:
+                del node.polling[partition.gid]
+
+    def disturb(self, group: Group) -> None:
+        """A group's role changed: it needs ticks until it leads alone again."""
+        self._restless[group.gid] = group
 
     def housekeeping(self) -> None:
         """Retention and group sessions; called a few times a second."""

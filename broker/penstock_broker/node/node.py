@@ -86,6 +86,8 @@ class Node:
         self.sessions: dict[int, Session] = {}
         self.partitions: dict[int, PartitionGroup] = {}
         """Data partitions by group id."""
+        self.polling: dict[int, PartitionGroup] = {}
+        """Those with fetches that wait."""
         self.groups = Groups(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
@@ -227,6 +229,11 @@ class Node:
         self.pending.expire()
         self.store.tick()
         self.groups.housekeeping()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nobody waits for anything, so that time may be looked at less often."""
+        return not (self.polling or self.pending or self.draining or self.uncommitted_bytes)
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""

@@ -56,6 +56,7 @@ class Polls:
     def add(self, fetch: Fetch, position: int) -> None:
         """Let a fetch wait until the log's tail has grown to a position."""
         poll = Poll(self, fetch)
+        self._partition.node.polling[self._partition.gid] = self._partition
         fetch.session.polls[poll] = None
         self._live += 1
         self._number += 1
