@@ -335,7 +335,11 @@ class Subscription:
     def fetch(self, max_records: int = 500, wait: Duration = 1.0) -> list[Record]:
         """Up to `max_records` as soon as there are any; an empty list after `wait` seconds."""
         limit = wait.total_seconds() if isinstance(wait, timedelta) else wait
-        return self._driver.run(self._core.fetch(max_records, limit))
+        try:
+            return self._driver.run(self._core.fetch(max_records, limit))
+        except BaseException:
+            self._driver.call(self._core.fetch_cancelled)
+            raise
 
     # ----- positions
 

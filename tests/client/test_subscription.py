@@ -146,6 +146,22 @@ def test_a_new_partition_is_found_and_read_from_its_start() -> None:
     assert world.fetch(subscription) == [b"new"]
 
 
+def test_what_a_cancelled_fetch_had_found_is_handed_out_again() -> None:
+    world = filled(40, partitions=2)
+    subscription = world.subscribe()
+    world.settle()
+    first = world.run(subscription.fetch(5, 1.0))
+    process = world.start(subscription.fetch(20, 1.0))
+    assert len(process.result()) == 20
+    subscription.fetch_cancelled()
+    rest = world.run(subscription.fetch(100, 1.0)) + world.run(subscription.fetch(100, 1.0))
+    places = [(record.partition, record.offset) for record in first + rest]
+    assert sorted(places) == [(number, offset) for number in range(2) for offset in range(20)]
+    subscription.fetch_cancelled()
+    world.fetch(subscription)
+    subscription.fetch_cancelled()
+
+
 # ----- positions
 
 

@@ -87,6 +87,7 @@ class Subscription:
         self._queue: deque[Reader] = deque()
         self._watch: Process[None] | None = None
         self._failed: PenstockError | None = None
+        self._fetched: list[Record] = []
         self._looked_at = self.scheduler.now
         self._membership: Membership | None = None
         if group is not None:
@@ -189,10 +190,26 @@ class Subscription:
         self._came_back()
         until = self.scheduler.now + wait
         while True:
-            found = self._gather(max_records)
-            if found or self.scheduler.now >= until:
-                return found
+            self._fetched = self._gather(max_records)
+            if self._fetched or self.scheduler.now >= until:
+                return self._fetched
             yield self.arrival.wait(until)
+
+    def fetch_cancelled(self) -> None:
+        """A fetch was given up: what it had found, if anything, is handed out again.
+
+        The cancellation may come when the records are already on their way to the application.
+        """
+        fetched, self._fetched = self._fetched, []
+        if self.closed:
+            return
+        first: dict[tuple[str, int], int] = {}
+        for record in fetched:
+            first.setdefault((record.topic, record.partition), record.offset)
+        for key, offset in first.items():
+            reader = self.readers.get(key)
+            if reader is not None:
+                self.reposition(reader, offset)
 
     # ----- positions
 
@@ -306,6 +323,7 @@ class Subscription:
     # ----- inside
 
     def _came_back(self) -> None:
+        self._fetched = []
         self.delivery.finished()
         if self._membership is not None:
             self._membership.progressed()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from penstock._core import subscription
 from penstock._core.options import Duration
 from penstock._core.positions import Start
+from penstock._core.scheduler import Bell
 from penstock._core.subscription import Offsets
 from penstock.protocol.record import Record
 from penstock.protocol.record_batch import RecordBatch
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from penstock._drivers.facade import Driver
 
 RECORDS_PER_CHECKPOINT: Final = 512
+
+
+async def wait_for(driver: Driver, bell: Bell) -> None:
+    """Wait for a bell; a cancelled wait leaves nothing behind."""
+    ticket = bell.wait()
+    try:
+        await driver.wait(ticket)
+    except BaseException:
+        bell.forget(ticket)
+        raise
 
 
 class Subscription:
@@ -79,9 +90,10 @@ class Subscription:
 
     async def _next_batch(self) -> RecordBatch:
         while not self._core.ended:
+            # Before taking: what is taken must not be lost to a cancellation.
+            await self._breathe()
             batch = self._core.take_batch()
             if batch is not None:
-                await self._breathe()
                 self._since_checkpoint += len(batch)
                 return batch
             await self._wait()
@@ -90,7 +102,12 @@ class Subscription:
     async def fetch(self, max_records: int = 500, wait: Duration = 1.0) -> list[Record]:
         """Up to `max_records` as soon as there are any; an empty list after `wait` seconds."""
         limit = wait.total_seconds() if isinstance(wait, timedelta) else wait
-        return await self._driver.run(self._core.fetch(max_records, limit))
+        try:
+            return await self._driver.run(self._core.fetch(max_records, limit))
+        except BaseException:
+            self._driver.touch()
+            self._core.fetch_cancelled()
+            raise
 
     # ----- positions
 
@@ -137,7 +154,7 @@ class Subscription:
 
     async def _wait(self) -> None:
         self._since_checkpoint = 0
-        await self._driver.wait(self._core.arrival.wait())
+        await wait_for(self._driver, self._core.arrival)
 
     async def _breathe(self) -> None:
         """Let others run once in a while, however much has been fetched ahead."""

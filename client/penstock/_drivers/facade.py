@@ -29,7 +29,7 @@ from penstock._core.positions import Start
 from penstock._core.producer import Producer
 from penstock._core.subscription import Commit, OutOfRange
 from penstock._drivers.admin import Admin
-from penstock._drivers.consuming import Subscription
+from penstock._drivers.consuming import Subscription, wait_for
 from penstock.errors import BadRequest, ClientClosed, QueueFull
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Client:
         """
         producer = self._producer
         while producer.buffered_bytes >= producer.buffer_bytes:
-            await self._driver.wait(producer.room.wait())
+            await wait_for(self._driver, producer.room)
         batch = producer.publish(topic, value, key, headers, partition, dedup_id, timestamp)
         index = len(batch.values) - 1
         await self._driver.wait(batch)
@@ -338,7 +338,7 @@ class Events:
             self._number, found = core.events.after(self._number)
             self._found.extend(found)
             if not found:
-                await self._driver.wait(core.events.bell.wait())
+                await wait_for(self._driver, core.events.bell)
         return self._found.popleft()
 
 

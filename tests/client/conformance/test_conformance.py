@@ -341,6 +341,33 @@ def test_cancelling_a_loop_and_a_client(async_api: Api, address: str, topic: str
     async_api.run(test)
 
 
+def test_cancelled_fetches_lose_nothing(async_api: Api, address: str, topic: str) -> None:
+    async def test(api: Api) -> None:
+        values: list[bytes] = []
+        async with (
+            api.connect(address) as client,
+            client.subscribe(topic, group=f"g-{topic}") as subscription,
+        ):
+
+            async def fetch() -> None:
+                values.extend(r.value for r in await subscription.fetch(3, wait=5.0))
+
+            async def publish() -> None:
+                for number in range(100):
+                    await client.publish(topic, b"%d" % number)
+
+            async def consume() -> None:
+                for step in range(2000):
+                    await api.cancelled_after(step % 7 / 2000, fetch)
+                    if len(values) == 100:
+                        return
+
+            await api.together(publish, consume)
+        assert sorted(map(int, values)) == list(range(100))
+
+    async_api.run(test)
+
+
 def test_events_tell_of_reconnects(async_api: Api, proxy: Proxy, topic: str) -> None:
     async def test(api: Api) -> None:
         kinds: list[str] = []
