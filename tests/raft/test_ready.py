@@ -27,6 +27,20 @@ def test_a_node_at_rest_wants_nothing() -> None:
     assert lone().ready() is None
 
 
+def test_a_tick_tells_whether_there_is_something_to_do() -> None:
+    follower = lone(term=1)
+    assert [follower.tick() for _ in range(10)] == [False] * 9 + [True]
+    alone = Group([1])
+    alone.elect(1)
+    assert not any(alone[1].tick() for _ in range(30))
+    leader = leading(lone(options=Options(heartbeat_ticks=3)), 2)
+    work_of(leader)
+    assert [leader.tick() for _ in range(3)] == [False, False, True]
+    carried = leading(lone(options=Options(external_heartbeats=True)), 2)
+    work_of(carried)
+    assert [carried.tick() for _ in range(20)].index(True) == 19  # hears no quorum: steps down
+
+
 def test_everything_is_handed_out_once() -> None:
     raft = lone(term=1)
     raft.step(Append(2, 1, 1, 0, 0, entries_of(1, 1), 1))

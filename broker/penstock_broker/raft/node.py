@@ -151,15 +151,18 @@ class Raft(RaftState):
 
     # time and messages
 
-    def tick(self) -> None:
-        """Let one tick pass."""
+    def tick(self) -> bool:
+        """Let one tick pass; True if that made something to do, so that `ready` is worth a call."""
         if self.role is Role.LEADER:
-            if self.peers:
-                heartbeat.tick(self)
-            return
+            if not self.peers:
+                return False
+            heartbeat.tick(self)
+            return bool(self.messages) or self.send_wanted or self.role is not Role.LEADER
         self.elapsed += 1
-        if self.elapsed >= self.timeout:
-            election.campaign(self)
+        if self.elapsed < self.timeout:
+            return False
+        election.campaign(self)
+        return True
 
     def step(self, message: Message) -> None:
         """Handle a message from another node, or this node's own vote."""
