@@ -111,6 +111,11 @@ class Load:
             yield number, partition, value_of(name, number, style.value_bytes)
             number += 1
 
+    @staticmethod
+    def _options(name: str, style: Style) -> dict[str, object]:
+        patience = PATIENCE_SECONDS
+        return {"name": name, "delivery_timeout": patience, "compression": style.compression}
+
     def _note(self, name: str, number: int, receipt: Receipt) -> None:
         self.ledger.acked[name][number] = receipt.partition, receipt.offset
         self.ledger.duplicates += receipt.duplicate
@@ -130,7 +135,8 @@ class Load:
                 except PenstockError as error:
                     self._failed(name, number, error)
 
-        with sync.connect(self.address, name=name, delivery_timeout=PATIENCE_SECONDS) as client:
+        options = self._options(name, style)
+        with sync.connect(self.address, **options) as client:  # type: ignore[arg-type]  # mixed
             for number, partition, value in self._records(name, style):
                 sent = client.publish_nowait(self.ledger.topic, value, partition=partition)
                 waiting.append((number, sent))
@@ -157,7 +163,7 @@ class Load:
                 except PenstockError as error:
                     self._failed(name, number, error)
 
-        options = {"name": name, "delivery_timeout": PATIENCE_SECONDS}
+        options = self._options(name, style)
         async with penstock.connect(self.address, **options) as client:  # type: ignore[arg-type]  # options of several types
             for number, partition, value in self._records(name, style):
                 sent = client.publish_nowait(self.ledger.topic, value, partition=partition)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from penstock import sync
-from penstock.errors import BadRequest, DataDirectoryLocked, PenstockError
+from penstock.errors import BadRequest, DataDirectoryLocked, PenstockError, StorageFailure
 from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, encode_message
 from penstock.protocol.messages import Hello
+from penstock_broker.runtime import broker as broker_module
 from penstock_broker.runtime import embed
+from penstock_broker.runtime import reactor as reactor_module
 from penstock_broker.runtime.broker import BrokerOptions
+from penstock_broker.runtime.files import RealFile
 
 HELLO = encode_message(Hello(magic="penstock", version_min=1, version_max=1), 1)
 
@@ -112,3 +116,35 @@ def test_a_listen_address_must_be_host_and_port(listen: str) -> None:
 def test_options_have_defaults() -> None:
     options = BrokerOptions.from_mapping({"listen": "[::1]:0", "memory": True})
     assert (options.host, options.port, options.data) == ("::1", 0, None)
+
+
+def test_a_broker_whose_disk_hangs_keeps_the_directory_locked_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(broker_module, "DRAIN_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(reactor_module, "JOB_SECONDS_MAX", 0.1)
+    data = str(tmp_path / "d")
+    running = embed.start(data=data)
+    monkeypatch.setattr(RealFile, "sync", lambda _: goes_on.wait())
+    running.stop()
+    assert "did not finish" in str(running._error.exceptions[0])  # type: ignore[union-attr]
+    with pytest.raises(DataDirectoryLocked):
+        embed.start(data=data)
+    monkeypatch.undo()
+    goes_on.set()
+
+
+def test_a_busy_port_leaves_the_directory_free(tmp_path: Path) -> None:
+    with embed.start() as other:
+        port = int(other.address.rpartition(":")[2])
+        with pytest.raises(PenstockError, match="can't listen"):
+            embed.start(data=str(tmp_path / "d"), port=port)
+    with embed.start(data=str(tmp_path / "d")):
+        pass
+
+
+def test_a_data_directory_that_can_not_be_one_is_refused_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailure, match="can't be used"):
+        embed.start(data=str(tmp_path / "file" / "d"))

@@ -33,4 +33,4 @@ def test_jobs_run_in_order_and_errors_come_back() -> None:
     assert [error is not None for _, error in done] == [False, False, True, False]
     assert worker.busy == 0
     assert worker.finished() == []
-    worker.close()
+    assert worker.close(5)

@@ -20,10 +20,10 @@ from typing import Final
 import trio
 
 from penstock._version import __version__
-from penstock.errors import BadRequest, PenstockError
+from penstock.errors import BadRequest, PenstockError, StorageFailure
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.runtime.files import RealFiles
-from penstock_broker.runtime.reactor import Reactor, SystemClock
+from penstock_broker.runtime.reactor import Fatal, Reactor, SystemClock
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store
 from penstock_broker.storage.files import Files
@@ -91,38 +91,56 @@ class Broker:
             Fatal: the disk failed while serving.
         """
         sys.setswitchinterval(0.0005)
-        clock = SystemClock()
-        files = self._files()
-        store = Store.open(files, self._storage_config(), fresh_uuid=secrets.token_bytes(16))
-        listener = self._listen()
-        self.address = _address(listener)
-        node = Node(
-            store,
-            NodeConfig(address=self.address, version=__version__),
-            random.Random(secrets.randbits(64)),
-        )
-        reactor = Reactor(node, clock)
+        store = self._open_store()
+        hangs = False
         try:
-            node.now(clock.wall_us(), clock.monotonic())
-            node.start(secrets.token_bytes(16).hex())
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(reactor.run)
-                await reactor.ready.wait()
-                self.node_id = node.node_id
-                self._announce()
-                nursery.start_soon(self._accept, listener, reactor)
-                task_status.started(self.address)
-                await self._stop_requested.wait()
+            listener = self._listen()
+            node = Node(
+                store,
+                NodeConfig(address=self.address, version=__version__),
+                random.Random(secrets.randbits(64)),
+            )
+            reactor = Reactor(node, SystemClock())
+            try:
+                await self._serve(node, reactor, listener, task_status)
+            finally:
                 listener.close()
-                reactor.drain()
-                with trio.move_on_after(DRAIN_SECONDS_MAX):
-                    await reactor.drained.wait()
-                nursery.cancel_scope.cancel()
+                hangs = not reactor.close()
         finally:
-            listener.close()
-            reactor.close()
-            store.close()
+            if not hangs:  # else a late write would meet whoever takes the directory next
+                store.close()
             self.stopped.set()
+        if hangs:
+            raise Fatal("the disk did not finish a write or sync; the log is recovered at start")
+
+    async def _serve(
+        self,
+        node: Node,
+        reactor: Reactor,
+        listener: socket.socket,
+        task_status: trio.TaskStatus[str],
+    ) -> None:
+        node.now(reactor.clock.wall_us(), reactor.clock.monotonic())
+        node.start(secrets.token_bytes(16).hex())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reactor.run)
+            await reactor.ready.wait()
+            self.node_id = node.node_id
+            nursery.start_soon(self._accept, listener, reactor)
+            task_status.started(self.address)
+            await self._stop_requested.wait()
+            listener.close()
+            reactor.drain()
+            with trio.move_on_after(DRAIN_SECONDS_MAX):
+                await reactor.drained.wait()
+            nursery.cancel_scope.cancel()
+
+    def _open_store(self) -> Store:
+        try:
+            files = self._files()
+            return Store.open(files, self._storage_config(), fresh_uuid=secrets.token_bytes(16))
+        except OSError as error:
+            raise StorageFailure(f"the data directory can't be used: {error}") from error
 
     def _files(self) -> Files:
         if self.options.data is None:
@@ -152,9 +170,11 @@ class Broker:
             raise PenstockError(f"can't listen on {place}: {error.strerror}") from error
         sock.listen(ACCEPT_BACKLOG)
         sock.setblocking(False)
+        self.address = _address(sock)
         return sock
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Say that clients can connect: in the log, and in the port file if one is wanted."""
         data = self.options.data or "(memory)"
         log.info("listening", extra={"address": self.address, "data": data, "node": self.node_id})
         if self.options.port_file:

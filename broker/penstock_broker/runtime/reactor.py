@@ -33,11 +33,14 @@ from penstock_broker.runtime.worker import Worker
 SCRATCH_BYTES: Final = 1024 * 1024
 EVENTS_PER_ROUND: Final = 256
 TICK_SECONDS: Final = 0.02
+IDLE_TICK_SECONDS: Final = 0.1
 CHECK_SECONDS: Final = 1.0
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
 CONNECTIONS_MAX: Final = 10_000
 BACKGROUND_JOBS_MAX: Final = 2
 CLOSE_SECONDS_MAX: Final = 5.0
+JOB_SECONDS_MAX: Final = 2.0
+"""How long the end of the broker waits for a job that is under way."""
 
 log = logging.getLogger("penstock.broker.reactor")
 
@@ -121,7 +124,7 @@ class Reactor:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            await trio.sleep(TICK_SECONDS)
+            await trio.sleep(IDLE_TICK_SECONDS if self.node.at_rest else TICK_SECONDS)
             self.node.tick(self.clock.wall_us(), self.clock.monotonic())
             if self.clock.monotonic() >= self._check_at:
                 self._check_at = self.clock.monotonic() + CHECK_SECONDS
@@ -171,13 +174,13 @@ class Reactor:
         self._epoll.register(sock.fileno(), select.EPOLLIN)
         self.node.connected(session)
 
-    def close(self) -> None:
-        """Close every socket and end the threads."""
+    def close(self) -> bool:
+        """Close every socket and end the threads; False: the disk hangs, and a thread with it."""
         for connection in list(self.connections.values()):
             self._drop(connection)
-        for worker in self._workers.values():
-            worker.close()
+        ended = [worker.close(JOB_SECONDS_MAX) for worker in self._workers.values()]
         self._epoll.close()
+        return all(ended)
 
     # ----- one round
 

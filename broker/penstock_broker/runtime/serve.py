@@ -1,8 +1,9 @@
 """`penstock serve`: one broker process from its options to its exit code.
 
 SIGTERM and SIGINT drain: no new connections, no new publishes, the commit in flight finishes, its
-acknowledgments leave, a checkpoint is written, the directory is unlocked. A second signal, or the
-drain taking longer than its bound, ends the process at once; the log recovers it.
+acknowledgments leave, a checkpoint is written, the directory is unlocked. A second signal ends the
+process at once, and so does one while it starts; a drain that takes longer than its bound is given
+up. In each of these cases the log recovers everything at the next start.
 """
 
 from __future__ import annotations
@@ -56,19 +57,14 @@ def _first(group: BaseExceptionGroup[PenstockError]) -> PenstockError:
 
 
 async def _serve(settings: BrokerOptions) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            broker = Broker(settings)
-            await nursery.start(broker.run)
+    """Serve until a signal comes; before and after, a signal ends the process at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    async with trio.open_nursery() as nursery:
+        broker = Broker(settings)
+        await nursery.start(broker.run)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            broker.announce()
             async for _ in signals:
-                log.info("stopping", extra={"node": broker.node_id})
-                broker.stop()
                 break
-            nursery.start_soon(_second_signal, signals, nursery.cancel_scope)
-            await broker.stopped.wait()
-            nursery.cancel_scope.cancel()
-
-
-async def _second_signal(signals: object, scope: trio.CancelScope) -> None:
-    async for _ in signals:  # type: ignore[attr-defined]  # trio gives the receiver no public type
-        scope.cancel()
+        log.info("stopping", extra={"node": broker.node_id})
+        broker.stop()

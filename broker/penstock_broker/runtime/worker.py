@@ -45,11 +45,14 @@ class Worker:
         self.busy -= len(done)
         return done
 
-    def close(self) -> None:
-        """End the thread after the jobs queued so far."""
+    def close(self, seconds_max: float) -> bool:
+        """End the thread after the jobs queued so far; False: a job hangs, and is left alone."""
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(seconds_max)
+        if self._thread.is_alive():
+            return False
         os.close(self.eventfd)
+        return True
 
     def _loop(self) -> None:
         while (job := self._jobs.get()) is not None:

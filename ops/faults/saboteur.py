@@ -1,0 +1,88 @@
+"""Runs the command line with an operating system that fails on demand.
+
+`python -m ops.faults.saboteur CONTROL serve ...`: files in the folder CONTROL say what goes wrong,
+from the next call on; removing a file ends it.
+
+    sync        fdatasync and fsync fail with EIO; the N-th call alone if the file holds a number N
+    hang        fdatasync and fsync take for ever
+    full        the disk is full: nothing more is written
+    low         the disk has so many bytes free as the file says
+    clock       the wall clock is so many seconds off as the file says
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Saboteur:
+    """Stands before the calls of `os` and `time` that the broker makes."""
+
+    def __init__(self, control: Path) -> None:
+        self._control = control
+        self._syncs = 0
+
+    def read(self, name: str) -> str | None:
+        """What a control file says; None when there is none."""
+        try:
+            return (self._control / name).read_text()
+        except FileNotFoundError:
+            return None
+
+    def install(self) -> None:
+        """Replace the calls."""
+        for name in ("fdatasync", "fsync"):
+            setattr(os, name, self._syncing(getattr(os, name)))
+        for name in ("pwrite", "pwritev", "posix_fallocate", "ftruncate"):
+            setattr(os, name, self._writing(getattr(os, name)))
+        setattr(os, "statvfs", self._free(os.statvfs))  # noqa: B010 - the stub calls it final
+        setattr(time, "time_ns", self._clock(time.time_ns))  # noqa: B010 - as above
+
+    def _syncing(self, real: Callable[..., None]) -> Callable[..., None]:
+        def sync(descriptor: int) -> None:
+            self._syncs += 1
+            when = self.read("sync")
+            if when is not None and (not when or int(when) == self._syncs):
+                raise OSError(errno.EIO, "a saboteur was here")
+            while self.read("hang") is not None:
+                time.sleep(0.01)
+            real(descriptor)
+
+        return sync
+
+    def _writing(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*arguments: object) -> object:
+            if self.read("full") is not None:
+                raise OSError(errno.ENOSPC, "a saboteur was here")
+            return real(*arguments)
+
+        return write
+
+    def _free(self, real: Callable[[str], os.statvfs_result]) -> Callable[[str], object]:
+        def statvfs(path: str) -> os.statvfs_result:
+            found = list(real(path))
+            free = "0" if self.read("full") is not None else self.read("low")
+            if free is not None:
+                found[3] = found[4] = int(free) // found[1]
+            return os.statvfs_result(found)
+
+        return statvfs
+
+    def _clock(self, real: Callable[[], int]) -> Callable[[], int]:
+        def time_ns() -> int:
+            return real() + int(float(self.read("clock") or 0) * 1e9)
+
+        return time_ns
+
+
+if __name__ == "__main__":
+    Saboteur(Path(sys.argv.pop(1))).install()
+    from penstock.cli import main
+
+    main()
