@@ -29,7 +29,7 @@ class Cli:
     def any(self, *arguments: str, stdin: str | bytes | None = None) -> Result:
         words = ["-s", self.address, "--timeout", "5", *arguments]
         result = CliRunner().invoke(penstock, words, input=stdin, catch_exceptions=False)
-        assert "Traceback" not in result.output
+        assert "This is a bug" not in result.output
         return result
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from penstock.cli import reading
 from penstock.cli.publish import cut_by_time
 from penstock.cli.records import Outgoing
 from tests.cli.conftest import Cli
@@ -77,6 +79,23 @@ def test_a_wrong_line_stops_the_publishing_and_the_part_before_is_said(
     assert "line 2 is no record" in wrong.stderr
     assert values(cli, topic) == []
     assert cli.any("publish", topic, "--key-separator", ":", stdin="a\n").exit_code == 1
+
+
+def test_what_was_published_before_a_mistake_is_told_as_a_part(
+    cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 16)
+    lines = '{"value":"a"}\n{"value":"b"}\n' + "oops\n"
+    wrong = cli.any("publish", topic, "--format", "ndjson", stdin=lines)
+    assert wrong.exit_code == 3
+    assert "line 3 is no record" in wrong.stderr
+    assert "(published 2 records to" in wrong.stderr
+    assert values(cli, topic) == ["a", "b"]
+
+
+def test_keys_of_the_command_line_may_be_any_bytes(cli: Cli, topic: str) -> None:
+    cli("publish", topic, "-k", os.fsdecode(b"\xff"), stdin="a\n")
+    assert values(cli, topic, "-k", os.fsdecode(b"\xff")) == ["a"]
 
 
 def test_a_dry_run_reads_and_sends_nothing(cli: Cli, topic: str) -> None:

@@ -238,14 +238,19 @@ class Root(click.Group):
     # The name is fixed: completion scripts and messages carry it.
     def main(self, args: Sequence[str] | None = None, *_: object, **extra: object) -> NoReturn:
         """Run and end the process: errors become `error:` and `hint:` lines, never a traceback."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal that can't show it is no error
+                stream.reconfigure(errors="backslashreplace")
         try:
             code = super().main(args, prog_name="penstock", standalone_mode=False)
             sys.stdout.flush()
         except BrokenPipeError:
             _drop_stdout()
             code = Exit.OK
-        except (click.ClickException, click.Abort, PenstockError, OSError, KeyboardInterrupt) as e:
-            code = report(e)
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get("PENSTOCK_DEBUG"):
+                raise
+            code = report(error)
         sys.exit(int(code) if isinstance(code, int) else int(Exit.OK))
 
 
@@ -256,6 +261,9 @@ def report(error: BaseException) -> int:
     message, hint, code = str(error) or type(error).__name__, hint_for(error), int(exit_for(error))
     if isinstance(error, click.ClickException):
         message, code = error.format_message(), error.exit_code
+    elif not isinstance(error, PenstockError | OSError):
+        message = f"{type(error).__name__}: {error}"
+        hint = "This is a bug. With PENSTOCK_DEBUG=1 it shows where."
     if isinstance(error, Failure):
         hint, code = error.hint, int(error.code)
     elif isinstance(error, click.UsageError) and error.ctx is not None:

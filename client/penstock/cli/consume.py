@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -214,7 +215,7 @@ def chooser(key: str | None, expression: str | None) -> spans.Choice:
         predicate = parse(expression) if expression is not None else None
     except WhereError as error:
         raise click.UsageError(f"--where: {error}") from None
-    wanted = key.encode() if key is not None else None
+    wanted = os.fsencode(key) if key is not None else None
 
     def choose(record: Record) -> bool:
         if wanted is not None and record.key != wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -112,10 +113,10 @@ def publish(
     bunches = read_records(
         source,
         form,
-        key=key.encode() if key is not None else None,
-        separator=key_separator.encode() if key_separator else None,
+        key=os.fsencode(key) if key is not None else None,
+        separator=os.fsencode(key_separator) if key_separator else None,
     )
-    common = {name: value.encode() for name, value in headers}
+    common = {name: os.fsencode(value) for name, value in headers}
     tally = _Tally(topic)
     try:
         if dry_run:

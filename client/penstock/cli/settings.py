@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SERVER_DEFAULT: Final = "127.0.0.1:7400"
 PATIENCE_SECONDS: Final = 1.0
+DELIVERY_FACTOR: Final = 3
+"""A publish is tried this many times as long as one answer may take."""
 TABULAR: Final = ("table", "wide", "json", "ndjson", "name")
 
 
@@ -57,7 +59,12 @@ class Settings:
         with ExitStack() as stack:
             try:
                 client = stack.enter_context(
-                    connect(self.server, name="penstock-cli", request_timeout=self.timeout)
+                    connect(
+                        self.server,
+                        name="penstock-cli",
+                        request_timeout=self.timeout,
+                        delivery_timeout=self.timeout * DELIVERY_FACTOR,
+                    )
                 )
             finally:
                 notice.cancel()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,22 +12,23 @@ from penstock.cli.output import Column, print_fields, print_object, print_rows, 
 from penstock.cli.params import (
     COUNT,
     NUMBER,
-    PAIR,
     POSITION,
-    RETENTION,
-    SIZE_OR_ALL,
     dry_run_option,
     topic_argument,
     yes_option,
 )
 from penstock.cli.positions import partitions_of, resolve
 from penstock.cli.settings import Settings
-from penstock.cli.units import Position, count_of, show_duration, show_size
+from penstock.cli.topic_config import (
+    config_options,
+    gather_config,
+    show_retention,
+    show_setting,
+)
+from penstock.cli.units import Position, count_of, show_size
 
 if TYPE_CHECKING:
     from penstock.protocol.messages import PartitionFigures, TopicInfo
-
-_F = TypeVar("_F", bound=Callable[..., object])
 
 _LIST = (
     Column("topic", "TOPIC"),
@@ -80,20 +81,10 @@ def _row(info: TopicInfo) -> dict[str, Any]:
         "partitions": len(info.partitions),
         "replication": info.replication,
         "cleanup": info.config.get("cleanup", "delete"),
-        "retention": _retention(info.config),
+        "retention": show_retention(info.config),
         "id": info.id,
         "config": info.config,
     }
-
-
-def _retention(config: dict[str, object]) -> str:
-    parts = []
-    milliseconds, size = config.get("retention_ms"), config.get("retention_bytes")
-    if isinstance(milliseconds, int) and milliseconds >= 0:
-        parts.append(show_duration(milliseconds / 1000))
-    if isinstance(size, int) and size >= 0:
-        parts.append(show_size(size))
-    return " or ".join(parts) or ("forever" if milliseconds == -1 else "")
 
 
 def _sums(partitions: Sequence[PartitionFigures]) -> dict[str, int]:
@@ -101,58 +92,6 @@ def _sums(partitions: Sequence[PartitionFigures]) -> dict[str, int]:
         "records": sum(p.high_watermark - p.log_start_offset for p in partitions),
         "size_bytes": sum(p.size_bytes for p in partitions),
     }
-
-
-_config_options = (
-    click.option(
-        "--retention",
-        "retention_ms",
-        type=RETENTION,
-        metavar="AGE",
-        help="Delete records older than this: 7d, 12h, or forever.",
-    ),
-    click.option(
-        "--retention-size",
-        "retention_bytes",
-        type=SIZE_OR_ALL,
-        metavar="SIZE",
-        help="Keep at most so much per partition: 10GiB, or unlimited.",
-    ),
-    click.option(
-        "--cleanup",
-        type=click.Choice(["delete", "compact"]),
-        help="Delete old records, or keep the last one of each key.",
-    ),
-    click.option(
-        "-c",
-        "--config",
-        "pairs",
-        type=PAIR,
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Any configuration key (repeatable); KEY=default resets it.",
-    ),
-)
-
-
-def _with_config(command: _F) -> _F:
-    for option in reversed(_config_options):
-        command = option(command)
-    return command
-
-
-def gather_config(pairs: Sequence[tuple[str, str]], **named: object) -> dict[str, object]:
-    """The configuration that the options ask for: numbers as numbers, `default` as None."""
-    config: dict[str, object] = {}
-    for key, text in pairs:
-        if text == "default":
-            config[key] = None
-        elif text in ("true", "false"):
-            config[key] = text == "true"
-        else:
-            config[key] = int(text) if text.removeprefix("-").isdecimal() else text
-    config.update({key: value for key, value in named.items() if value is not None})
-    return config
 
 
 @topic.command(
@@ -179,7 +118,7 @@ def gather_config(pairs: Sequence[tuple[str, str]], **named: object) -> dict[str
     show_default=True,
     help="Copies of each record.",
 )
-@_with_config
+@config_options
 @click.option("--if-not-exists", is_flag=True, help="It is well if the topic exists already.")
 @dry_run_option
 @click.pass_obj
@@ -252,17 +191,6 @@ def _show_head(value: dict[str, Any], partitions: int) -> None:
     )
 
 
-def show_setting(key: str, value: object) -> object:
-    """A configuration value as people read it; -1 is no limit."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        return value
-    if key.endswith("_ms"):
-        return "forever" if value == -1 else show_duration(value / 1000)
-    if key.endswith("_bytes"):
-        return "unlimited" if value == -1 else show_size(value)
-    return value
-
-
 def _figures(partition: PartitionFigures) -> dict[str, Any]:
     return {
         "partition": partition.partition,
@@ -287,7 +215,7 @@ def _figures(partition: PartitionFigures) -> dict[str, Any]:
 )
 @topic_argument
 @click.option("-p", "--partitions", type=COUNT, metavar="N", help="Grow to so many partitions.")
-@_with_config
+@config_options
 @dry_run_option
 @click.pass_obj
 def alter(
