@@ -43,8 +43,8 @@ def fuzz(name: str, inputs: int, rng: Random) -> tuple[Counter[str], list[Crash]
     corpus = list(target.corpus)
     outcomes: Counter[str] = Counter()
     crashes: list[Crash] = []
-    for data in corpus:
-        outcomes[run_one(target, data)] += 1
+    for known in corpus:
+        outcomes[run_one(target, known)] += 1
     for _ in range(inputs):
         data = mutated(corpus, rng)
         if target.repair is not None:
@@ -83,7 +83,8 @@ def main() -> int:
         return replay(options.target or parser.error("--replay needs --target"), options.replay)
     names = [options.target] if options.target else list(TARGETS)
     before = getrusage(RUSAGE_SELF).ru_maxrss
-    total, distinct, crashes = 0, 0, []
+    total, distinct = 0, 0
+    crashes: list[Crash] = []
     for name in names:
         started = time.perf_counter()
         rng = Random(f"{options.seed} {name}")

@@ -32,8 +32,10 @@ def write_number(data: bytearray, rng: Random) -> None:
         return
     number = rng.choice((*NUMBERS, len(data), len(data) - 1, len(data) + 1))
     at = rng.randrange(len(data) - size + 1)
-    order = rng.choice(("little", "big"))
-    data[at : at + size] = (number % (1 << 8 * size)).to_bytes(size, order)
+    wrapped = number % (1 << 8 * size)
+    data[at : at + size] = (
+        wrapped.to_bytes(size, "little") if rng.random() < 0.5 else wrapped.to_bytes(size, "big")
+    )
 
 
 def insert(data: bytearray, rng: Random) -> None:

@@ -69,8 +69,7 @@ def codec(data: bytes) -> str:
     kind, type_, body = data[0] % 3, data[1], memoryview(data)[2:]
     if kind == 2:
         error = decode_error(body)
-        again = decode_error(encode_error(1, 2, error)[16:])
-        assert type(again) is type(error)
+        assert type(decode_error(encode_error(1, 2, error)[16:])) is type(error)
         return f"error {error.code}"
     decode = decode_request if kind else decode_reply
     message = decode(type_, body)
