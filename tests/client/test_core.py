@@ -49,6 +49,19 @@ def test_one_connection_serves_a_node_that_was_reached_by_the_given_address() ->
     assert len(world.links) == 1
 
 
+def test_connections_to_nodes_that_left_the_cluster_end() -> None:
+    world = World(FakeCluster(nodes=2, t=2)).connect()
+    world.finish(world.publish(b"x", partition=1))
+    assert len(world.links) == 2
+    world.cluster.nodes = [1]
+    world.cluster.partition("t", 1).leader = 1
+    world.run(world.core.metadata.ensure("t"))
+    world.core.metadata.refresh("t")
+    world.advance(1.0)
+    assert [wire.address for wire in world.links] == ["node1:7400"]
+    world.finish(world.publish(b"y", partition=1))
+
+
 def test_attempts_to_connect_are_paced_and_spread() -> None:
     world = World(request_timeout=60.0)
     world.refusing.add("node1:7400")

@@ -6,7 +6,7 @@ import pytest
 
 from penstock._core.bulk import publish_many
 from penstock._core.subscription import Subscription
-from penstock.errors import Fenced, MemberUnknown
+from penstock.errors import Fenced, InvalidName, MemberUnknown, TopicNotFound
 from penstock.protocol.messages import TYPE_OF, CommitOffsets, GroupHeartbeat, JoinGroup, LeaveGroup
 from penstock_broker.machine import commands
 from tests.client.fake_broker import FakeCluster
@@ -266,3 +266,52 @@ def test_an_explicit_commit_of_what_is_not_owned_is_refused() -> None:
     other = second.assignment()["t"][0]
     with pytest.raises(Fenced):
         one.run(first.commit({"t": {other: 5}}))
+
+
+def test_a_partition_that_is_given_back_before_it_was_let_go_is_read_on() -> None:
+    cluster = cluster_with(40, 2)
+    one, first = member(cluster, 2)
+    read = one.fetch(first, 10)
+    two, second = member(cluster, 3)
+    together([one, two], 3.0)
+    assert any(reader.revoked for reader in first.readers.values())
+    two.run(second.close())
+    together([one], 3.0)
+    assert not any(reader.revoked for reader in first.readers.values())
+    read += one.fetch(first, 100) + one.fetch(first, 100)
+    assert {int(value) for value in read} == set(range(40))
+    one.run(first.close())
+    assert committed(cluster) == {0: 20, 1: 20}
+
+
+def test_a_partition_that_nobody_read_yet_begins_where_it_was_told() -> None:
+    cluster = cluster_with(40, 2)
+    one, first = member(cluster, 2, start="latest")
+    one.advance(0.5)
+    one.run(first.close())
+    assert committed(cluster) == {0: 20, 1: 20}
+
+
+def test_an_offset_is_where_a_new_group_begins() -> None:
+    cluster = cluster_with(20, 1)
+    world, subscription = member(cluster, 2, start=15)
+    assert world.fetch(subscription) == numbered(5, 15)
+
+
+def test_a_deleted_topic_ends_the_membership_with_an_error() -> None:
+    cluster = cluster_with(20, 1)
+    world, subscription = member(cluster, 2)
+    loop(subscription, world, 20)
+    membership = subscription._membership
+    assert membership is not None
+    cluster.apply(commands.Leave(group="g", member=membership.member))
+    del cluster.topics["t"]
+    world.advance(5.0)
+    with pytest.raises(TopicNotFound):
+        world.fetch(subscription)
+
+
+def test_joining_a_group_of_a_refused_name_fails() -> None:
+    world = World().connect()
+    with pytest.raises(InvalidName):
+        Subscription(world.core, ["t"], group="a b")

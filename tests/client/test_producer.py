@@ -23,6 +23,7 @@ from penstock.errors import (
     UnknownProducer,
 )
 from penstock.protocol.frames import PUBLISH
+from penstock.protocol.messages import TYPE_OF, Metadata
 from tests.client.fake_broker import FakeCluster
 from tests.client.world import World
 
@@ -74,6 +75,41 @@ def test_keyed_records_keep_their_order_and_their_partition() -> None:
             mine = [int(v) for v in partition.values() if int(v) % 7 == key]
             assert mine == sorted(mine)
             assert len(mine) in (0, len([v for v in range(200) if v % 7 == key]))
+
+
+def test_full_batches_leave_before_the_open_one() -> None:
+    world = World(FakeCluster(t=3), batch_bytes=2000, batch_records=7).connect()
+    world.finish(world.publish(b"warm", partition=0))
+    world.stalled = True
+    for value in numbered(300):
+        world.publish(value, partition=1)
+        world.publish(value)
+    world.stalled = False
+    world.settle()
+    assert sorted(world.cluster.values("t")) == sorted([b"warm", *numbered(300), *numbered(300)])
+
+
+def test_a_batch_that_can_not_be_encoded_fails_alone() -> None:
+    world = World().connect()
+    world.finish(world.publish(b"first"))
+    bad = world.publish(b"x")
+    bad.values[0] = 7  # type: ignore[call-overload] # as if a check had been forgotten
+    with pytest.raises(BadRequest):
+        world.finish(bad)
+    world.finish(world.publish(b"last"))
+    assert world.cluster.values("t") == [b"first", b"last"]
+
+
+def test_a_topic_that_is_never_found_times_out_as_not_stored() -> None:
+    world = World(delivery_timeout=3.0, request_timeout=1.0).connect()
+    world.cluster.deaf.add(TYPE_OF[Metadata])
+    for batch in (world.publish(b"a"), world.publish(b"b", key=b"k")):
+        with pytest.raises(TimedOut) as caught:
+            world.finish(batch, limit=5.0)
+        assert caught.value.detail["outcome"] == "not stored"
+    world.cluster.deaf.clear()
+    world.finish(world.publish(b"c"), limit=10.0)
+    assert world.cluster.values("t") == [b"c"]
 
 
 def test_records_without_a_key_reach_every_partition() -> None:

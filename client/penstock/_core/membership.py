@@ -263,9 +263,12 @@ class Membership:
             reader.revoked = False
             subscription.reposition(reader, offset)
         elif reader.revoked:
-            reader.revoked = False
             self._revoking.pop((topic, partition), None)
-            reader.read_from(max(reader.processed, 0))
+            subscription.drop(reader)
+            subscription.begin(
+                topic, partition, reader.processed if reader.processed >= 0 else None
+            )
+            subscription.readers[topic, partition].committed = None
 
     def _revoke(self, key: tuple[str, int]) -> None:
         reader = self._subscription.readers.get(key)

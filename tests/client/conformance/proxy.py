@@ -13,6 +13,7 @@ class Proxy:
 
     Attributes:
         refusing: new connections are closed at once.
+        flowing: while it is cleared, nothing is passed on and senders are held up.
     """
 
     def __init__(self, address: str) -> None:
@@ -22,6 +23,8 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self.refusing = False
+        self.flowing = threading.Event()
+        self.flowing.set()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -80,6 +83,7 @@ class Proxy:
     ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self.flowing.wait(10.0)
                 sink.sendall(data)
         for end in pair:
             with suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -226,6 +227,30 @@ def test_broken_connections_are_survived(api: Api, proxy: Proxy, topic: str) -> 
                 if len(values) >= 30:
                     break
         assert sorted(map(int, values)) == list(range(30))
+
+    api.run(test)
+
+
+def test_a_path_that_is_blocked_holds_up_and_loses_nothing(
+    api: Api, proxy: Proxy, topic: str
+) -> None:
+    async def test(api: Api) -> None:
+        value = random.randbytes(1000)
+        async with api.connect(proxy.address, compression="none") as client:
+            await client.publish(topic, b"first", partition=0)
+            proxy.flowing.clear()
+            threading.Timer(0.2, proxy.flowing.set).start()
+            receipts = await client.publish_many(topic, [value] * 12_000, partition=1)
+            assert (receipts[-1].offset, receipts[-1].duplicate) == (11_999, False)
+            async with client.subscribe(topic, partitions=[1]) as subscription:
+                proxy.flowing.clear()
+                threading.Timer(0.1, proxy.flowing.set).start()
+                count = 0
+                async for batch in subscription.batches():
+                    assert set(batch.values) == {value}
+                    count += len(batch)
+                    if count == 12_000:
+                        break
 
     api.run(test)
 
