@@ -11,6 +11,8 @@ import pytest
 from penstock.cli import reading
 from penstock.cli.publish import cut_by_time
 from penstock.cli.records import Outgoing
+from penstock.cli.spans import Span, span_of
+from penstock.protocol.messages import PartitionFigures
 from tests.cli.conftest import Cli
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -202,3 +204,27 @@ def test_records_share_a_batch_only_near_each_other_in_time() -> None:
     runs = [[record.timestamp for record in run] for run in cut_by_time([at(d) for d in days])]
     shown = [[None if t is None else (t - START).days for t in run] for run in runs]
     assert shown == [[None, None], [0, 30], [45, 10], [90, 91], [None], [0], [500]]
+
+
+def figures(low: int, high: int) -> PartitionFigures:
+    return PartitionFigures(
+        partition=0, group=9, leader=1, term=1, replicas=[1], log_start_offset=low,
+        high_watermark=high, size_bytes=0, segments=1, producers=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "follow", "span"),
+    [
+        (0, None, False, Span(5, 9, 0)),
+        (7, 8, False, Span(7, 8, 7)),
+        (7, 100, False, Span(7, 9, 7)),
+        (7, 100, True, Span(7, 100, 7)),
+        (12, None, False, Span(9, 9, 12)),
+        (12, None, True, Span(9, None, 12)),
+    ],
+)
+def test_a_span_lies_in_its_partition_and_keeps_what_was_asked_for(
+    first: int, end: int | None, follow: bool, span: Span
+) -> None:
+    assert span_of(figures(5, 9), first, end, follow=follow) == span

@@ -61,7 +61,9 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
 )
 
 
-_EMPTY_HINTS: Final = frozenset({errors.PenstockError.hint, errors.RequestError.hint})
+_EMPTY_HINTS: Final = frozenset(
+    {errors.PenstockError.hint, errors.RequestError.hint, errors.LimitExceeded.hint}
+)
 
 
 def exit_for(error: BaseException) -> Exit:

@@ -26,10 +26,14 @@ Choice = Callable[["Record"], bool]
 
 @dataclass(frozen=True)
 class Span:
-    """Offsets of one partition: from `first` up to but without `end` (None: for ever)."""
+    """Offsets of one partition: from `first` up to but without `end` (None: for ever).
+
+    Reading begins at `first`, which lies in the partition; what is below `least` is left out.
+    """
 
     first: int
     end: int | None
+    least: int = 0
 
 
 def span_of(figures: PartitionFigures, first: int, end: int | None, *, follow: bool) -> Span:
@@ -37,8 +41,8 @@ def span_of(figures: PartitionFigures, first: int, end: int | None, *, follow: b
     low, high = figures.log_start_offset, figures.high_watermark
     start = min(max(first, low), high)
     if end is not None:
-        return Span(start, end if follow else min(end, high))
-    return Span(start, None if follow else high)
+        return Span(start, end if follow else min(end, high), first)
+    return Span(start, None if follow else high, first)
 
 
 def plan(
@@ -85,7 +89,7 @@ def read(
 
 
 def _within(span: Span, offset: int) -> bool:
-    return span.end is None or offset < span.end
+    return offset >= span.least and (span.end is None or offset < span.end)
 
 
 def read_last(
