@@ -5,7 +5,7 @@ from the next call on; removing a file ends it.
 
     sync        fdatasync and fsync fail with EIO; the N-th call alone if the file holds a number N
     hang        fdatasync and fsync take for ever
-    full        the disk is full: nothing more is written
+    full        the disk is full: no file grows
     low         the disk has so many bytes free as the file says
     clock       the wall clock is so many seconds off as the file says
 """
@@ -19,6 +19,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+ENDS: dict[str, Callable[..., int]] = {
+    "pwrite": lambda data, position: position + len(data),
+    "pwritev": lambda buffers, position: position + sum(map(len, buffers)),
+    "posix_fallocate": lambda position, length: position + length,
+    "ftruncate": lambda length: length,
+}
+"""To where a file must reach for each call, of its arguments after the descriptor."""
 
 
 class Saboteur:
@@ -39,8 +47,8 @@ class Saboteur:
         """Replace the calls."""
         for name in ("fdatasync", "fsync"):
             setattr(os, name, self._syncing(getattr(os, name)))
-        for name in ("pwrite", "pwritev", "posix_fallocate", "ftruncate"):
-            setattr(os, name, self._writing(getattr(os, name)))
+        for name, end in ENDS.items():
+            setattr(os, name, self._growing(getattr(os, name), end))
         setattr(os, "statvfs", self._free(os.statvfs))  # noqa: B010 - the stub calls it final
         setattr(time, "time_ns", self._clock(time.time_ns))  # noqa: B010 - as above
 
@@ -56,11 +64,11 @@ class Saboteur:
 
         return sync
 
-    def _writing(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def write(*arguments: object) -> object:
-            if self.read("full") is not None:
-                raise OSError(errno.ENOSPC, "a saboteur was here")
-            return real(*arguments)
+    def _growing(self, real: Callable[..., Any], end: Callable[..., int]) -> Callable[..., Any]:
+        def write(descriptor: int, *arguments: Any) -> object:  # noqa: ANN401 - any call's
+            if self.read("full") is not None and end(*arguments) > os.fstat(descriptor).st_size:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(descriptor, *arguments)
 
         return write
 

@@ -91,6 +91,7 @@ class Reactor:
         self._put_off: dict[int, Connection] = {}
         """With requests that are here and come in the next round."""
         self._check_at = 0.0
+        self._accepting = True
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._epoll = select.epoll()
         self._committer = Worker("penstock-committer")
@@ -129,6 +130,7 @@ class Reactor:
             if self.clock.monotonic() >= self._check_at:
                 self._check_at = self.clock.monotonic() + CHECK_SECONDS
                 self._end_the_late()
+                self._watch_disk()
             self._close_round()
 
     def _end_the_late(self) -> None:
@@ -142,6 +144,16 @@ class Reactor:
                 self._drop(connection)
         for connection in [c for c in self.connections.values() if c.stuck(now)]:
             self._give_up(connection, "it takes nothing of what is sent")
+
+    def _watch_disk(self) -> None:
+        """Say so when publishes begin to be refused, and when they are taken again."""
+        accepting = self.node.store.accepting
+        if accepting != self._accepting:
+            self._accepting = accepting
+            if accepting:
+                log.info("publishes are accepted again")
+            else:
+                log.warning("publishes are refused: the disk is nearly full, or can't keep up")
 
     def _give_up(self, connection: Connection, reason: str) -> None:
         peer = connection.session.peer

@@ -36,10 +36,11 @@ def serve(options: Mapping[str, object]) -> int:
     try:
         trio.run(_serve, settings, strict_exception_groups=True)
     except* Fatal as group:
-        log.critical("stopped: %s", group.exceptions[0])
+        log.critical("stopped", extra={"reason": str(_first(group))})
         code = EXIT_FATAL
     except* PenstockError as group:
         error = _first(group)
+        assert isinstance(error, PenstockError)
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201 - for a person
         code = EXIT_ERROR
     except* Exception as group:
@@ -48,11 +49,9 @@ def serve(options: Mapping[str, object]) -> int:
     return code
 
 
-def _first(group: BaseExceptionGroup[PenstockError]) -> PenstockError:
-    error: BaseException = group
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, PenstockError)
     return error
 
 
