@@ -85,9 +85,7 @@ class Membership:
         self.stop()
         if self._subscription.auto_commit:
             yield from self._try_commit(self._progress())
-        request = LeaveGroup(
-            group=self.group, member=self.member, generation=self.generation
-        )
+        request = LeaveGroup(group=self.group, member=self.member, generation=self.generation)
         with suppress(PenstockError):
             yield from self._requests.call(
                 request, LeaveGroupReply, home=self._home, timeout=LEAVE_SECONDS
