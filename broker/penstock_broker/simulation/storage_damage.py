@@ -8,7 +8,7 @@ from typing import NamedTuple
 from penstock.errors import CorruptData
 from penstock.protocol.batch import Kind, iterate, parse_header
 from penstock_broker.simulation.disk import SimDisk
-from penstock_broker.simulation.storage_checks import matches, read
+from penstock_broker.simulation.storage_checks import check_batch, matches, read
 from penstock_broker.simulation.storage_model import GroupModel, Violation
 from penstock_broker.storage import RecoveredGroup, StorageConfig, Store
 
@@ -89,6 +89,5 @@ def _check_log(store: Store, model: GroupModel, recovered: RecoveredGroup, injur
             refused += 1
             continue
         position, header = next(iterate(found[0]))
-        if bytes(memoryview(found[0])[position : position + header.length]) != batch.data:
-            raise Violation(f"{injury}: offset {batch.base_offset} has wrong bytes")
+        check_batch(model, batch, bytes(found[0][position : position + header.length]))
     return refused

@@ -14,6 +14,7 @@ from typing import Final
 from crc32c import crc32c
 
 from penstock.protocol.batch import Kind, control_body, parse_header
+from penstock.protocol.records import Record, RecordBatch
 from penstock_broker.storage.entries import HardState, StoredEntry, later_hard_state
 
 BLOB: Final = struct.Struct("<QQQQ")
@@ -41,6 +42,10 @@ class Durable:
     @property
     def last_index(self) -> int:
         return self.floor + len(self.entries)
+
+    def cut(self, first: int) -> Durable:
+        """The same without the entries from an index on."""
+        return replace(self, entries=self.entries[: max(first - self.floor - 1, 0)])
 
     def add(self, first: int, entries: list[StoredEntry], hard_state: HardState) -> None:
         """A run of the group was flushed."""
@@ -95,6 +100,8 @@ class GroupModel:
     gid: int
     has_log: bool
     single: bool
+    keyed: bool
+    """Whether its log is compacted."""
     """A lone voter commits what is durable; a follower learns what is committed."""
     durable: Durable = field(default_factory=Durable)
     floor: int = 0
@@ -110,11 +117,15 @@ class GroupModel:
     machine: Machine = field(default_factory=Machine)
     digests: dict[int, int] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
+    newest: dict[bytes, Record] = field(default_factory=dict)
+    """Key -> its newest record, in a log that is compacted."""
     installing: Machine | None = None
     """A snapshot that is not durable yet."""
     install_state: HardState = (0, 0, 0)
     before_install: tuple[list[Batch], int] = field(default_factory=lambda: ([], 0))
     """Batches and committed index without the snapshot, should it not survive."""
+    cut_at: int = 0
+    """First index of a truncation that is not durable: the disk may forget the rest or keep it."""
     durable_void: int = 0
     """Flushes before this sequence count for nothing: a snapshot took their place."""
     proposed_end: int = 0
@@ -136,6 +147,10 @@ class GroupModel:
             self.batches.append(
                 Batch(header.base_offset, self.machine.end_offset, bytes(entry.data))
             )
+            if self.keyed:
+                batch = RecordBatch(entry.data)
+                for record in batch:
+                    self.newest[record.key or b""] = record
         self.committed = max(self.committed, entry.index)
 
     def batch_at(self, offset: int) -> Batch:

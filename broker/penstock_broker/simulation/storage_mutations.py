@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from penstock.protocol.records import RecordBatch
 from penstock_broker.simulation.disk import SimDisk, SimFile
 from penstock_broker.storage import (
     checkpoint,
     checkpoint_job,
+    compaction,
     flush,
     keeper,
     log_recovery,
@@ -189,6 +191,27 @@ def _trim_deletes_too_much() -> list[Patch]:
     return [(keeper, "position_of", position_of)]
 
 
+def _newest_dropped() -> list[Patch]:
+    def note(self: compaction.Pass, batch: RecordBatch) -> None:
+        for offset, key in zip(batch.offsets, batch.keys, strict=True):
+            if key is not None:
+                self._newest[key] = offset + 1
+        self._covered = batch.next_offset
+
+    return [(compaction.Pass, "_note_batch", note)]
+
+
+def _tombstones_dropped_first() -> list[Patch]:
+    def note(self: compaction.Pass, batch: RecordBatch) -> None:
+        """A tombstone does not count as newer: it goes, and what it deletes stays."""
+        for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
+            if key is not None and value is not None:
+                self._newest[key] = offset
+        self._covered = batch.next_offset
+
+    return [(compaction.Pass, "_note_batch", note)]
+
+
 def _lying_disk() -> list[Patch]:
     return [(SimFile, "sync", lambda self: self._disk.before_sync())]
 
@@ -217,6 +240,8 @@ MUTATIONS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "damage-truncated": _damage_truncated,
     "tail-not-sealed": _tail_not_sealed,
     "trim-too-far": _trim_deletes_too_much,
+    "compaction-drops-newest": _newest_dropped,
+    "tombstones-dropped-first": _tombstones_dropped_first,
     "lying-disk": _lying_disk,
     "names-never-durable": _names_never_durable,
 }
@@ -228,6 +253,8 @@ FOCUS: Final[Mapping[str, Mapping[str, int]]] = {
     "truncation-forgotten": {**_JOBS, "truncate": 6, "install": 0, "injure": 0},
     "snapshot-during-flush": {**_JOBS, "install": 10, "crash_soon": 6, "run_flush": 2},
     "log-tail-unchecked": {**_JOBS, "crash_now": 6},
+    "compaction-drops-newest": {**_JOBS, "tick": 10, "install": 0, "injure": 0},
+    "tombstones-dropped-first": {**_JOBS, "tick": 10, "install": 0, "injure": 0},
 }
 """Weights of events with which a mutation shows sooner."""
 

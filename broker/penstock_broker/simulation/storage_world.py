@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from penstock.errors import CorruptData, StorageFailure
 from penstock.protocol import batch
 from penstock.protocol.batch import Kind
+from penstock.protocol.records import encode_batch
 from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
 from penstock_broker.simulation.storage_checks import (
     check_all_reads,
@@ -37,7 +38,19 @@ from penstock_broker.storage import Flush, Job, StorageConfig, Store, StoredEntr
 from penstock_broker.storage.checkpoint_job import CheckpointJob
 from penstock_broker.storage.wal_format import RUN_MARK
 
+
+@dataclass(frozen=True)
+class _Settings:
+    """A topic's settings, as far as the log looks at them."""
+
+    segment_bytes: int = 1 << 30
+    segment_ms: int = 1 << 40
+    cleanup: str = "compact"
+    delete_retention_ms: int = 3
+
+
 META = 0
+KEYED = _Settings()
 _KIB = 1024
 
 
@@ -52,7 +65,9 @@ class StorageWorld:
         self.config = self._draw_config()
         self.blob_padding = self.random.choice((0, 0, 1500, 6000))
         self.last_flush: tuple[str, int, int] | None = None
-        self.groups: dict[int, GroupModel] = {META: GroupModel(META, has_log=False, single=True)}
+        self.groups: dict[int, GroupModel] = {
+            META: GroupModel(META, has_log=False, single=True, keyed=False)
+        }
         self.deleted: set[int] = set()
         self.next_gid = 1
         self.clock_us = 1_000_000
@@ -102,7 +117,7 @@ class StorageWorld:
             (self.trim, draw((0, 1))),
             (self.create_or_delete, draw((0, 1))),
             (self.install, draw((0, 0, 1, 4))),
-            (self.tick, 2),
+            (self.tick, draw((2, 6))),
             (self.restart_cleanly, draw((0, 1))),
             (self.crash_soon, draw((0, 2))),
             (self.crash_now, draw((0, 1))),
@@ -162,11 +177,25 @@ class StorageWorld:
     def _data_entry(self, model: GroupModel, index: int) -> StoredEntry:
         size = self.random.choice((0, 40, 40, 200, 700, 2500))
         records = self.random.choice((1, 1, 3))
-        buffer = batch.build(self.random.randbytes(size), count=records)
+        if model.keyed:
+            records = self.random.choice((1, 4))
+            buffer = self._keyed_batch(records, size // 8)
+        else:
+            buffer = batch.build(self.random.randbytes(size), count=records)
         self.clock_us += self.random.randrange(1000)
         offset, model.proposed_end = model.proposed_end, model.proposed_end + records
         batch.stamp(buffer, Kind.DATA, index, model.term, 1, offset, self.clock_us)
         return StoredEntry(index, model.term, Kind.DATA, buffer)
+
+    def _keyed_batch(self, records: int, size: int) -> bytearray:
+        keys = [
+            b"key-%d" % self.random.randrange(self.random.choice((5, 100))) for _ in range(records)
+        ]
+        values = [
+            self.random.randbytes(size) if self.random.random() < 0.8 else None
+            for _ in range(records)
+        ]
+        return encode_batch(values, keys)
 
     def _control_entry(self, model: GroupModel, index: int, body: bytes) -> StoredEntry:
         buffer = batch.control_batch(body)
@@ -205,6 +234,7 @@ class StorageWorld:
         del model.entries[first - model.floor - 1 :]
         model.proposed_end = self._end_of(model)
         model.persisted = min(model.persisted, first - 1)
+        model.cut_at = min(model.cut_at or first, first)
         entries = [self._entry(model, first + at) for at in range(self.random.choice((1, 2, 4)))]
         self._hand_over(model, entries, state=True)
         self.counts["truncations"] += 1
@@ -246,6 +276,8 @@ class StorageWorld:
                     for entry in run.entries
                 ]
                 model.durable.add(run.first, entries, run.hard_state)
+                if entries and run.first <= model.cut_at:
+                    model.cut_at = 0
 
     def finish_flush(self) -> None:
         if self.flush is None or not self.flush_has_run:
@@ -310,9 +342,15 @@ class StorageWorld:
     def _create(self, gid: int) -> None:
         if gid not in self.groups and gid not in self.deleted:
             kind = gid % 3
-            self.groups[gid] = GroupModel(gid, has_log=kind != 2, single=kind == 0)
+            keyed = kind != 2 and self.random.random() < 0.5
+            self.groups[gid] = GroupModel(gid, has_log=kind != 2, single=kind == 0, keyed=keyed)
         if gid in self.groups and self.groups[gid].has_log:
-            self.store.create_log(gid)
+            self._create_log(self.groups[gid])
+
+    def _create_log(self, model: GroupModel) -> None:
+        log = self.store.create_log(model.gid)
+        if model.keyed:
+            log.configure(KEYED)
 
     def _delete(self, gid: int) -> None:
         self.groups.pop(gid, None)
@@ -530,6 +568,7 @@ class StorageWorld:
             ]
             self.store.checkpoint(states)
         self._settle()
+        self.counts["compaction passes"] += self.store.compactor.passes
         self.store.close()
         self.counts["clean restarts"] += 1
         self._come_back(power=self.random.random() < 0.5)
@@ -595,6 +634,9 @@ class StorageWorld:
         """As a node does: restore the machine, take the log, apply what is committed."""
         recovered = self.store.recovered.get(model.gid)
         choices = candidates.get(model.gid, [model.durable])
+        if model.cut_at:
+            choices = [*choices, *(choice.cut(model.cut_at) for choice in choices)]
+            model.cut_at = 0
         if model.installing is not None:
             index = model.installing.applied
             blob = recovered.blob if recovered is not None else None
@@ -611,7 +653,7 @@ class StorageWorld:
         model.durable = found.copy()
         model.installing = None
         if model.has_log:
-            self.store.create_log(model.gid)
+            self._create_log(model)
         self._restore(model, found)
 
     def _restore(self, model: GroupModel, found: Durable) -> None:

@@ -41,7 +41,11 @@ class StorageConfig:
     reserve_bytes: int = 256 * _MIB
     """With less free space publishes are refused; twice as much free ends that."""
     scrub_bytes: int = 1 * _MIB
-    """How much one scrub step verifies."""
+    """How much one step of scrubbing or compaction reads."""
+    compaction_steps: int = 16
+    """Steps of compaction between two ticks."""
+    compaction_keys_max: int = 1_000_000
+    """Distinct keys that one compaction pass holds in RAM."""
 
     def __post_init__(self) -> None:
         if self.wal_file_bytes % BLOCK or self.wal_file_bytes < 8 * BLOCK:

@@ -192,7 +192,8 @@ class Keeper:
         running, self._running = self._running, {}
         if job.write is None:
             self._blocked = True
-            self._cuts = {**running, **self._cuts}
+            again = {**running, **self._cuts}
+            self._cuts = {gid: cut for gid, cut in again.items() if gid not in self._deletes}
             return []
         control = self._control
         if job.write.number != control.number:

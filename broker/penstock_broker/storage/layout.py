@@ -20,6 +20,7 @@ ROOT: Final = ""
 _WAL_SUFFIX: Final = ".wal"
 _CHECKPOINT_SUFFIX: Final = ".ckpt"
 _LOG_SUFFIX: Final = ".log"
+_COMPACT_SUFFIX: Final = ".compact"
 
 
 def wal_file(number: int) -> str:
@@ -47,7 +48,7 @@ def index_file(gid: int, base_offset: int) -> str:
 
 
 def compact_file(gid: int, base_offset: int) -> str:
-    return f"{PARTITIONS}/{gid}/{base_offset:020d}.compact"
+    return f"{PARTITIONS}/{gid}/{base_offset:020d}{_COMPACT_SUFFIX}"
 
 
 def _numbers(names: list[str], suffix: str) -> list[int]:
@@ -68,6 +69,11 @@ def checkpoint_numbers(names: list[str]) -> list[int]:
 def segment_bases(names: list[str]) -> list[int]:
     """Base offsets of the segments among the names of a directory."""
     return _numbers(names, _LOG_SUFFIX)
+
+
+def compact_bases(names: list[str]) -> list[int]:
+    """Base offsets of unfinished rewrites among the names of a directory."""
+    return _numbers(names, _COMPACT_SUFFIX)
 
 
 def group_ids(names: list[str]) -> list[int]:

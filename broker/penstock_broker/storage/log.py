@@ -65,6 +65,8 @@ class PartitionLog:
         self.segment_us = _FOREVER
         self.compacts = False
         self.delete_retention_us = 0
+        self.compacted_to = 0
+        """Offset below which a compaction pass has been."""
         self._replaced: list[int] = []
         """Segments that a reset took out of the log: they go when a checkpoint knows of it."""
         self._context = context
@@ -257,11 +259,23 @@ class PartitionLog:
         place = index.for_offset(offset)
         written = self.written_bytes(segment)
         end = written if place.end is None else min(place.end + max_bytes, written)
-        file = self._open(segment)
+        file = self.open_segment(segment)
         first = index.offsets[bisect_right(index.offsets, offset) - 1]
         return Cold(file, place.position, end - place.position, segment.base_offset, first)
 
-    def _open(self, segment: Segment) -> File:
+    def replaced(self, segment: Segment, size: int) -> None:
+        """Compaction put a smaller file in the place of a segment's."""
+        self._context.cache.forget(self.gid, segment.base_offset)
+        if segment in self.segments:
+            self.size_bytes += size - segment.size
+        segment.size = segment.synced = size
+
+    def open_segment(self, segment: Segment) -> File:
+        """The segment's file.
+
+        Raises:
+            CorruptData: it can't be opened.
+        """
         try:
             return self._context.cache.open(segment)
         except OSError as error:
@@ -312,8 +326,9 @@ class PartitionLog:
         if at < 0 or self.bases[at] != cold.base_offset:
             raise OffsetOutOfRange(f"offset {offset} was trimmed", start_offset=self.start_offset)
         segment = self.segments[at]
-        end = self.written_bytes(segment)
         try:
+            # A compacted segment has a new file; the read still has the old one.
+            end = cold.file.size() if segment.sealed else self.written_bytes(segment)
             for piece in walk(cold.file, cold.position, end, cold.offset):
                 if isinstance(piece, Hole):
                     damage = self.mark_hole(segment, piece)

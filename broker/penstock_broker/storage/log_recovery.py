@@ -41,6 +41,8 @@ def open_log(gid: int, context: LogContext, durable: LogPosition | None) -> Part
     names = context.files.list(layout.partition(gid))
     log.on_disk = bool(names)
     bases = layout.segment_bases(names)
+    for base in layout.compact_bases(names):
+        context.files.remove(layout.compact_file(gid, base))  # an unfinished rewrite
     sealed = [base for base in bases if base < durable.segment_base]
     tail = [base for base in bases if base >= durable.segment_base]
     following = [*sealed[1:], durable.segment_base]

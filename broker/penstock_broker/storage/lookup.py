@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import CorruptData
-from penstock.protocol.batch import iterate
+from penstock.protocol.batch import iterate, next_offset
 from penstock_broker.storage import layout
 from penstock_broker.storage.files import Buffer
 from penstock_broker.storage.reads import Memory, unreadable
@@ -50,10 +50,12 @@ def _first_since(log: PartitionLog, offset: int, time_us: int) -> int:
                 raise
             offset = following
             continue
-        for header in (header for buffer in buffers for _, header in iterate(buffer)):
-            if header.append_ts_us >= time_us:
-                return max(header.base_offset, log.start_offset)
-            offset = max(offset, header.base_offset + header.record_count)
+        for buffer in buffers:
+            for at, header in iterate(buffer):
+                if header.append_ts_us >= time_us:
+                    return max(header.base_offset, log.start_offset)
+                whole = memoryview(buffer)[at : at + header.length]
+                offset = max(offset, next_offset(whole, header))
     return log.end_offset
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from penstock.errors import StorageFailure
 from penstock_broker.storage.checkpoint import Checkpoint
+from penstock_broker.storage.compaction import Compactor
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import EntryLike, HardState, RecoveredGroup
 from penstock_broker.storage.files import Files
@@ -19,6 +20,7 @@ from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.keeper import Keeper, State
 from penstock_broker.storage.log import LogContext, PartitionLog
 from penstock_broker.storage.recovery import recover
+from penstock_broker.storage.scrub import Scrubber
 from penstock_broker.storage.segment_jobs import Piece, RemoveSegmentsJob, WriteJob, pieces_of
 from penstock_broker.storage.wal import Wal
 
@@ -42,6 +44,9 @@ class Store:
         self._full = False
         """A segment write met a full disk; `tick` ends it."""
         self._low = False
+        self._scrub_steps = self._compaction_steps = 0
+        self.scrubber = Scrubber(self.logs, config.scrub_bytes)
+        self.compactor = Compactor(self.logs, files, config)
 
     @classmethod
     def open(cls, files: Files, config: StorageConfig, *, fresh_uuid: bytes) -> Store:
@@ -115,7 +120,12 @@ class Store:
     def take_job(self) -> Job | None:
         """The most urgent piece of background work; None while one is under way or none is due."""
         if self._job is None:
-            self._job = self.keeper.take_job() or self._write_job() or self._removal_job()
+            self._job = (
+                self.keeper.take_job()
+                or self._write_job()
+                or self._removal_job()
+                or self._idle_job()
+            )
             return self._job
         return None
 
@@ -141,12 +151,26 @@ class Store:
         bases, log.doomed = log.doomed, []
         return RemoveSegmentsJob(self.files, gid, bases)
 
+    def _idle_job(self) -> Job | None:
+        """What can wait: a few steps between two ticks, so that it takes little of the disk."""
+        if self._compaction_steps > 0 and not self._low:
+            self._compaction_steps -= 1
+            job = self.compactor.take_job()
+            if job is not None:
+                return job
+            self._compaction_steps = 0
+        if self._scrub_steps > 0:
+            self._scrub_steps -= 1
+            return self.scrubber.take_job()
+        return None
+
     def tick(self) -> None:
         """Now and then (each second): look at the free space, try again what a full disk stopped.
 
         Also seals the last flush when nothing follows it; see `Wal.tick`.
         """
         self._full = False
+        self._scrub_steps, self._compaction_steps = 1, self.config.compaction_steps
         self.wal.tick()
         self.keeper.tick()
         free = self.files.free_bytes()
@@ -206,5 +230,8 @@ class Store:
             "unwritten_bytes": budget.unwritten,
             "index_cache_bytes": self.context.cache.size_bytes,
             "checkpoint_bytes": self.control.length,
+            "scrubbed_bytes": self.scrubber.verified_bytes,
+            "scrub_read_errors": self.scrubber.read_errors,
+            "compaction_passes": self.compactor.passes,
             "damaged_ranges": sum([len(log.damages) for log in self.logs.values()]),
         }
