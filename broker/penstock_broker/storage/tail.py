@@ -95,10 +95,10 @@ class Tail:
         last = bisect_right(self.ends, start + max_bytes, first)
         return self.buffers[first : max(last, first + 1)]
 
-    def bytes_from(self, offset: int) -> int:
-        """How much there is from the batch with `offset` on, which is in the tail."""
+    def position_of(self, offset: int) -> int:
+        """Where the batch with `offset` begins, which is in the tail."""
         first = bisect_right(self.offsets, offset, self._head) - 1
-        return self.end - self.ends[first] + len(self.buffers[first])
+        return self.ends[first] - len(self.buffers[first])
 
     def unwritten(self, from_position: int, to_position: int) -> list[Buffer]:
         """The batches between two batch boundaries."""
