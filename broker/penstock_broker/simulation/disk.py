@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.errors import DataDirectoryLocked
-
 from penstock_broker.simulation.memory_files import MemoryFile, MemoryFiles
 from penstock_broker.storage.files import Buffer
 
@@ -255,6 +254,16 @@ class SimDisk:
             stray = bytes(image[position : position + length])[: len(into) - other_position]
             into[other_position : other_position + len(stray)] = stray
         self.injected["misdirect"] = self.injected.get("misdirect", 0) + 1
+
+    def fork(self) -> SimDisk:
+        """A copy of what a reader sees, all of it durable: to try damage on."""
+        copy = SimDisk(self.random.getrandbits(32))
+        copy._directories = set(self._directories)
+        copy._durable_directories = set(self._directories)
+        for path, inode in self._names.items():
+            copy._names[path] = _Inode(bytearray(inode.data), bytearray(inode.data))
+        copy._durable_names = dict(copy._names)
+        return copy
 
     # ----- what a test may ask
 
