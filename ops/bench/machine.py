@@ -66,7 +66,7 @@ def start(data: Path, port: int = 0, arguments: tuple[str, ...] = ()) -> BrokerP
     port_file.unlink(missing_ok=True)
     began = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "penstock", "serve", "--data", str(data),
+        [sys.executable, "-m", "penstock.cli", "serve", "--data", str(data),
          "--listen", f"127.0.0.1:{port}", "--port-file", str(port_file),
          "--log-level", "warning", *arguments],
     )  # fmt: skip
