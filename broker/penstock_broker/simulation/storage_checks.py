@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.protocol.batch import FLAG_COMPACTED, iterate, parse_header
+from penstock.protocol.batch import FLAG_COMPACTED, iterate, next_offset, parse_header
 from penstock.protocol.records import RecordBatch
 from penstock_broker.simulation.disk import SimDisk
 from penstock_broker.simulation.storage_model import Batch, Durable, GroupModel, Machine, Violation
@@ -56,12 +56,12 @@ def check_read(store: Store, model: GroupModel, offset: int, max_bytes: int) -> 
         for position, header in iterate(buffer):
             truth = model.batch_at(at)
             data = bytes(memoryview(buffer)[position : position + header.length])
-            if not truth.base_offset <= at < truth.next_offset:
+            if not header.base_offset <= at < next_offset(data, header):
                 raise Violation(f"log {model.gid}: there is no offset {at}")
             check_batch(model, truth, data)
             if not first and at != truth.base_offset:
                 raise Violation(f"log {model.gid}: offsets are not dense at {at}")
-            at, first = truth.next_offset, False
+            at, first = next_offset(data, header), False
             covered = position + header.length
         if covered != len(buffer):
             raise Violation(f"log {model.gid}: a read ended inside a batch")
@@ -75,10 +75,20 @@ def check_batch(model: GroupModel, truth: Batch, data: bytes) -> None:
     header = parse_header(data)
     if not model.keyed or not header.flags & FLAG_COMPACTED:
         raise Violation(f"log {model.gid}: wrong bytes at offset {truth.base_offset}")
-    left, whole = RecordBatch(data), RecordBatch(truth.data)
-    if (left.base_offset, left.next_offset) != (truth.base_offset, truth.next_offset):
-        raise Violation(f"log {model.gid}: offset {truth.base_offset} covers other offsets")
+    left = RecordBatch(data)
     kept = dict(zip(left.offsets, zip(left.keys, left.values, strict=True), strict=True))
+    offset = left.base_offset
+    while offset < left.next_offset:
+        whole = RecordBatch(model.batch_at(offset).data)
+        if whole.base_offset != offset or whole.next_offset > left.next_offset:
+            raise Violation(f"log {model.gid}: a batch covers a part of another at {offset}")
+        _check_records(model, kept, whole)
+        offset = whole.next_offset
+
+
+def _check_records(
+    model: GroupModel, kept: dict[int, tuple[bytes | None, bytes | None]], whole: RecordBatch
+) -> None:
     for offset, key, value in zip(whole.offsets, whole.keys, whole.values, strict=True):
         newest = model.newest[key or b""].offset
         if kept.get(offset, (key, value)) != (key, value):

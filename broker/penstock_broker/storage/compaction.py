@@ -13,63 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from penstock.errors import CorruptBatch, CorruptData
-from penstock.protocol.records import RecordBatch, encode_compacted
-from penstock_broker.storage import layout
+from penstock.errors import CorruptData
+from penstock.protocol.records import RecordBatch
 from penstock_broker.storage.config import StorageConfig
-from penstock_broker.storage.files import File, Files, sync_file, sync_names
-from penstock_broker.storage.index import SparseIndex, Summary
+from penstock_broker.storage.files import File, Files
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.log import PartitionLog
+from penstock_broker.storage.rewrite import Rewrite, readable
 from penstock_broker.storage.scan import Hole, walk
 from penstock_broker.storage.segment import Segment
-from penstock_broker.storage.segment_jobs import write_index_file
 
 _DIRTY_SHARE: Final = 2  # a pass begins when the dirty part is half of what it would rewrite
-
-
-class Rewrite:
-    """The new file of one segment."""
-
-    def __init__(self, files: Files, segment: Segment, config: StorageConfig) -> None:
-        self._files = files
-        self._segment = segment
-        self._config = config
-        self._path = layout.compact_file(segment.gid, segment.base_offset)
-        self._file = files.open(self._path, create=True)
-        self._file.truncate(0)
-        self._index = SparseIndex()
-        self._next_row_at = 0
-        self.size = 0
-        self.last_index = 0
-        self.max_time_us = 0
-        self.changed = False
-
-    def add(self, buffer: bytes | bytearray, offset: int, index: int, time_us: int) -> None:
-        """Append one batch."""
-        if self.size >= self._next_row_at:
-            self._index.add(offset, self.size, index, self.max_time_us)
-            self._next_row_at = self.size + self._config.index_interval_bytes
-        self._file.pwrite([buffer], self.size)
-        self.size += len(buffer)
-        self.last_index = index
-        self.max_time_us = max(self.max_time_us, time_us)
-
-    def swap(self) -> None:
-        """Put the new file in the place of the old one, durably."""
-        segment, files = self._segment, self._files
-        directory = layout.partition(segment.gid)
-        sync_file(self._file, self._path)
-        files.remove(layout.index_file(segment.gid, segment.base_offset))
-        sync_names(files, directory)  # an index of the old file never meets the new one
-        files.rename(self._path, segment.path)
-        sync_names(files, directory)
-        summary = Summary(self.size, segment.end_offset, self.last_index, self.max_time_us)
-        write_index_file(files, segment, self._index, summary)
-
-    def drop(self) -> None:
-        """Nothing was left out: the old file stays."""
-        self._files.remove(self._path)
 
 
 class Pass:
@@ -80,13 +34,17 @@ class Pass:
         self.segments = [one for one in log.segments if compactable(log, one)]
         self._files = files
         self._config = config
-        self._dirty = [one for one in self.segments if one.base_offset >= log.compacted_to]
+        self._dirty = [one for one in self.segments if one.end_offset > log.compacted_to]
         self._newest: dict[bytes, int] = {}
         self._covered = log.compacted_to
         """Offsets below it are in `newest` or were compacted before."""
+        self.more = False
+        """Whether there were more keys than fit into RAM: another pass goes on there."""
         self._intact = True
         """False when a segment could not be read: then all tombstones stay."""
         self._tombstones_before_us = log.last_append_ts_us - log.delete_retention_us
+        self.swapping: Segment | None = None
+        """The segment whose file is replaced in the next step."""
         self.rewritten: list[tuple[Segment, Rewrite]] = []
         self.finished = False
         self._steps = self._run()
@@ -97,7 +55,8 @@ class Pass:
 
     def _run(self) -> Iterator[bool]:
         for segment in self._dirty:
-            yield from self._note_keys(segment)
+            if not self.more:
+                yield from self._note_keys(segment)
         for segment in self.segments:
             if segment.base_offset < self._covered:
                 yield from self._rewrite(segment)
@@ -125,22 +84,23 @@ class Pass:
             for item in self._batches(segment):
                 if item is None:
                     yield False
-                elif len(self._newest) < self._config.compaction_keys_max:
-                    self._note_batch(item[0])
-                else:
+                elif len(self._newest) >= self._config.compaction_keys_max:
+                    self.more = True
                     return
+                elif item[0].next_offset > self._covered:
+                    self._note_batch(item[0])
         except CorruptData:
             self._intact = False
             return
         self._covered = max(self._covered, segment.end_offset)
 
     def _note_batch(self, batch: RecordBatch) -> None:
-        try:
+        if readable(batch):
             for offset, key in zip(batch.offsets, batch.keys, strict=True):
                 if key is not None:
                     self._newest[key] = offset
-        except CorruptBatch:
-            return  # not readable for anyone: it is kept as it is
+        else:
+            self._intact = False
         self._covered = batch.next_offset
 
     def _rewrite(self, segment: Segment) -> Iterator[bool]:
@@ -150,40 +110,37 @@ class Pass:
                 if item is None:
                     yield False
                     continue
-                batch, data = item
-                kept = self._keep(batch)
-                if kept is not None:
-                    out.changed = True
-                    data = bytes(encode_compacted(batch, kept))
-                header = batch.header
-                out.add(data, header.base_offset, header.log_index, header.append_ts_us)
+                if not out.add(*item, self._keep(item[0])):
+                    self._intact = False
+            out.end()
         except CorruptData:
             out.changed = self._intact = False
-        if out.changed and out.size < segment.size:
-            out.swap()
-            self.rewritten.append((segment, out))
-        else:
+        if not out.changed or out.size >= segment.size:
             out.drop()
+            return
+        self.swapping = segment
+        yield False  # the owner keeps the old file open for readers before the name changes
+        out.swap()
+        self.rewritten.append((segment, out))
         yield False
 
     def _keep(self, batch: RecordBatch) -> list[int] | None:
         """Positions of the records that stay; None when all do."""
-        try:
-            old = (
-                self._intact
-                and batch.header.append_ts_us < self._tombstones_before_us
-                and batch.next_offset <= self._covered
-            )
-            newest = self._newest
-            kept = [
-                at
-                for at, (offset, key, value) in enumerate(
-                    zip(batch.offsets, batch.keys, batch.values, strict=True)
-                )
-                if key is None or (newest.get(key, -1) <= offset and not (value is None and old))
-            ]
-        except CorruptBatch:
+        if not readable(batch):
+            self._intact = False
             return None
+        old = (
+            self._intact
+            and batch.header.append_ts_us < self._tombstones_before_us
+            and batch.next_offset <= self._covered
+        )
+        newest = self._newest
+        records = zip(batch.offsets, batch.keys, batch.values, strict=True)
+        kept = [
+            at
+            for at, (offset, key, value) in enumerate(records)
+            if key is None or (newest.get(key, -1) <= offset and not (value is None and old))
+        ]
         return kept if len(kept) < len(batch) else None
 
     @property
@@ -204,7 +161,10 @@ class CompactJob(Job):
         self._compactor = compactor
 
     def work(self) -> None:
-        self.running.step()
+        try:
+            self.running.step()
+        except FileNotFoundError:
+            self.running.finished = True  # trimmed or deleted meanwhile
 
     def finish(self) -> Flushed:
         self._compactor.stepped(self)
@@ -236,8 +196,13 @@ class Compactor:
         while running.rewritten:
             segment, out = running.rewritten.pop()
             running.log.replaced(segment, out.size)
+            running.swapping = None
+        if running.swapping is not None and not running.log.pin(running.swapping):
+            self._running = None  # trimmed, deleted or unreadable
+            return
         if running.finished and not job.full:
             running.log.compacted_to = max(running.log.compacted_to, running.covered)
+            running.log.compacts_on = running.more
             self.passes += 1
         if running.finished or job.full or self._logs.get(running.log.gid) is not running.log:
             self._running = None
@@ -253,5 +218,6 @@ def needs_pass(log: PartitionLog) -> bool:
     if not log.compacts:
         return False
     sealed = [segment for segment in log.segments if compactable(log, segment)]
-    dirty = sum([one.size for one in sealed if one.base_offset >= log.compacted_to])
-    return dirty > 0 and dirty * _DIRTY_SHARE >= sum([one.size for one in sealed])
+    dirty = sum([one.size for one in sealed if one.end_offset > log.compacted_to])
+    due = log.compacts_on or dirty * _DIRTY_SHARE >= sum([one.size for one in sealed])
+    return dirty > 0 and due

@@ -65,6 +65,8 @@ class PartitionLog:
         self.segment_us = _FOREVER
         self.compacts = False
         self.delete_retention_us = 0
+        self.compacts_on = False
+        """Whether the last pass had more to do than fits into one."""
         self.compacted_to = 0
         """Offset below which a compaction pass has been."""
         self._replaced: list[int] = []
@@ -263,8 +265,19 @@ class PartitionLog:
         first = index.offsets[bisect_right(index.offsets, offset) - 1]
         return Cold(file, place.position, end - place.position, segment.base_offset, first)
 
+    def pin(self, segment: Segment) -> bool:
+        """Keep a segment's file open while compaction puts another in its place."""
+        if segment not in self.segments:
+            return False
+        try:
+            segment.file = self._context.cache.open(segment)
+        except OSError:
+            return False
+        return True
+
     def replaced(self, segment: Segment, size: int) -> None:
         """Compaction put a smaller file in the place of a segment's."""
+        segment.file = None
         self._context.cache.forget(self.gid, segment.base_offset)
         if segment in self.segments:
             self.size_bytes += size - segment.size

@@ -23,6 +23,7 @@ class Scrubber:
         self.step_bytes = step_bytes
         self._gid = -1
         self._base = -1
+        self._size = 0
         self._position = 0
         self._offset = 0
         self.verified_bytes = 0
@@ -34,8 +35,9 @@ class Scrubber:
         if found is None:
             return None
         log, segment = found
-        if (log.gid, segment.base_offset) != (self._gid, self._base):
-            self._gid, self._base = log.gid, segment.base_offset
+        if (log.gid, segment.base_offset, segment.size) != (self._gid, self._base, self._size):
+            # Another one, or compaction put a new file in its place.
+            self._gid, self._base, self._size = log.gid, segment.base_offset, segment.size
             self._position, self._offset = 0, segment.base_offset
         return ScrubJob(self, log, segment, self._position, self._offset)
 
