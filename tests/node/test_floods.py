@@ -8,7 +8,11 @@ from penstock.protocol import frames
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import Metadata
 from penstock_broker.node.node import PUT_OFF, REQUESTS_PER_READ_MAX
-from penstock_broker.node.session import OUTPUT_BYTES_MAX, OUTPUT_BYTES_TOTAL_MAX
+from penstock_broker.node.session import (
+    OUTPUT_BYTES_MAX,
+    OUTPUT_BYTES_PER_ROUND,
+    OUTPUT_BYTES_TOTAL_MAX,
+)
 from penstock_broker.simulation.memory_files import MemoryFile
 from tests.node.harness import Client, Harness
 
@@ -45,6 +49,7 @@ def test_requests_wait_while_all_peers_together_leave_too_much() -> None:
     request = encode_message(Metadata(), 1)
     assert hand_over(client, request) == (0, PUT_OFF)
     node.node.disconnected(slow[0].session)
+    node.node.now(node.wall_us, node.clock)
     assert hand_over(client, request) == (len(request), 0)
 
 
@@ -130,3 +135,14 @@ def test_what_is_left_of_a_peer_that_has_gone_is_not_counted() -> None:
     node.node.disconnected(client.session)
     node.node.reply(client.session, 1, Metadata())
     assert node.node.output_bytes == before
+
+
+def test_requests_wait_for_the_next_round_when_the_replies_of_this_one_are_much() -> None:
+    node = Harness()
+    client, other = node.client(), node.client()
+    node.node.now(node.wall_us, node.clock)
+    node.node.sent(other.session, OUTPUT_BYTES_PER_ROUND)
+    request = encode_message(Metadata(), 1)
+    assert hand_over(client, request) == (0, PUT_OFF)
+    node.node.now(node.wall_us, node.clock)
+    assert hand_over(client, request) == (len(request), 0)

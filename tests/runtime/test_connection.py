@@ -195,3 +195,21 @@ def test_a_peer_that_takes_nothing_for_long_is_stuck(pair: Pair) -> None:
     pair.harness.node.clock += 100
     pair.connection.send([])
     assert not pair.connection.stuck(pair.harness.node.clock + 1)
+
+
+def test_a_large_request_takes_the_room_of_one_that_has_had_its_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PROMISED_BYTES_MAX", 100_000)
+    pair.hello()
+    pair.peer.sendall(publish(pair.group, 60_000)[:100])
+    pair.receive()
+    slow, clock = pair.connection, pair.harness.node.clock
+    with pytest.raises(Throttled):
+        pair.intake.begin(slow, 60_000)
+    other = Pair()
+    other.harness.node.clock = clock + module.CROWDED_SECONDS_MAX
+    pair.intake.begin(other.connection, 60_000)
+    assert slow.session.closing
+    assert list(pair.intake.waiting) == [other.connection]
+    other.close()

@@ -71,7 +71,7 @@ def test_a_segment_that_was_cut_off_is_named(
 def test_a_file_that_is_gone_is_noticed(stopped: Original, tmp_path: Path, kind: str) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(stopped.directory, copy)
-    sorted(copy.rglob(kind))[0].unlink()
+    min(copy.rglob(kind)).unlink()
     outcome = damage.judge(stopped, copy)
     assert outcome.breaches == []
     assert outcome.kind != "served"

@@ -45,7 +45,7 @@ class ColdRead:
         self.partition = partition
         self.fetch = fetch
         self.cold = cold
-        self.data = b""
+        self.data: Buffer = b""
 
     def run(self) -> None:
         """Read the bytes; called in a thread.

@@ -39,7 +39,12 @@ from penstock_broker.node.groups import Groups
 from penstock_broker.node.handlers import HANDLERS
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.pending import PendingRequests
-from penstock_broker.node.session import OUTPUT_BYTES_MAX, OUTPUT_BYTES_TOTAL_MAX, Session
+from penstock_broker.node.session import (
+    OUTPUT_BYTES_MAX,
+    OUTPUT_BYTES_PER_ROUND,
+    OUTPUT_BYTES_TOTAL_MAX,
+    Session,
+)
 from penstock_broker.raft import Message as RaftMessage
 from penstock_broker.storage import Flush, Job, Store
 
@@ -82,6 +87,7 @@ class Node:
         self.clock = 0.0
         self.uncommitted_bytes = 0
         self.output_bytes = 0
+        self._round_output_max = OUTPUT_BYTES_PER_ROUND
         self.draining = False
         self.sessions: dict[int, Session] = {}
         self.partitions: dict[int, PartitionGroup] = {}
@@ -133,6 +139,8 @@ class Node:
         """Tell the time of the round; wall time never goes back within a process."""
         self.wall_us = max(self.wall_us, wall_us)
         self.clock = clock
+        most = self.output_bytes + OUTPUT_BYTES_PER_ROUND
+        self._round_output_max = min(most, OUTPUT_BYTES_TOTAL_MAX)
 
     def connected(self, session: Session) -> None:
         """A client connected."""
@@ -187,9 +195,12 @@ class Node:
 
     def _may_answer(self, session: Session) -> bool:
         """Whether there is room for another reply: its size is known only when it is made."""
-        return (
-            session.unsent_bytes < OUTPUT_BYTES_MAX and self.output_bytes < OUTPUT_BYTES_TOTAL_MAX
-        )
+        return session.unsent_bytes < OUTPUT_BYTES_MAX and not self.round_full
+
+    @property
+    def round_full(self) -> bool:
+        """Whether the replies of this round, or all that were not taken, are too much for more."""
+        return self.output_bytes >= self._round_output_max
 
     def sent(self, session: Session, unsent: int) -> None:
         """The peer took output; so many bytes of it are left."""

@@ -15,6 +15,9 @@ CREDIT_BYTES: Final = 16 * 1024 * 1024
 OUTPUT_BYTES_MAX: Final = 32 * 1024 * 1024
 """Unsent reply bytes per connection after which its requests wait."""
 
+OUTPUT_BYTES_PER_ROUND: Final = 32 * 1024 * 1024
+"""Reply bytes after which further requests wait for the next round."""
+
 OUTPUT_BYTES_TOTAL_MAX: Final = 256 * 1024 * 1024
 """Unsent reply bytes of all connections; beyond it the slowest readers are disconnected."""
 

@@ -23,7 +23,7 @@ from penstock._version import __version__
 from penstock.errors import BadRequest, PenstockError, StorageFailure
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.runtime.files import RealFiles
-from penstock_broker.runtime.reactor import Fatal, Reactor, SystemClock
+from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Fatal, Reactor, SystemClock
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store
 from penstock_broker.storage.files import Files
@@ -35,6 +35,8 @@ MEMORY_CONFIG: Final = StorageConfig(
 """In memory nothing is gained by preparing files, and a test wants to start at once."""
 
 DRAIN_SECONDS_MAX: Final = 10.0
+FILES_RESERVED: Final = 256
+"""Descriptors that are not for connections: open segments, the log, threads."""
 
 log = logging.getLogger("penstock.broker")
 
@@ -100,7 +102,7 @@ class Broker:
                 NodeConfig(address=self.address, version=__version__),
                 random.Random(secrets.randbits(64)),
             )
-            reactor = Reactor(node, SystemClock())
+            reactor = Reactor(node, SystemClock(), _raise_file_limit())
             try:
                 await self._serve(node, reactor, listener, task_status)
             finally:
@@ -158,7 +160,6 @@ class Broker:
         return StorageConfig(**{key: value for key, value in given.items() if value is not None})
 
     def _listen(self) -> socket.socket:
-        _raise_file_limit()
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -205,7 +206,12 @@ def _address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _raise_file_limit() -> None:
+def _raise_file_limit() -> int:
+    """Allow as many open files as this process may; returns how many connections that leaves.
+
+    The store must always be able to open a file: a broker without descriptors would have to stop.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return min(CONNECTIONS_MAX, max(hard - FILES_RESERVED, hard // 4))

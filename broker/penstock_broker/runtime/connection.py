@@ -19,6 +19,8 @@ IOV_MAX: Final = 1024
 JOIN_BYTES_MAX: Final = 64 * 1024
 PROMISED_BYTES_MAX: Final = 256 * 1024 * 1024
 FRAME_SECONDS_MAX: Final = 30.0
+CROWDED_SECONDS_MAX: Final = 1.0
+"""How long a large request may take to arrive when others wait for the room that it has."""
 SEND_SECONDS_MAX: Final = 60.0
 """A peer that takes nothing of what is sent for so long is disconnected."""
 
@@ -39,10 +41,23 @@ class Intake:
         Raises:
             Throttled: too many have.
         """
-        if self.promised_bytes + length > PROMISED_BYTES_MAX:
-            raise Throttled(f"more than {PROMISED_BYTES_MAX} bytes of requests are under way")
+        while self.promised_bytes + length > PROMISED_BYTES_MAX:
+            self._make_room(connection.node.clock)
         self.promised_bytes += length
         self.waiting[connection] = connection.node.clock
+
+    def _make_room(self, now: float) -> None:
+        """Give up the one that has had the most time; those who come first can't keep others out.
+
+        Raises:
+            Throttled: each of them began just now.
+        """
+        error = Throttled(f"more than {PROMISED_BYTES_MAX} bytes of requests are under way")
+        slowest, since = next(iter(self.waiting.items()), (None, now))
+        if slowest is None or now - since < CROWDED_SECONDS_MAX:
+            raise error
+        slowest.forget_partial()
+        slowest.node.refuse(slowest.session, error)
 
     def end(self, connection: Connection, length: int) -> None:
         """It is complete, or its connection is gone."""

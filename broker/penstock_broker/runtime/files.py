@@ -58,7 +58,7 @@ class RealFile:
             parts.append(data)
         return b"".join(parts)
 
-    def try_pread(self, length: int, position: int) -> bytes | None:
+    def try_pread(self, length: int, position: int) -> Buffer | None:
         buffer = bytearray(length)
         try:
             count = os.preadv(self._descriptor, [buffer], position, _RWF_NOWAIT)
@@ -68,7 +68,7 @@ class RealFile:
             raise
         if count < length and position + count < self.size():
             return None  # the rest is not in memory
-        return bytes(memoryview(buffer)[:count])
+        return buffer if count == length else memoryview(buffer)[:count]
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)

@@ -72,8 +72,10 @@ class SystemClock:
 class Reactor:
     """Feeds one node from sockets, worker threads and the clock."""
 
-    def __init__(self, node: Node, clock: Clock) -> None:
+    def __init__(self, node: Node, clock: Clock, connections_max: int = CONNECTIONS_MAX) -> None:
         self.node = node
+        self.connections_max = connections_max
+        self._refused = 0
         self.clock = clock
         self.connections: dict[int, Connection] = {}
         self.ready = trio.Event()
@@ -131,6 +133,7 @@ class Reactor:
                 self._check_at = self.clock.monotonic() + CHECK_SECONDS
                 self._end_the_late()
                 self._watch_disk()
+                self._tell_refused()
             self._close_round()
 
     def _end_the_late(self) -> None:
@@ -144,6 +147,13 @@ class Reactor:
                 self._drop(connection)
         for connection in [c for c in self.connections.values() if c.stuck(now)]:
             self._give_up(connection, "it takes nothing of what is sent")
+
+    def _tell_refused(self) -> None:
+        """One line a second, however many try."""
+        if self._refused:
+            figures = {"count": self._refused, "limit": self.connections_max}
+            log.warning("connections refused", extra=figures)
+            self._refused = 0
 
     def _watch_disk(self) -> None:
         """Say so when publishes begin to be refused, and when they are taken again."""
@@ -173,8 +183,8 @@ class Reactor:
 
     def add(self, sock: socket.socket, peer: str) -> None:
         """Serve an accepted connection; one too many is closed at once."""
-        if len(self.connections) >= CONNECTIONS_MAX:
-            log.warning("connection refused", extra={"peer": peer, "limit": CONNECTIONS_MAX})
+        if len(self.connections) >= self.connections_max:
+            self._refused += 1
             sock.close()
             return
         sock.setblocking(False)
@@ -201,9 +211,7 @@ class Reactor:
         began = self.clock.monotonic()
         self.node.now(self.clock.wall_us(), began)
         if self._put_off:
-            put_off, self._put_off = self._put_off, {}
-            for waiting in put_off.values():
-                self._read(waiting)
+            self._read_put_off()
         for fd, mask in self._epoll.poll(0, EVENTS_PER_ROUND):
             connection = self.connections.get(fd)
             if connection is None:
@@ -219,6 +227,16 @@ class Reactor:
         self.rounds += 1
         took = self.clock.monotonic() - began
         self.round_seconds_max = max(self.round_seconds_max, took)
+
+    def _read_put_off(self) -> None:
+        """Serve requests that waited; who gets no turn now is the first in the next round."""
+        waiting, self._put_off = list(self._put_off.values()), {}
+        for number, connection in enumerate(waiting):
+            if self.node.round_full:
+                rest = {other.session.id: other for other in waiting[number:]}
+                self._put_off = {**rest, **self._put_off}
+                return
+            self._read(connection)
 
     def _close_round(self) -> None:
         self.node.end_round()

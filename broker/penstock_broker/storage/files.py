@@ -32,7 +32,7 @@ class File(Protocol):
         """Read up to `length` bytes; fewer only at the end of the file."""
         ...
 
-    def try_pread(self, length: int, position: int) -> bytes | None:
+    def try_pread(self, length: int, position: int) -> Buffer | None:
         """Read without waiting for the disk; None where that is not possible."""
         ...
 
