@@ -50,7 +50,7 @@ def commands(path: Path) -> Iterator[list[str]]:
     """Every `penstock ...` command line in code spans and code blocks, as words."""
     text = path.read_text()
     spans = re.findall(r"`(penstock [^`\n]+)`", text)
-    blocks = re.findall(r"^(?: {4}.*|.*\| *)?(penstock [a-z].*)$", code_of(text), re.MULTILINE)
+    blocks = re.findall(r"(?:^|\| )(penstock [a-z].*)$", code_of(text), re.MULTILINE)
     for line in (*spans, *blocks):
         words = shlex.split(line, comments=True)
         yield words[1 : words.index("|")] if "|" in words else words[1:]
