@@ -19,6 +19,7 @@ VERSION: Final = 1
 _MAGIC: Final = b"PENSTOCK"
 _FORMAT: Final = struct.Struct("<8sI16s")
 _CRC: Final = struct.Struct("<I")
+_SIZE: Final = _FORMAT.size + _CRC.size
 
 
 def open_format(files: Files, fresh_uuid: bytes) -> bytes:
@@ -31,15 +32,17 @@ def open_format(files: Files, fresh_uuid: bytes) -> bytes:
     if files.exists(layout.FORMAT):
         return read_format(files)
     if any(files.list(part) for part in (layout.WAL, layout.CHECKPOINT, layout.PARTITIONS)):
-        raise CorruptData("the format file is missing beside data", file=layout.FORMAT)
+        raise CorruptData(
+            "the format file is missing beside data", file=layout.FORMAT, position=0, length=_SIZE
+        )
     _write_format(files, fresh_uuid)
     return fresh_uuid
 
 
 def read_format(files: Files) -> bytes:
     """The node uuid in the format file; errors as for `open_format`."""
-    data = files.open(layout.FORMAT).pread(_FORMAT.size + _CRC.size, 0)
-    if len(data) < _FORMAT.size + _CRC.size or data[:8] != _MAGIC:
+    data = files.open(layout.FORMAT).pread(_SIZE, 0)
+    if len(data) < _SIZE or data[:8] != _MAGIC:
         raise _damaged()
     body = data[: _FORMAT.size]
     if _CRC.unpack_from(data, _FORMAT.size)[0] != crc32c(body):
@@ -54,13 +57,8 @@ def read_format(files: Files) -> bytes:
     return bytes(uuid)
 
 
-def _damaged() -> CorruptData:
-    return CorruptData(
-        "the format file is damaged",
-        file=layout.FORMAT,
-        position=0,
-        length=_FORMAT.size + _CRC.size,
-    )
+def _damaged(message: str = "the format file is damaged") -> CorruptData:
+    return CorruptData(message, file=layout.FORMAT, position=0, length=_SIZE)
 
 
 def _write_format(files: Files, uuid: bytes) -> None:

@@ -1,142 +1,107 @@
-"""Rewriting a segment with fewer records: the new file, and batches that cover the offsets left out.
+"""The new file of a segment, from which compaction left something out.
 
-The new file is complete and durable before it takes the old one's name.
+Written beside the old one and synced, then renamed over it. The index of the old file goes before,
+so it never meets the new one; the new index is a cache and comes last. A stop at any moment leaves
+the old file or the new one under the segment's name, and a reader of the old file keeps it.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
-from crc32c import crc32c
-
-from penstock.errors import CorruptBatch
-from penstock.protocol.batch import EXT_SPAN, FLAG_COMPACTED, HEADER_BYTES, parse_header, stamp
-from penstock.protocol.records import RecordBatch, encode_compacted
+from penstock.protocol.batch import BatchHeader
+from penstock.protocol.records import encode_gap
 from penstock_broker.storage import layout
 from penstock_broker.storage.config import StorageConfig
-from penstock_broker.storage.files import Files, sync_file, sync_names
+from penstock_broker.storage.files import Buffer, Files, sync_file, sync_names
 from penstock_broker.storage.index import SparseIndex, Summary
+from penstock_broker.storage.jobs import is_full
 from penstock_broker.storage.segment import Segment
 from penstock_broker.storage.segment_jobs import write_index_file
 
-_U32: Final = struct.Struct("<I")
-_BODY_CRC_AT: Final = 48
-
-
-def readable(batch: RecordBatch) -> bool:
-    """Whether the broker can decode a producer's batch; one that it can't stays as it is."""
-    try:
-        return len(batch.keys) == len(batch.values) == len(batch.offsets) == len(batch)
-    except CorruptBatch:
-        return False
-
-
-def widened(data: bytes, batch: RecordBatch, span: int) -> bytes:
-    """A batch that covers more offsets: those behind it whose records are gone.
-
-    Raises:
-        CorruptBatch: its columns can't be decoded.
-    """
-    buffer = bytearray(data)
-    header = parse_header(buffer)
-    if not header.flags & FLAG_COMPACTED:
-        buffer = encode_compacted(batch, range(len(batch)))
-        header = parse_header(buffer)
-    at = HEADER_BYTES
-    while buffer[at] != EXT_SPAN:
-        at += 2 + buffer[at + 1]
-    _U32.pack_into(buffer, at + 2, span)
-    _U32.pack_into(buffer, _BODY_CRC_AT, crc32c(memoryview(buffer)[_BODY_CRC_AT + 4 :]))
-    stamp(
-        buffer,
-        header.kind,
-        header.log_index,
-        header.term,
-        header.epoch,
-        header.base_offset,
-        header.append_ts_us,
-    )
-    return bytes(buffer)
+_WRITE_BYTES: Final = 256 * 1024
 
 
 class Rewrite:
-    """The new file of one segment."""
+    """Takes the batches of a segment in their order, then the segment's name."""
 
     def __init__(self, files: Files, segment: Segment, config: StorageConfig) -> None:
         self._files = files
         self._segment = segment
-        self._config = config
+        self._interval = config.index_interval_bytes
         self._path = layout.compact_file(segment.gid, segment.base_offset)
         self._file = files.open(self._path, create=True)
         self._file.truncate(0)
         self._index = SparseIndex()
         self._next_row_at = 0
-        self._held: tuple[RecordBatch, bytes] | None = None
-        """The newest batch: it may have to cover the offsets of dropped ones that follow."""
-        self._time_before = 0
+        self._last_index = self._max_time_us = 0
+        self._gap: tuple[int, int, BatchHeader] | None = None
+        """Offsets [from, to) of batches left out in a row, and the header of the last one."""
+        self._gathered: list[Buffer] = []
+        self._written = 0
         self.size = 0
-        self.last_index = 0
-        self.max_time_us = 0
-        self.changed = False
 
-    def add(self, batch: RecordBatch, data: bytes, kept: list[int] | None) -> bool:
-        """Append what is left of a batch; None: all of it. False when it must stay as it is."""
-        intact = True
-        if kept is not None:
-            try:
-                left = bytes(encode_compacted(batch, kept))
-            except CorruptBatch:
-                kept, intact = None, False
-        if kept is None:
-            left = data
-        if kept != [] or not self._widen(batch.next_offset):
-            self._write_held()
-            self._held = batch, left
-        self.changed = self.changed or kept is not None
-        self.last_index = batch.header.log_index
-        self.max_time_us = max(self.max_time_us, batch.header.append_ts_us)
-        return intact
+    def add(self, buffer: Buffer, header: BatchHeader) -> None:
+        """Append one batch."""
+        self._close_gap()
+        self._append(buffer, header.base_offset, header)
 
-    def _widen(self, next_offset: int) -> bool:
-        """Let the batch in hand cover the offsets of one behind it that lost all its records."""
-        if self._held is None:
-            return False
-        batch, data = self._held
-        try:
-            self._held = batch, widened(data, batch, next_offset - batch.base_offset)
-        except CorruptBatch:
-            return False
-        return True
+    def leave_out(self, header: BatchHeader, next_offset: int) -> None:
+        """Cover the offsets of a batch of which nothing stays; neighbours share one place."""
+        start = header.base_offset if self._gap is None else self._gap[0]
+        self._gap = start, next_offset, header
 
-    def _write_held(self) -> None:
-        if self._held is None:
-            return
-        batch, data = self._held
-        self._held = None
+    def _close_gap(self) -> None:
+        if self._gap is not None:
+            start, end, header = self._gap
+            self._append(encode_gap(header, start, end), start, header)
+            self._gap = None
+
+    def _append(self, buffer: Buffer, offset: int, header: BatchHeader) -> None:
         if self.size >= self._next_row_at:
-            self._index.add(batch.base_offset, self.size, batch.header.log_index, self._time_before)
-            self._next_row_at = self.size + self._config.index_interval_bytes
-        self._time_before = self.max_time_us
-        self._file.pwrite([data], self.size)
-        self.size += len(data)
+            self._index.add(offset, self.size, header.log_index, self._max_time_us)
+            self._next_row_at = self.size + self._interval
+        self._gathered.append(buffer)
+        self.size += len(buffer)
+        self._last_index = header.log_index
+        self._max_time_us = max(self._max_time_us, header.append_ts_us)
+        if self.size - self._written >= _WRITE_BYTES:
+            self._write()
 
-    def end(self) -> None:
-        """All batches were added."""
-        self._write_held()
+    def _write(self) -> None:
+        self._file.pwrite(self._gathered, self._written)
+        self._written, self._gathered = self.size, []
+
+    def finish(self) -> None:
+        """Write what is left, durably.
+
+        Raises:
+            OSError: a write failed.
+            StorageFailure: the sync failed.
+        """
+        self._close_gap()
+        self._write()
+        sync_file(self._file, self._path)
 
     def swap(self) -> None:
         """Put the new file in the place of the old one, durably."""
         segment, files = self._segment, self._files
         directory = layout.partition(segment.gid)
-        sync_file(self._file, self._path)
         files.remove(layout.index_file(segment.gid, segment.base_offset))
-        sync_names(files, directory)  # an index of the old file never meets the new one
+        sync_names(files, directory)
         files.rename(self._path, segment.path)
         sync_names(files, directory)
-        summary = Summary(self.size, segment.end_offset, self.last_index, self.max_time_us)
-        write_index_file(files, segment, self._index, summary)
+
+    def write_index(self) -> None:
+        """Write the index of the new file, if there is room for it."""
+        segment = self._segment
+        summary = Summary(self.size, segment.end_offset, self._last_index, self._max_time_us)
+        try:
+            write_index_file(self._files, segment, self._index, summary)
+        except OSError as error:
+            if not is_full(error):
+                raise
 
     def drop(self) -> None:
-        """Nothing was left out: the old file stays."""
+        """The old file stays."""
         self._files.remove(self._path)

@@ -171,10 +171,6 @@ class _Step:
         group.entries += [self.entries[index] for index in sorted(self.entries)]
 
 
-_Place = tuple[WalScan, int, int]
-"""A file and a range of its bytes."""
-
-
 def _scan_durable(files: Files, number: int) -> WalScan:
     """Scan after a sync, which makes sure that what is read now stays."""
     path = layout.wal_file(number)
@@ -238,16 +234,25 @@ def _missing(
     since = before[0].sequence + 1 if before else after[0].oldest
     places = _places(before, after, scans)
     crc = after[0].previous_crc  # tells a lost flush from a torn one that was made again
-    scan, position, end = max(places, key=lambda place: _likeness(place, since, crc))
-    path, length = scan.file.path, end - position
+    place = max(places, key=lambda place: _likeness(place, since, crc))
+    path, position, length = place.path, place.start, place.end - place.start
     return CorruptData(
         f"{path}: {length} bytes at {position} are damaged: acknowledged flushes from "
         f"{since} to {after[0].sequence - 1} can't be read",
         file=path,
         position=position,
         length=length,
-        others=[(one.file.path, at, to - at) for one, at, to in places],
+        others=[(one.path, one.start, one.end - one.start) for one in places],
     )
+
+
+class _Place(NamedTuple):
+    """A range of bytes where missing flushes may have been; no scan: a file that is not there."""
+
+    path: str
+    start: int
+    end: int
+    scan: WalScan | None
 
 
 def _places(
@@ -255,23 +260,35 @@ def _places(
     after: tuple[FlushHeader, WalScan],
     scans: list[WalScan],
 ) -> list[_Place]:
-    """(file, start, end) of the byte ranges where missing flushes may have been."""
-    places: list[_Place] = []
+    """Where flushes between two valid ones may have been; the likelier first."""
     if before is not None and before[1] is after[1]:
-        return [(after[1], before[0].end, after[0].position)]
+        return [_place(after[1], before[0].end, after[0].position)]
+    places: list[_Place] = []
     if after[0].position > FIRST_FLUSH:
-        places.append((after[1], FIRST_FLUSH, after[0].position))
+        places.append(_place(after[1], FIRST_FLUSH, after[0].position))
+    known = {scan.file.number for scan in scans}
+    last = after[1].file.number
+    first = before[1].file.number if before is not None else last - 2
+    gone = [number for number in range(first + 1, last) if number > 0 and number not in known]
+    places += [_Place(layout.wal_file(number), 0, FIRST_FLUSH, None) for number in gone]
+    places += [_place(scan, 0, FIRST_FLUSH) for scan in scans if not scan.readable]
     if before is not None and before[0].end < before[1].file.size:
-        places.append((before[1], before[0].end, before[1].file.size))
+        places.append(_place(before[1], before[0].end, before[1].file.size))
     empty = [scan for scan in scans if scan.readable and not scan.flushes]
-    places += [(scan, FIRST_FLUSH, scan.file.size) for scan in empty]
-    return places or [(after[1], 0, FIRST_FLUSH)]
+    places += [_place(scan, FIRST_FLUSH, scan.file.size) for scan in empty]
+    if not places and before is not None:  # cut off exactly behind it
+        return [_place(before[1], before[0].end, before[0].end + BLOCK)]
+    return places or [_place(after[1], 0, FIRST_FLUSH)]
+
+
+def _place(scan: WalScan, start: int, end: int) -> _Place:
+    return _Place(scan.file.path, start, end, scan)
 
 
 def _likeness(place: _Place, sequence: int, crc: int) -> int:
     """How much of a flush's header still looks as it should."""
-    scan, at, _ = place
-    if at + FLUSH.size > len(scan.data):
+    scan, at = place.scan, place.start
+    if scan is None or at + FLUSH.size > len(scan.data):
         return 0
     magic, found_crc, nonce, found, *_ = FLUSH.unpack_from(scan.data, at)
     marks = (magic == FLUSH_MAGIC, found_crc == crc, nonce == scan.file.nonce, found == sequence)
