@@ -36,6 +36,8 @@ class LogContext:
     """Partitions with enough unwritten bytes for a segment write."""
     doomed: dict[int, PartitionLog] = field(default_factory=dict)
     """Partitions with segment files to remove."""
+    found: list[Damage] = field(default_factory=list)
+    """Damage that nobody was told of yet."""
 
 
 class PartitionLog:
@@ -65,10 +67,10 @@ class PartitionLog:
         self.segment_us = _FOREVER
         self.compacts = False
         self.delete_retention_us = 0
-        self.compacts_on = False
-        """Whether the last pass had more to do than fits into one."""
         self.compacted_to = 0
         """Offset below which a compaction pass has been."""
+        self.keeps_tombstones = False
+        """A batch could not be compacted: a tombstone may still have something to hide."""
         self._replaced: list[int] = []
         """Segments that a reset took out of the log: they go when a checkpoint knows of it."""
         self._context = context
@@ -265,23 +267,13 @@ class PartitionLog:
         first = index.offsets[bisect_right(index.offsets, offset) - 1]
         return Cold(file, place.position, end - place.position, segment.base_offset, first)
 
-    def pin(self, segment: Segment) -> bool:
-        """Keep a segment's file open while compaction puts another in its place."""
-        if segment not in self.segments:
-            return False
-        try:
-            segment.file = self._context.cache.open(segment)
-        except OSError:
-            return False
-        return True
-
     def replaced(self, segment: Segment, size: int) -> None:
         """Compaction put a smaller file in the place of a segment's."""
-        segment.file = None
         self._context.cache.forget(self.gid, segment.base_offset)
         if segment in self.segments:
             self.size_bytes += size - segment.size
         segment.size = segment.synced = size
+        segment.rewrites += 1
 
     def open_segment(self, segment: Segment) -> File:
         """The segment's file.
@@ -305,6 +297,7 @@ class PartitionLog:
         """Refuse a range of offsets from now on."""
         if damage not in self.damages:
             self.damages.append(damage)
+            self._context.found.append(damage)
         return damage
 
     def finish_read(self, cold: Cold, data: Buffer, offset: int, max_bytes: int) -> list[Buffer]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from penstock.errors import CorruptData
 from penstock_broker.storage.files import File
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.log import PartitionLog
@@ -23,7 +24,7 @@ class Scrubber:
         self.step_bytes = step_bytes
         self._gid = -1
         self._base = -1
-        self._size = 0
+        self._rewrites = 0
         self._position = 0
         self._offset = 0
         self.verified_bytes = 0
@@ -35,11 +36,18 @@ class Scrubber:
         if found is None:
             return None
         log, segment = found
-        if (log.gid, segment.base_offset, segment.size) != (self._gid, self._base, self._size):
+        place = log.gid, segment.base_offset, segment.rewrites
+        if place != (self._gid, self._base, self._rewrites):
             # Another one, or compaction put a new file in its place.
-            self._gid, self._base, self._size = log.gid, segment.base_offset, segment.size
+            self._gid, self._base, self._rewrites = place
             self._position, self._offset = 0, segment.base_offset
-        return ScrubJob(self, log, segment, self._position, self._offset)
+        try:
+            file = log.open_segment(segment)
+        except CorruptData:
+            log.mark_hole(segment, Hole(0, segment.size, segment.base_offset, None))
+            self._base += 1
+            return None
+        return ScrubJob(self, log, segment, file, self._position, self._offset)
 
     def _find(self) -> tuple[PartitionLog, Segment] | None:
         """The segment at the cursor, or the first one behind it, or the first of all."""
@@ -71,7 +79,13 @@ class ScrubJob(Job):
     name: ClassVar[str] = "scrub"
 
     def __init__(
-        self, scrubber: Scrubber, log: PartitionLog, segment: Segment, start: int, offset: int
+        self,
+        scrubber: Scrubber,
+        log: PartitionLog,
+        segment: Segment,
+        file: File,
+        start: int,
+        offset: int,
     ) -> None:
         super().__init__()
         self.segment = segment
@@ -81,7 +95,7 @@ class ScrubJob(Job):
         self._scrubber = scrubber
         self._log = log
         self._limit = start + scrubber.step_bytes
-        self._file: File = log.open_segment(segment)
+        self._file = file
         self._holes: list[Hole] = []
         self.failed = False
         """Whether the disk did not give back some bytes."""

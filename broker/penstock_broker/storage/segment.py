@@ -25,6 +25,7 @@ class Segment:
         "last_index",
         "max_time_us",
         "next_row_at",
+        "rewrites",
         "rows_from",
         "sealed",
         "size",
@@ -54,7 +55,9 @@ class Segment:
         """Where the rows in RAM begin: recovery does not read what a checkpoint vouches for."""
         self.next_row_at = 0
         self.file: File | None = None
-        """Open while the segment is written."""
+        """Open while the segment is written or rewritten."""
+        self.rewrites = 0
+        """How often compaction replaced the file."""
 
     @property
     def path(self) -> str:

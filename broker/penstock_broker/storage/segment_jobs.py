@@ -153,6 +153,7 @@ class RemoveSegmentsJob(Job):
         for base in self._bases:
             self._files.remove(layout.segment_file(self._gid, base))
             self._files.remove(layout.index_file(self._gid, base))
+            self._files.remove(layout.compact_file(self._gid, base))
 
     def finish(self) -> Flushed:
         return []

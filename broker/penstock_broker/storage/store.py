@@ -19,6 +19,7 @@ from penstock_broker.storage.flush import Flush
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.keeper import Keeper, State
 from penstock_broker.storage.log import LogContext, PartitionLog
+from penstock_broker.storage.reads import Damage
 from penstock_broker.storage.recovery import recover
 from penstock_broker.storage.scrub import Scrubber
 from penstock_broker.storage.segment_jobs import Piece, RemoveSegmentsJob, WriteJob, pieces_of
@@ -216,6 +217,11 @@ class Store:
     def idle(self) -> bool:
         """Whether everything handed in is durable and no job is under way."""
         return self._job is None and self.wal.idle and not self.keeper.busy
+
+    def take_damages(self) -> list[Damage]:
+        """Damage that was found since the last call, for the log of the broker."""
+        found, self.context.found = self.context.found, []
+        return found
 
     def statistics(self) -> dict[str, int]:
         """Figures for metrics and for `penstock doctor`."""

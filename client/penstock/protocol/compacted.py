@@ -12,6 +12,7 @@ from penstock.protocol.batch import (
     FLAG_COMPACTED,
     FLAG_KEY_SLOTS,
     HEADER_BYTES,
+    BatchHeader,
     seal,
     stamp,
 )
@@ -65,16 +66,45 @@ def encode_compacted(batch: RecordBatch, keep: Sequence[int]) -> bytearray:
         base_ts_us=header.base_ts_us,
         max_ts_delta_ms=header.max_ts_delta_ms,
     )
+    _restamp(buffer, header, header.base_offset)
+    return buffer
+
+
+def encode_gap(header: BatchHeader, base_offset: int, next_offset: int) -> bytearray:
+    """Build a stamped batch without records that covers offsets of which nothing is left.
+
+    Args:
+        header: of the last batch that it stands for; index, term and times are taken from it.
+        base_offset: the first offset that it covers.
+        next_offset: the offset behind it.
+    """
+    span = next_offset - base_offset
+    packed = pack_extensions([(EXT_SPAN, span.to_bytes(4, "little"))])
+    buffer = bytearray(HEADER_BYTES) + packed
+    columns.append_array(buffer, columns.VALUES, [])
+    columns.append_u32(buffer, columns.OFFSETS, [])
+    seal(
+        buffer,
+        count=0,
+        flags=FLAG_COMPACTED,
+        ext_len=len(packed),
+        raw_len=len(buffer) - HEADER_BYTES - len(packed),
+        base_ts_us=header.base_ts_us,
+    )
+    _restamp(buffer, header, base_offset)
+    return buffer
+
+
+def _restamp(buffer: bytearray, header: BatchHeader, base_offset: int) -> None:
     stamp(
         buffer,
         header.kind,
         header.log_index,
         header.term,
         header.epoch,
-        header.base_offset,
+        base_offset,
         header.append_ts_us,
     )
-    return buffer
 
 
 def _append_columns(buffer: bytearray, batch: RecordBatch, keep: Sequence[int]) -> None:

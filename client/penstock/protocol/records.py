@@ -3,7 +3,7 @@
 Building is in `encoding`, reading in `record_batch`, rewriting for compaction in `compacted`.
 """
 
-from penstock.protocol.compacted import encode_compacted
+from penstock.protocol.compacted import encode_compacted, encode_gap
 from penstock.protocol.encoding import encode_batch
 from penstock.protocol.record import NO_HEADERS, Record
 from penstock.protocol.record_batch import RecordBatch, read_batches
@@ -14,5 +14,6 @@ __all__ = [
     "RecordBatch",
     "encode_batch",
     "encode_compacted",
+    "encode_gap",
     "read_batches",
 ]
