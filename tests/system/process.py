@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
 from ops.faults.broker import BrokerProcess, StartError, wait_until
+from ops.faults.campaign import Sabotaged
 from ops.faults.ledger import Ledger, audit
 from penstock import sync
 
@@ -15,26 +15,6 @@ __all__ = ["BrokerProcess", "Ledger", "Sabotaged", "StartError", "audit", "healt
 
 HEALTHY_SECONDS = 5.0
 """Even beside an attack on a busy machine."""
-
-
-class Sabotaged(BrokerProcess):
-    """A broker whose operating system fails on demand; see `ops.faults.saboteur`."""
-
-    def __init__(self, folder: Path, **options: Path) -> None:
-        self.control = folder / "control"
-        self.control.mkdir(parents=True)
-        program = ("-m", "ops.faults.saboteur", str(self.control))
-        super().__init__(folder, program=program, **options)
-
-    def begin(self, fault: str, text: str = "") -> None:
-        """From now on it happens."""
-        new = self.control / f".{fault}"
-        new.write_text(text)
-        new.rename(self.control / fault)
-
-    def end(self, fault: str) -> None:
-        """It happens no more."""
-        (self.control / fault).unlink()
 
 
 def ping(address: str, topic: str = "ping") -> float:

@@ -1,0 +1,60 @@
+"""Hurts a broker process at random while programs work on it, and checks every promise.
+
+    python -m ops.faults --minutes 10 --seed 1
+
+Prints the faults by kind and the records acknowledged and checked. The exit code is 1 if a record
+is lost, changed, doubled or out of order, a committed offset went back, damage was served, or
+something hung; data and log are kept then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from ops.faults.campaign import Campaign, Report
+
+
+def main() -> int:
+    """Read the arguments, run, print."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.faults", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long [1]")
+    parser.add_argument("--seed", type=int, help="choices of this seed; timing is the machine's")
+    parser.add_argument("--folder", type=Path, help="where data and logs go")
+    options = parser.parse_args()
+    seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+    folder = Path(tempfile.mkdtemp(prefix="penstock-faults-", dir=options.folder))
+    print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
+    campaign = Campaign(folder, seed, lambda words: print(words, file=sys.stderr, flush=True))
+    report = campaign.run(options.minutes * 60)
+    print(render(report))
+    if report.breaches:
+        print(f"seed {seed}; data and logs are in {folder}", file=sys.stderr)
+        return 1
+    campaign.remove()
+    return 0
+
+
+def render(report: Report) -> str:
+    """The result as a table."""
+    rows = [(f"fault: {kind}", count) for kind, count in sorted(report.faults.items())]
+    rows += [
+        ("episodes", report.episodes),
+        ("records acknowledged", report.acknowledged),
+        ("records sent again and recognised", report.duplicates),
+        ("records checked", report.checked),
+        ("committed offsets checked", report.commits),
+        ("breaches", len(report.breaches)),
+    ]
+    lines = [f"{name:<40} {count:>12,}" for name, count in rows]
+    lines.append(f"{'slowest start, seconds':<40} {report.slowest_start:>12.2f}")
+    return "\n".join([*lines, *report.breaches])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
