@@ -12,6 +12,7 @@ from penstock.protocol.records import (
     RecordBatch,
     encode_batch,
     encode_compacted,
+    encode_gap,
     read_batches,
 )
 from tests.protocol.samples import batches, stamped, stored_batches
@@ -164,6 +165,15 @@ def test_compacting_twice_is_compacting_once():
     once = encode_compacted(whole, [2])
     twice = encode_compacted(RecordBatch(encode_compacted(whole, [0, 2])), [1])
     assert once == twice
+
+
+def test_a_gap_covers_offsets_and_has_no_records():
+    last = RecordBatch(stored_batches()["everything"])
+    gap = RecordBatch(encode_gap(last.header, last.base_offset - 900, last.next_offset))
+    assert (gap.base_offset, gap.next_offset) == (last.base_offset - 900, last.next_offset)
+    assert list(gap) == []
+    for field in ("kind", "log_index", "term", "epoch", "append_ts_us"):
+        assert getattr(gap.header, field) == getattr(last.header, field)
 
 
 @pytest.mark.parametrize("keep", [[1, 0], [0, 0], [-1], [3], [0, 7]])
