@@ -343,6 +343,7 @@ class Node:
         owned: bool,
     ) -> None:
         acks = ACKS_QUORUM
+        session.publishes = True
         try:
             acks, _ = read_publish(buffer, start, end)
             partition = self.partitions.get(gid)

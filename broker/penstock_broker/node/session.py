@@ -33,6 +33,7 @@ class Session:
         "out",
         "peer",
         "polls",
+        "publishes",
         "queued",
         "reading_bytes",
         "ready",
@@ -54,6 +55,8 @@ class Session:
         """Nothing more is read; closed once the output is sent."""
         self.out: list[Buffer] = []
         self.queued = False
+        self.publishes = False
+        """Whether it has published: only such a connection waits for a slow disk."""
         self.unanswered_bytes = 0
         self.unsent_bytes = 0
         """Reply bytes that the peer has not taken, and those that cold reads will bring."""

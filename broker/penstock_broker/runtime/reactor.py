@@ -273,7 +273,7 @@ class Reactor:
             log.info("connection closed", extra={"peer": session.peer, "reason": str(error)})
             self.node.refuse(session, error)
             return
-        if not session.readable or self.node.uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
+        if not session.readable or (session.publishes and self._overloaded(UNCOMMITTED_BYTES_MAX)):
             self._paused[session.id] = connection
             self._watch(connection)
         elif connection.put_off:
@@ -344,11 +344,15 @@ class Reactor:
         else:
             self._watch(connection)
 
+    def _overloaded(self, limit: int) -> bool:
+        """Whether nothing more should be read: too much is uncommitted, or not in segments yet."""
+        return self.node.uncommitted_bytes > limit or self.node.store.behind
+
     def _resume(self) -> None:
-        if self.node.uncommitted_bytes > UNCOMMITTED_BYTES_MAX // 2:
-            return
+        overloaded = self._overloaded(UNCOMMITTED_BYTES_MAX // 2)
         for session_id, connection in list(self._paused.items()):
-            if connection.session.readable:
+            session = connection.session
+            if session.readable and not (session.publishes and overloaded):
                 del self._paused[session_id]
                 self._watch(connection)
                 if connection.put_off:

@@ -8,6 +8,7 @@ are under way at a time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from penstock.errors import StorageFailure
 from penstock_broker.storage.checkpoint import Checkpoint
@@ -27,6 +28,9 @@ from penstock_broker.storage.wal import Wal
 
 _WRITE_BYTES = 8 * 1024 * 1024  # of one segment write job
 
+BEHIND_TICKS_MAX: Final = 40
+"""Ticks, four a second, after which a disk that can't keep up is treated like a full one."""
+
 
 class Store:
     """See the module; made by `Store.open`."""
@@ -45,6 +49,7 @@ class Store:
         self._full = False
         """A segment write met a full disk; `tick` ends it."""
         self._low = False
+        self._behind_ticks = 0
         self._scrub_steps = self._compaction_steps = 0
         self.scrubber = Scrubber(self.logs, config.scrub_bytes)
         self.compactor = Compactor(self.logs, files, config)
@@ -171,6 +176,7 @@ class Store:
         Also seals the last flush when nothing follows it; see `Wal.tick`.
         """
         self._full = False
+        self._behind_ticks = self._behind_ticks + 1 if self._is_behind() else 0
         self._scrub_steps, self._compaction_steps = 1, self.config.compaction_steps
         self.wal.tick()
         self.keeper.tick()
@@ -179,13 +185,19 @@ class Store:
 
     @property
     def accepting(self) -> bool:
-        """False when publishes must be refused: the disk or the memory is nearly full."""
-        return not (
-            self._low
-            or self._full
-            or self.wal.stalled
-            or len(self.wal.sealed) >= self.config.wal_files_max
-            or self.context.budget.unwritten > 2 * self.context.budget.limit
+        """False when publishes must be refused: the disk is nearly full, or hopelessly slow."""
+        given_up = self._behind_ticks > BEHIND_TICKS_MAX
+        return not (self._low or self._full or self.wal.stalled or given_up)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the disk can't keep up for now, so that publishers are read no further."""
+        return self.accepting and self._is_behind()
+
+    def _is_behind(self) -> bool:
+        return (
+            len(self.wal.sealed) >= self.config.wal_files_max
+            or self.context.budget.unwritten > self.context.budget.limit
         )
 
     # ----- checkpoints
