@@ -81,15 +81,14 @@ def start(data: Path, port: int = 0, arguments: tuple[str, ...] = ()) -> BrokerP
 @contextmanager
 def broker(data: Path | None = None, arguments: tuple[str, ...] = ()) -> Iterator[BrokerProcess]:
     """A broker for one measurement, killed and wiped afterwards."""
-    own = None if data else Path(tempfile.mkdtemp(prefix="penstock-bench-"))
+    own = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
     running = start(data or own / "data", arguments=arguments)
     try:
         yield running
     finally:
         if running.process.poll() is None:
             running.kill()
-        if own:
-            shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def compiled(name: str) -> str:
