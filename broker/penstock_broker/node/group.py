@@ -140,7 +140,7 @@ class Group:
                 if entry.term == self.raft.term and self.raft.role is Role.LEADER:
                     self.ready_at_term = entry.term
                     self.on_leading()
-                    self.node.pending.group_ready()
+                    self.node.pending.group_ready(self.gid)
             elif entry.kind != Kind.CONFIG:
                 self.apply(entry)
         self.applied_index, self.applied_term = entries[-1].index, entries[-1].term

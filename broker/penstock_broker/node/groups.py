@@ -163,7 +163,7 @@ class Groups:
         if partition is not None:
             partition.deleted()
         self._node.store.delete_log(gid)
-        self._node.pending.group_ready()
+        self._node.pending.group_ready(gid)
 
     # ----- time
 

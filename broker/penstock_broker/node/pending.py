@@ -77,20 +77,24 @@ class PendingRequests:
         self, gids: set[int], request: Request | None, finish: Callable[[object], None]
     ) -> None:
         """Call `finish` when all these groups have a leader that serves."""
+        missing = {gid for gid in gids if not self._node.groups.serves(gid)}
+        if not missing:
+            finish(None)
+            return
         waiting = _Waiting(request, finish, self._node.clock + REQUEST_SECONDS_MAX)
-        self._ready.append((gids, waiting))
-        self.group_ready()
+        self._ready.append((missing, waiting))
 
-    def group_ready(self) -> None:
-        """A group got its leader."""
-        groups = self._node.groups
-        still = []
-        for gids, waiting in self._ready:
-            if all(groups.serves(gid) for gid in sorted(gids)):
+    def group_ready(self, gid: int) -> None:
+        """A group got its leader, or is gone."""
+        ready = []
+        for missing, waiting in self._ready:
+            missing.discard(gid)
+            if not missing:
+                ready.append(waiting)
+        if ready:
+            self._ready = [item for item in self._ready if item[0]]
+            for waiting in ready:
                 waiting.finish(None)
-            else:
-                still.append((gids, waiting))
-        self._ready = still
 
     def expire(self) -> None:
         """Answer what waited too long: the outcome is unknown."""
