@@ -7,7 +7,7 @@ import pytest
 from penstock_broker.simulation.storage_campaign import main, play, seeds_until_caught
 from penstock_broker.simulation.storage_mutations import MUTATIONS
 
-SLOW = {"truncation-forgotten"}  # shown directly by tests/storage/test_relog.py
+SLOW = {"truncation-forgotten"}  # shown directly by tests/storage/test_wal.py
 
 
 @pytest.mark.parametrize("decade", range(8))
