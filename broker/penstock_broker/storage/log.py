@@ -75,6 +75,8 @@ class PartitionLog:
         """Segments that a reset took out of the log: they go when a checkpoint knows of it."""
         self._context = context
         self._config = context.config
+        self._interval = context.config.index_interval_bytes
+        self._write_bytes = context.config.write_bytes
         self._active: Segment | None = None
 
     @property
@@ -105,9 +107,7 @@ class PartitionLog:
             or append_ts_us - segment.first_time_us > self.segment_us
         ):
             segment = self.roll(base, append_ts_us)
-        segment.extend(
-            size, base, following, index, append_ts_us, self._config.index_interval_bytes
-        )
+        segment.extend(size, base, following, index, append_ts_us, self._interval)
         self.end_offset = following
         self.last_index = index
         if append_ts_us > self.last_append_ts_us:
@@ -115,7 +115,7 @@ class PartitionLog:
         self.size_bytes += size
         tail = self.tail
         tail.append(base, buffer)
-        if tail.end - tail.written >= self._config.write_bytes:
+        if tail.end - tail.written >= self._write_bytes:
             self._context.due[self.gid] = self
 
     def configure(self, settings: LogSettings) -> None:

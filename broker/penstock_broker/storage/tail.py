@@ -25,18 +25,12 @@ class TailBudget:
         self.used = 0
         self.unwritten = 0
         """Bytes that are not in a segment file yet: they can't be dropped."""
-        self._order: deque[Tail] = deque()
-
-    def added(self, tail: Tail, size: int) -> None:
-        self._order.append(tail)
-        self.used += size + _OVERHEAD
-        self.unwritten += size
-        if self.used > self.limit:
-            self.shrink()
+        self.order: deque[Tail] = deque()
+        """One place for each buffer, in the order in which they came."""
 
     def shrink(self) -> None:
         """Drop written buffers, oldest first, until the rest fits."""
-        order = self._order
+        order = self.order
         while self.used > self.limit and order:
             size = order[0].drop_oldest()
             if size < 0:
@@ -86,7 +80,12 @@ class Tail:
         self.offsets.append(offset)
         self.ends.append(self.end)
         self.buffers.append(buffer)
-        self._budget.added(self, size)
+        budget = self._budget
+        budget.order.append(self)
+        budget.used += size + _OVERHEAD
+        budget.unwritten += size
+        if budget.used > budget.limit:
+            budget.shrink()
 
     def read(self, offset: int, max_bytes: int) -> list[Buffer]:
         """Whole batches from the one with `offset` on: at least one, then up to `max_bytes`."""
