@@ -105,6 +105,25 @@ def test_a_deleted_group_stays_deleted():
     assert again.logs == {}
 
 
+def test_log_files_of_a_deleted_group_go_also_after_a_restart():
+    files = MemoryFiles()
+    store = open_store(files)
+    store.append(1, [control_entry(1)], (1, 1, 0), 1)
+    store.append(2, [control_entry(1)], (1, 1, 0), 1)
+    flush(store)
+    store.delete_log(2)
+    settle(store)
+    for _ in range(3):
+        store.close()
+        store = open_store(files)
+        assert store.checkpoint_due() in ([], [1])
+        store.append(1, [control_entry(store.wal.group(1).next_index)], None, 1)
+        flush(store)
+        store.checkpoint([(1, *store.wal.group(1).durable, b"state")])
+        settle(store)
+    assert store.wal.sealed == []
+
+
 def test_an_installed_snapshot_voids_the_log_before_it():
     files = MemoryFiles()
     store = open_store(files)

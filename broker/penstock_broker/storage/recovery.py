@@ -101,6 +101,7 @@ def _recover_groups(store: Store, replay: Replay) -> None:
     for gid in sorted({*records, *replay.groups}):
         record = records.get(gid)
         if record is not None and record.deleted:
+            store.wal.remove(gid)  # else its files would wait for a checkpoint of it for ever
             continue
         group = store.recovered[gid] = RecoveredGroup()
         if record is not None:
