@@ -13,6 +13,8 @@ from penstock.errors import (
     UnknownProducer,
 )
 from penstock.protocol import frames
+from penstock.protocol.codec import encode_message
+from penstock.protocol.messages import TrimLog
 from penstock.protocol.records import encode_batch
 from tests.node.harness import START_US, Harness
 
@@ -223,3 +225,16 @@ def test_the_node_forgets_the_waiters_of_a_closed_connection() -> None:
     node.pump()
     assert client.take() == []
     assert node.node.uncommitted_bytes == 0
+
+
+def test_a_trim_and_a_publish_may_be_committed_together() -> None:
+    node = Harness()
+    (group,) = node.topic()
+    client, admin = node.client(), node.client()
+    client.publish(group, b"a")
+    admin.send(encode_message(TrimLog(topic="orders", partition=0, offset=1), 1))
+    client.publish_nowait(group, b"b")
+    node.pump()
+    assert client.publish_reply() == (1, False)
+    assert client.publish(group, b"c") == (2, False)
+    assert client.fetch(group, 1) == [b"b", b"c"]

@@ -157,8 +157,7 @@ class PartitionGroup(Group):
     # ----- applying
 
     def apply_run(self, entries: Sequence[Entry]) -> None:
-        first = entries[0].index
-        if self.flights and self.flights[0][0] <= first:
+        if self.flights and self.flights[0][0] <= entries[-1].index:
             self._land(entries)
         else:
             super().apply_run(entries)
