@@ -239,8 +239,9 @@ class Node:
                 self.refuse(session, RemoteProtocolError("no hello arrived in time"))
         self.pending.expire()
         self.store.tick()
-        for damage in self.store.take_damages():
-            log.error("stored bytes are damaged", extra=damage._asdict())
+        if self.store.found_damage and self.ready:
+            for damage in self.store.take_damages():
+                log.error("stored bytes are damaged", extra=damage._asdict())
         self.groups.housekeeping()
 
     @property

@@ -231,9 +231,17 @@ class Store:
         return self._job is None and self.wal.idle and not self.keeper.busy
 
     def take_damages(self) -> list[Damage]:
-        """Damage that was found since the last call, for the log of the broker."""
+        """Damage that was found since the last call, for the log of the broker.
+
+        What a start missed and a replayed trim then took out of the log was none.
+        """
         found, self.context.found = self.context.found, []
-        return found
+        return [one for one in found if any(one in log.damages for log in self.logs.values())]
+
+    @property
+    def found_damage(self) -> bool:
+        """Whether `take_damages` has something."""
+        return bool(self.context.found)
 
     def statistics(self) -> dict[str, int]:
         """Figures for metrics and for `penstock doctor`."""
