@@ -72,6 +72,7 @@ class StorageWorld(StorageActions):
             tail_bytes_max=choice((2, 16, 64)) * _KIB,
             write_bytes=choice((1, 1024, 8192)),
             index_cache_bytes=choice((64, 4096)),
+            save_index_bytes=choice((1, 3000)),
             open_segments_max=choice((1, 8)),
             checkpoint_rewrite_bytes=choice((4, 16, 64)) * _KIB,
             reserve_bytes=0,

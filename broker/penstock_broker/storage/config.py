@@ -34,6 +34,8 @@ class StorageConfig:
     """RAM for the newest batches of all partitions together."""
     write_bytes: int = 1 * _MIB
     """A partition's unwritten bytes that start a segment write."""
+    save_index_bytes: int = 4 * _MIB
+    """A checkpoint saves the index of a segment that has grown by this much."""
     index_cache_bytes: int = 8 * _MIB
     open_segments_max: int = 128
     checkpoint_rewrite_bytes: int = 4 * _MIB

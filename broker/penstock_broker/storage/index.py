@@ -63,12 +63,20 @@ class SparseIndex:
         self.indexes.append(index)
         self.times.append(max_time_before)
 
+    def copy(self) -> SparseIndex:
+        """The rows of this moment, for another thread."""
+        index = SparseIndex()
+        index.append_all(self, 0)
+        return index
+
     def append_all(self, later: SparseIndex, max_time_before: int) -> None:
         """Add the rows of what follows."""
         self.offsets += later.offsets
         self.positions += later.positions
         self.indexes += later.indexes
-        self.times.extend(max(time, max_time_before) for time in later.times)
+        first = bisect_left(later.times, max_time_before)
+        self.times.extend([max_time_before] * first)
+        self.times += later.times[first:]
 
     def for_offset(self, offset: int) -> Place:
         """Between which positions the batch with an offset lies; the index is not empty."""

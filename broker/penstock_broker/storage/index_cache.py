@@ -13,7 +13,7 @@ from penstock_broker.storage import layout
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.files import File, Files
 from penstock_broker.storage.index import SparseIndex, Summary, decode_index
-from penstock_broker.storage.scan import Hole, walk
+from penstock_broker.storage.scan import Hole, quick_headers, walk
 from penstock_broker.storage.segment import Segment
 
 OnHole = Callable[[Segment, Hole], object]
@@ -49,8 +49,10 @@ class IndexCache:
         index = segment.index
         if index is not None:
             if segment.rows_from:
-                index = complete_index(segment, self.open(segment), self._config, on_hole)
-                segment.index, segment.rows_from = index, 0
+                file = self.open(segment)
+                rows = Rows(segment, index)
+                segment.index = index = rows.complete(self._files, file, self._config, on_hole)
+                segment.rows_from = 0
             return index
         key = segment.gid, segment.base_offset
         cached = self._indexes.get(key)
@@ -100,27 +102,70 @@ def build_index(
     file: File, segment: Segment, end: int, config: StorageConfig, on_hole: OnHole
 ) -> tuple[SparseIndex, Summary]:
     """Index the first `end` bytes of a segment from its batch headers."""
-    index = SparseIndex()
-    next_row_at = last_index = max_time = 0
-    offset = segment.base_offset
-    for piece in walk(file, 0, end, offset, bodies=False):
+    return extend_index(
+        file, segment, (SparseIndex(), Summary(0, segment.base_offset, 0, 0)), end, config, on_hole
+    )
+
+
+def extend_index(
+    file: File,
+    segment: Segment,
+    prior: tuple[SparseIndex, Summary],
+    end: int,
+    config: StorageConfig,
+    on_hole: OnHole,
+) -> tuple[SparseIndex, Summary]:
+    """Go on with an index from where it ends to a position."""
+    index, (position, offset, last_index, max_time) = prior
+    interval = config.index_interval_bytes
+    next_row_at = index.positions[-1] + interval if len(index) else position
+    for at, base, log_index, time in quick_headers(file, position, end, offset):
+        if at >= next_row_at:
+            index.add(base, at, log_index, max_time)
+            next_row_at = at + interval
+        last_index = log_index
+        if time > max_time:
+            max_time = time
+        position, offset = at, base  # the last one is looked at again: its length may lie
+    for piece in walk(file, position, end, offset, bodies=False):
         if isinstance(piece, Hole):
             on_hole(segment, piece)
             next_row_at = 0  # a row behind the damage, so that reads need not cross it
             continue
         if piece.position >= next_row_at:
             index.add(piece.base_offset, piece.position, piece.log_index, max_time)
-            next_row_at = piece.position + config.index_interval_bytes
+            next_row_at = piece.position + interval
         last_index, offset = piece.log_index, piece.next_offset
         max_time = max(max_time, piece.append_ts_us)
     return index, Summary(end, offset, last_index, max_time)
 
 
-def complete_index(
-    segment: Segment, file: File, config: StorageConfig, on_hole: OnHole
-) -> SparseIndex:
-    """The rows of what recovery did not read, then those that were added since."""
-    assert segment.index is not None, "only the active segment has rows in RAM"
-    index, summary = build_index(file, segment, segment.rows_from, config, on_hole)
-    index.append_all(segment.index, summary.max_time_us)
-    return index
+class Rows:
+    """The rows of a segment that are in RAM at one moment."""
+
+    def __init__(self, segment: Segment, index: SparseIndex) -> None:
+        self._segment = segment
+        self._index = index
+        self._rows_from = segment.rows_from
+
+    def complete(
+        self, files: Files, file: File, config: StorageConfig, on_hole: OnHole
+    ) -> SparseIndex:
+        """The rows of what recovery did not read, then those in RAM."""
+        if not self._rows_from:
+            return self._index
+        prior = _saved(files, self._segment, self._rows_from)
+        index, summary = extend_index(file, self._segment, prior, self._rows_from, config, on_hole)
+        index.append_all(self._index, summary.max_time_us)
+        return index
+
+
+def _saved(files: Files, segment: Segment, limit: int) -> tuple[SparseIndex, Summary]:
+    """What an index file has of the first bytes of a segment that was not full."""
+    path = layout.index_file(segment.gid, segment.base_offset)
+    if files.exists(path):
+        file = files.open(path)
+        found = decode_index(file.pread(file.size(), 0), segment.base_offset)
+        if found is not None and found[1].log_bytes <= limit:
+            return found
+    return SparseIndex(), Summary(0, segment.base_offset, 0, 0)

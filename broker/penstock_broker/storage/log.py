@@ -17,7 +17,7 @@ from penstock_broker.storage.files import Buffer, File, Files
 from penstock_broker.storage.index import SparseIndex
 from penstock_broker.storage.index_cache import IndexCache
 from penstock_broker.storage.reads import Cold, Damage, Memory, damaged, unreadable
-from penstock_broker.storage.scan import Hole, batch_at, walk
+from penstock_broker.storage.scan import Hole, servable, walk
 from penstock_broker.storage.segment import Segment
 from penstock_broker.storage.tail import Tail, TailBudget
 
@@ -77,6 +77,7 @@ class PartitionLog:
         self._config = context.config
         self._interval = context.config.index_interval_bytes
         self._write_bytes = context.config.write_bytes
+        self.save_index_bytes = context.config.save_index_bytes
         self._active: Segment | None = None
 
     @property
@@ -307,21 +308,7 @@ class PartitionLog:
             CorruptData: the batch with the wanted offset is damaged; the range is refused from
                 now on.
         """
-        at, expected = 0, cold.offset
-        first = last = -1
-        while True:
-            found = batch_at(data, at)
-            if found is None or found.base_offset != expected:
-                break
-            if found.next_offset > offset:
-                if first < 0:
-                    first = at
-                elif found.end - first > max_bytes:
-                    break
-                last = found.end
-            at, expected = found.end, found.next_offset
-            if at >= len(data):
-                break
+        first, last = servable(data, cold.offset, offset, max_bytes)
         if first < 0:
             return self._read_around(cold, offset, max_bytes)
         return [memoryview(data)[first:last]]

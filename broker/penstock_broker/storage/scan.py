@@ -6,6 +6,7 @@ trusted and goes on with the next intact batch.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -22,10 +23,14 @@ from penstock.protocol.batch import (
     next_offset,
     parse_header,
 )
+from penstock_broker.storage.config import BLOCK
 from penstock_broker.storage.files import Buffer, File
 
 _MAGIC_BYTES: Final = MAGIC.to_bytes(4, "little")
 _DATA: Final = int(Kind.DATA)
+_PLAIN: Final = struct.Struct("<IIIB3xQ8xQQIxB2xI")
+"""Of a header: magic, length, checksum, kind, index, base offset, append time, body checksum,
+flags, records."""
 _CHUNK: Final = 1024 * 1024
 _HEADER_CHUNK: Final = 64 * 1024
 
@@ -77,6 +82,76 @@ def batch_at(data: Buffer, at: int, *, bodies: bool = True) -> Found | None:
         except (CorruptBatch, IndexError):
             return None
     return Found(at, end, fields[9], following, fields[6], fields[10], fields[15])
+
+
+def servable(data: Buffer, offset: int, wanted: int, max_bytes: int) -> tuple[int, int]:
+    """The range of whole, verified batches from the one with `wanted` on; (-1, -1) for none.
+
+    The buffer begins with the batch at `offset`. At least one batch, then as many as fit into
+    `max_bytes`; damage ends the range. What comes before is passed over by its headers.
+    """
+    view, size = memoryview(data), len(data)
+    first = last = -1
+    at = 0
+    while at + HEADER_BYTES <= size:
+        magic, length, crc, kind, _, base, _, body_crc, flags, records = _PLAIN.unpack_from(
+            data, at
+        )
+        end = at + length
+        if (
+            magic != MAGIC
+            or kind != _DATA
+            or base != offset
+            or not at + HEADER_BYTES <= end <= size
+        ):
+            break
+        offset = base + records
+        if flags & FLAG_COMPACTED:
+            found = batch_at(data, at)
+            if found is None:
+                break
+            offset = found.next_offset
+        if offset > wanted:
+            if first >= 0 and end - first > max_bytes:
+                break
+            if (
+                crc32c(view[at + 12 : at + HEADER_BYTES]) != crc
+                or crc32c(view[at + 52 : end]) != body_crc
+            ):
+                break
+            first = at if first < 0 else first
+            last = end
+        at = end
+    return first, last
+
+
+def quick_headers(
+    file: File, start: int, end: int, offset: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """(position, base offset, index, append time) of plain batches; not verified.
+
+    For sparse indexes, whose rows a read verifies. Ends early at the first batch that is not
+    plainly the next one: `walk` says what it is.
+    """
+    at, chunk = start, _HEADER_CHUNK
+    while at < end:
+        data = file.pread(min(chunk, end - at), at)
+        here, limit = 0, len(data) - _PLAIN.size
+        if limit < 0:
+            return
+        while here <= limit:
+            magic, length, _, kind, index, base, time, _, flags, records = _PLAIN.unpack_from(
+                data, here
+            )
+            if magic != MAGIC or kind != _DATA or base != offset or flags & FLAG_COMPACTED:
+                return
+            if length < HEADER_BYTES or at + here + length > end:
+                return
+            offset = base + records
+            yield at + here, base, index, time
+            here += length
+        at += here
+        chunk = BLOCK if length > _HEADER_CHUNK // 2 else 4 * _HEADER_CHUNK
 
 
 def claimed_length(data: Buffer, at: int) -> int:

@@ -43,9 +43,12 @@ class Scrubber:
             self._position, self._offset = 0, segment.base_offset
         try:
             file = log.open_segment(segment)
-        except CorruptData:
-            log.mark_hole(segment, Hole(0, segment.size, segment.base_offset, None))
-            self._base += 1
+        except CorruptData as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                log.mark_hole(segment, Hole(0, segment.size, segment.base_offset, None))
+            else:
+                self.read_errors += 1  # perhaps it can be opened another time
+            self._leave(segment)
             return None
         return ScrubJob(self, log, segment, file, self._position, self._offset)
 
@@ -63,12 +66,15 @@ class Scrubber:
                 return log, segment
         return known[0] if known else None
 
+    def _leave(self, segment: Segment) -> None:
+        self._base, self._rewrites = segment.base_offset + 1, -1
+
     def advance(self, job: ScrubJob) -> None:
         """Go on where a step ended."""
         self.verified_bytes += job.position - job.start
         self.read_errors += job.failed
         if job.position >= job.end:
-            self._base, self._position = job.segment.base_offset + 1, 0
+            self._leave(job.segment)
         else:
             self._position, self._offset = job.position, job.offset
 

@@ -27,6 +27,7 @@ class Segment:
         "next_row_at",
         "rewrites",
         "rows_from",
+        "saved",
         "sealed",
         "size",
         "start",
@@ -53,6 +54,8 @@ class Segment:
         """Rows of the active segment; a sealed segment's are loaded when needed."""
         self.rows_from = 0
         """Where the rows in RAM begin: recovery does not read what a checkpoint vouches for."""
+        self.saved = 0
+        """Bytes of which an index file has the rows, as far as this process knows."""
         self.next_row_at = 0
         self.file: File | None = None
         """Open while the segment is written or rewritten."""

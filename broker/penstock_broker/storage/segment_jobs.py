@@ -13,7 +13,7 @@ from penstock_broker.storage import layout
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.files import Buffer, File, Files, sync_file, sync_names
 from penstock_broker.storage.index import SparseIndex, Summary
-from penstock_broker.storage.index_cache import complete_index
+from penstock_broker.storage.index_cache import Rows
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.log import LogContext, PartitionLog
 from penstock_broker.storage.segment import Segment
@@ -35,10 +35,25 @@ class Piece:
         self.creates_directory = not log.on_disk
         self.syncs_names = self.syncs and not log.names_durable
         self.file: File | None = segment.file
-        self.index: SparseIndex | None = segment.index if self.seals else None
+        self.rows = self._rows_to_save(log)
         self.summary: Summary = segment.summary
         self.written = False
         self.synced = False
+
+    def _rows_to_save(self, log: PartitionLog) -> Rows | None:
+        """The rows, when the segment is full, or has grown by much since a checkpoint saved them.
+
+        A restart reads back what was saved, and the headers of no more than that growth.
+        """
+        segment = self.segment
+        if segment.index is None:
+            return None
+        if self.seals:
+            return Rows(segment, segment.index)
+        grown = segment.size - segment.saved
+        if not self.syncs or self.end < segment.size or grown < log.save_index_bytes:
+            return None
+        return Rows(segment, segment.index.copy())
 
     def work(self, files: Files, config: StorageConfig) -> None:
         if self.creates_directory:
@@ -53,8 +68,9 @@ class Piece:
             self.synced = True
         if self.syncs_names:
             sync_names(files, layout.partition(self.log.gid))
-        if self.seals and self.index is not None:
-            self._write_index(files, file, config)
+        if self.rows is not None:
+            index = self.rows.complete(files, file, config, lambda segment, hole: None)
+            write_index_file(files, self.segment, index, self.summary, sync=self.seals)
 
     def _open(self, files: Files) -> File:
         if self.file is None:
@@ -63,13 +79,6 @@ class Piece:
                 self.file.truncate(0)  # what an unfinished earlier life may have left
                 sync_names(files, layout.partition(self.log.gid))
         return self.file
-
-    def _write_index(self, files: Files, file: File, config: StorageConfig) -> None:
-        assert self.index is not None, "only a segment with its rows in RAM is sealed"
-        index = self.index
-        if self.segment.rows_from:
-            index = complete_index(self.segment, file, config, lambda segment, hole: None)
-        write_index_file(files, self.segment, index, self.summary)
 
     def finish(self) -> None:
         segment, log = self.segment, self.log
@@ -82,19 +91,24 @@ class Piece:
             log.names_durable = True
         if self.synced:
             segment.synced = max(segment.synced, self.end)
+        if self.rows is not None:
+            segment.saved = self.end
         if self.seals:
             segment.indexed = True
             segment.index, segment.rows_from = None, 0
 
 
-def write_index_file(files: Files, segment: Segment, index: SparseIndex, summary: Summary) -> None:
-    """Write an index file as a new file; a half-written one is recognised by its checksum."""
+def write_index_file(
+    files: Files, segment: Segment, index: SparseIndex, summary: Summary, *, sync: bool = True
+) -> None:
+    """Write an index file; one that was written by half is recognised by its checksum."""
     path = layout.index_file(segment.gid, segment.base_offset)
     file = files.open(path, create=True)
     file.truncate(0)
     file.pwrite([index.encode(segment.base_offset, summary)], 0)
-    sync_file(file, path)
-    sync_names(files, layout.partition(segment.gid))
+    if sync:
+        sync_file(file, path)
+        sync_names(files, layout.partition(segment.gid))
 
 
 def pieces_of(log: PartitionLog, max_bytes: int, *, sync: bool) -> list[Piece]:
