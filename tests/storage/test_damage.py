@@ -74,7 +74,7 @@ def test_a_flipped_bit_loses_nothing_or_is_named(world, kind):
         if not path.endswith(kind):
             continue
         positions = meaningful(world.disk, path)
-        step = max(len(positions) // 250, 1)  # ops/: all of them, all bits
+        step = max(len(positions) // 250, 1)
         for position in positions[::step]:
             disk = world.disk.fork()
             disk.flip(path, position, position % 8)

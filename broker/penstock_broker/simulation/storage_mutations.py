@@ -252,6 +252,8 @@ _JOBS: Final = {"take_job": 16, "run_job": 16, "finish_job": 16, "create_or_dele
 FOCUS: Final[Mapping[str, Mapping[str, int]]] = {
     "truncation-forgotten": {**_JOBS, "truncate": 6, "install": 0, "injure": 0},
     "snapshot-during-flush": {**_JOBS, "install": 10, "crash_soon": 6, "run_flush": 2},
+    "mark-not-awaited": {**_JOBS, "crash_now": 6, "take_flush": 4, "cut_checkpoint": 8},
+    "mark-skipped": {**_JOBS, "injure": 8, "cut_checkpoint": 8, "restart_cleanly": 0},
     "log-tail-unchecked": {**_JOBS, "crash_now": 6},
     "compaction-drops-newest": {**_JOBS, "tick": 10, "install": 0, "injure": 0},
     "tombstones-dropped-first": {**_JOBS, "tick": 10, "install": 0, "injure": 0},

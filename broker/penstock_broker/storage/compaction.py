@@ -222,16 +222,34 @@ class CompactJob(Job):
     name: ClassVar[str] = "compaction"
     waits_for_space: ClassVar[bool] = True
 
-    def __init__(self, compactor: Compactor, running: Pass) -> None:
+    def __init__(self, compactor: Compactor, running: Pass, released: list[File]) -> None:
         super().__init__()
         self.running = running
         self._compactor = compactor
+        self._released = released
 
     def work(self) -> None:
+        self._released.clear()
         self.running.step()
 
     def finish(self) -> Flushed:
         self._compactor.stepped(self)
+        return []
+
+
+class ReleaseJob(Job):
+    """Lets go of files that compaction replaced, after the last step of a pass."""
+
+    name: ClassVar[str] = "release of replaced files"
+
+    def __init__(self, released: list[File]) -> None:
+        super().__init__()
+        self._released = released
+
+    def work(self) -> None:
+        self._released.clear()
+
+    def finish(self) -> Flushed:
         return []
 
 
@@ -244,6 +262,7 @@ class Compactor:
         self._config = config
         self._running: Pass | None = None
         self._pinned: Segment | None = None
+        self._unpinned: list[File] = []
         self.passes = 0
 
     def take_job(self) -> Job | None:
@@ -254,9 +273,14 @@ class Compactor:
         if self._running is None:
             log = next((log for log in self._logs.values() if needs_pass(log)), None)
             if log is None:
-                return None
+                return ReleaseJob(self._released()) if self._unpinned else None
             self._running = Pass(log, self._files, self._config)
-        return CompactJob(self, self._running)
+        return CompactJob(self, self._running, self._released())
+
+    def _released(self) -> list[File]:
+        """Files whose last reference is to go in a job: that frees their space, which blocks."""
+        released, self._unpinned = self._unpinned, []
+        return released
 
     def _goes_on(self, running: Pass) -> bool:
         """Whether the log is still there, with all its segments: no trim and no snapshot."""
@@ -289,6 +313,8 @@ class Compactor:
 
     def _unpin(self) -> None:
         if self._pinned is not None:
+            if self._pinned.file is not None:
+                self._unpinned.append(self._pinned.file)
             self._pinned.file = self._pinned.index = None
             self._pinned = None
 

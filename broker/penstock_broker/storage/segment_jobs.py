@@ -76,7 +76,8 @@ class Piece:
         if self.file is None:
             self.file = files.open(self.segment.path, create=True)
             if self.position == 0:
-                self.file.truncate(0)  # what an unfinished earlier life may have left
+                if self.file.size():
+                    self.file.truncate(0)  # what an unfinished earlier life left
                 sync_names(files, layout.partition(self.log.gid))
         return self.file
 

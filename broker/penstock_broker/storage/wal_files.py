@@ -120,6 +120,7 @@ class RemoveFileJob(Job):
 
     def work(self) -> None:
         self._retired.files.remove(self._retired.path)
+        self._retired.handle.close()  # frees the space here, not where the last reference goes
         sync_names(self._retired.files, layout.WAL)
 
     def finish(self) -> Flushed:
