@@ -15,7 +15,7 @@
     │   ├── BadRequest, InvalidName, InvalidConfig, LimitExceeded, UnsupportedVersion
     │   ├── TopicNotFound, TopicExists, PartitionNotFound, GroupNotFound, MemberUnknown
     │   ├── OffsetOutOfRange, Fenced, UnknownProducer, RecordTooLarge, CorruptBatch
-    │   └── GroupNotEmpty, PreconditionFailed
+    │   └── GroupNotEmpty, PreconditionFailed, GroupExists, LeaseLost, ScheduleNotFound
     ├── ProtocolError                the byte stream broke the rules; the connection is closed
     │   ├── LocalProtocolError       this side did it
     │   └── RemoteProtocolError      the peer did it
@@ -243,6 +243,25 @@ class PreconditionFailed(RequestError):
     """The state is not what the request expects."""
 
     code = 51
+
+
+class GroupExists(RequestError):
+    """A shared group of that name exists on the topic already."""
+
+    code = 52
+
+
+class LeaseLost(RequestError):
+    """The lease on a record is over; in a strict group it can't be settled any more."""
+
+    code = 53
+    hint = "The record is delivered again; make the work idempotent, or the lease longer."
+
+
+class ScheduleNotFound(RequestError):
+    """There is no such schedule."""
+
+    code = 54
 
 
 class ProtocolError(PenstockError):

@@ -26,6 +26,7 @@ from penstock.protocol import (
     frames,
     messages,
     names,
+    sharing,
 )
 
 DOCUMENT = Path(__file__).parents[2] / "client" / "PROTOCOL.md"
@@ -90,7 +91,7 @@ def messages_tables() -> Iterator[str]:
 
 
 def _message(name: str, title: str) -> Iterator[str]:
-    cls = getattr(messages, name)
+    cls = getattr(messages, name, None) or getattr(sharing, name)
     doc = (inspect.getdoc(cls) or "").replace("\n", " ")
     yield f"### {name} ({title})"
     yield ""
@@ -118,8 +119,8 @@ def _default(field: FieldInfo) -> str:
 
 
 def _tree() -> dict[str, ast.ClassDef]:
-    tree = ast.parse(inspect.getsource(messages))
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    trees = [ast.parse(inspect.getsource(module)) for module in (messages, sharing)]
+    return {n.name: n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef)}
 
 
 def _annotations(name: str) -> tuple[dict[str, str], dict[str, str]]:

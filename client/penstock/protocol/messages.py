@@ -24,7 +24,9 @@ TYPE_OF: Final[dict[type[Struct], int]] = {}
 _S = TypeVar("_S", bound=type[Struct])
 
 
-def _request(number: int) -> Callable[[_S], _S]:
+def request(number: int) -> Callable[[_S], _S]:
+    """Register a struct as the request of a frame type."""
+
     def register(cls: _S) -> _S:
         assert number not in REQUESTS
         REQUESTS[number] = cls
@@ -34,7 +36,9 @@ def _request(number: int) -> Callable[[_S], _S]:
     return register
 
 
-def _reply(number: int) -> Callable[[_S], _S]:
+def reply(number: int) -> Callable[[_S], _S]:
+    """Register a struct as the reply of a frame type."""
+
     def register(cls: _S) -> _S:
         assert number not in REPLIES
         REPLIES[number] = cls
@@ -56,7 +60,7 @@ class ErrorBody(Message, frozen=True, kw_only=True):
     detail: dict[str, object] = field(default_factory=dict)
 
 
-@_request(0x01)
+@request(0x01)
 class Hello(Message, frozen=True, kw_only=True):
     """The first frame of a connection."""
 
@@ -66,7 +70,7 @@ class Hello(Message, frozen=True, kw_only=True):
     client: str = ""
 
 
-@_reply(0x01)
+@reply(0x01)
 class HelloReply(Message, frozen=True, kw_only=True):
     """Answers `Hello`: the version to speak, who answers, and the limits to keep to."""
 
@@ -108,14 +112,14 @@ class TopicInfo(Message, frozen=True, kw_only=True):
     replication: int = 1
 
 
-@_request(0x02)
+@request(0x02)
 class Metadata(Message, frozen=True, kw_only=True):
     """Asks for nodes and topics; None: all topics, []: none."""
 
     topics: list[str] | None = None
 
 
-@_reply(0x02)
+@reply(0x02)
 class MetadataReply(Message, frozen=True, kw_only=True):
     """Topics that do not exist are left out."""
 
@@ -124,7 +128,7 @@ class MetadataReply(Message, frozen=True, kw_only=True):
     topics: list[TopicInfo]
 
 
-@_request(0x03)
+@request(0x03)
 class CreateTopic(Message, frozen=True, kw_only=True):
     """Creates a topic; see the topic configuration keys in the README."""
 
@@ -136,7 +140,7 @@ class CreateTopic(Message, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-@_reply(0x03)
+@reply(0x03)
 class CreateTopicReply(Message, frozen=True, kw_only=True):
     """The topic, created or (with `if_not_exists`) found."""
 
@@ -144,7 +148,7 @@ class CreateTopicReply(Message, frozen=True, kw_only=True):
     created: bool
 
 
-@_request(0x04)
+@request(0x04)
 class AlterTopic(Message, frozen=True, kw_only=True):
     """Changes configuration keys (None resets one to its default) or adds partitions."""
 
@@ -154,14 +158,14 @@ class AlterTopic(Message, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-@_reply(0x04)
+@reply(0x04)
 class AlterTopicReply(Message, frozen=True, kw_only=True):
     """The topic after the change."""
 
     topic: TopicInfo
 
 
-@_request(0x05)
+@request(0x05)
 class DeleteTopic(Message, frozen=True, kw_only=True):
     """Deletes a topic and its records."""
 
@@ -169,14 +173,14 @@ class DeleteTopic(Message, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-@_reply(0x05)
+@reply(0x05)
 class DeleteTopicReply(Message, frozen=True, kw_only=True):
     """The deletion is committed; files go shortly after."""
 
     partitions: int
 
 
-@_request(0x06)
+@request(0x06)
 class DescribeTopic(Message, frozen=True, kw_only=True):
     """Asks for the figures of a topic's partitions."""
 
@@ -200,7 +204,7 @@ class PartitionFigures(Message, frozen=True, kw_only=True):
     """Offset ranges [first, end) whose bytes are damaged."""
 
 
-@_reply(0x06)
+@reply(0x06)
 class DescribeTopicReply(Message, frozen=True, kw_only=True):
     """A topic and its partitions' figures."""
 
@@ -208,7 +212,7 @@ class DescribeTopicReply(Message, frozen=True, kw_only=True):
     partitions: list[PartitionFigures]
 
 
-@_request(0x07)
+@request(0x07)
 class ListOffsets(Message, frozen=True, kw_only=True):
     """Resolves positions of a topic: -2 earliest, -1 latest, else a time in microseconds."""
 
@@ -217,14 +221,14 @@ class ListOffsets(Message, frozen=True, kw_only=True):
     """Partition -> what to resolve."""
 
 
-@_reply(0x07)
+@reply(0x07)
 class ListOffsetsReply(Message, frozen=True, kw_only=True):
     """Partition -> offset."""
 
     offsets: dict[int, int]
 
 
-@_request(0x08)
+@request(0x08)
 class TrimLog(Message, frozen=True, kw_only=True):
     """Deletes a partition's records below an offset."""
 
@@ -233,14 +237,14 @@ class TrimLog(Message, frozen=True, kw_only=True):
     offset: int
 
 
-@_reply(0x08)
+@reply(0x08)
 class TrimLogReply(Message, frozen=True, kw_only=True):
     """The log start after the trim."""
 
     log_start_offset: int
 
 
-@_request(0x20)
+@request(0x20)
 class JoinGroup(Message, frozen=True, kw_only=True):
     """Joins an ordered group, or joins it again; the member id is the client's own choice."""
 
@@ -263,7 +267,7 @@ class Assignment(Message, frozen=True, kw_only=True):
     """Topic -> partitions that the member must stop consuming, then confirm in a heartbeat."""
 
 
-@_reply(0x20)
+@reply(0x20)
 class JoinGroupReply(Message, frozen=True, kw_only=True):
     """The membership and the first assignment, with the committed offsets of what it owns."""
 
@@ -273,7 +277,7 @@ class JoinGroupReply(Message, frozen=True, kw_only=True):
     heartbeat_ms: int
 
 
-@_request(0x21)
+@request(0x21)
 class GroupHeartbeat(Message, frozen=True, kw_only=True):
     """Keeps the session alive, confirms revocations, learns a new assignment."""
 
@@ -283,7 +287,7 @@ class GroupHeartbeat(Message, frozen=True, kw_only=True):
     released: dict[str, list[int]] = field(default_factory=dict)
 
 
-@_reply(0x21)
+@reply(0x21)
 class GroupHeartbeatReply(Message, frozen=True, kw_only=True):
     """The assignment as it stands, with the committed offsets of newly owned partitions."""
 
@@ -291,7 +295,7 @@ class GroupHeartbeatReply(Message, frozen=True, kw_only=True):
     offsets: dict[str, dict[int, int]]
 
 
-@_request(0x22)
+@request(0x22)
 class LeaveGroup(Message, frozen=True, kw_only=True):
     """Ends a membership at once."""
 
@@ -301,12 +305,12 @@ class LeaveGroup(Message, frozen=True, kw_only=True):
     """Only if the member has not joined again since; 0: in any case."""
 
 
-@_reply(0x22)
+@reply(0x22)
 class LeaveGroupReply(Message, frozen=True, kw_only=True):
     """The member is gone."""
 
 
-@_request(0x23)
+@request(0x23)
 class CommitOffsets(Message, frozen=True, kw_only=True):
     """Commits offsets (the next to be read); a stale generation or a lost partition is fenced."""
 
@@ -316,12 +320,12 @@ class CommitOffsets(Message, frozen=True, kw_only=True):
     offsets: dict[str, dict[int, int]]
 
 
-@_reply(0x23)
+@reply(0x23)
 class CommitOffsetsReply(Message, frozen=True, kw_only=True):
     """The commit is durable."""
 
 
-@_request(0x24)
+@request(0x24)
 class SeekGroup(Message, frozen=True, kw_only=True):
     """Moves a group's committed offsets, on a live group too; members restart from there."""
 
@@ -334,14 +338,14 @@ class SeekGroup(Message, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-@_reply(0x24)
+@reply(0x24)
 class SeekGroupReply(Message, frozen=True, kw_only=True):
     """The plan, carried out unless it was a dry run: partition -> [from, to]."""
 
     plan: dict[int, list[int]]
 
 
-@_request(0x25)
+@request(0x25)
 class ListGroups(Message, frozen=True, kw_only=True):
     """Asks for all groups."""
 
@@ -357,14 +361,14 @@ class GroupSummary(Message, frozen=True, kw_only=True):
     lag: int
 
 
-@_reply(0x25)
+@reply(0x25)
 class ListGroupsReply(Message, frozen=True, kw_only=True):
     """All groups by name."""
 
     groups: list[GroupSummary]
 
 
-@_request(0x26)
+@request(0x26)
 class DescribeGroup(Message, frozen=True, kw_only=True):
     """Asks for members and lag of a group."""
 
@@ -394,7 +398,7 @@ class PartitionLag(Message, frozen=True, kw_only=True):
     member: str
 
 
-@_reply(0x26)
+@reply(0x26)
 class DescribeGroupReply(Message, frozen=True, kw_only=True):
     """A group in full."""
 
@@ -405,25 +409,27 @@ class DescribeGroupReply(Message, frozen=True, kw_only=True):
     partitions: list[PartitionLag]
 
 
-@_request(0x27)
+@request(0x27)
 class DeleteGroup(Message, frozen=True, kw_only=True):
-    """Deletes an empty group and its committed offsets."""
+    """Deletes an empty group and its committed offsets, or a shared group and its state."""
 
     group: str
+    topic: str = ""
+    """The topic of a shared group; empty: an ordered group."""
     dry_run: bool = False
 
 
-@_reply(0x27)
+@reply(0x27)
 class DeleteGroupReply(Message, frozen=True, kw_only=True):
     """The group is gone."""
 
 
-@_request(0x30)
+@request(0x30)
 class BrokerStatus(Message, frozen=True, kw_only=True):
     """Asks a broker for its figures."""
 
 
-@_reply(0x30)
+@reply(0x30)
 class BrokerStatusReply(Message, frozen=True, kw_only=True):
     """Figures by name; units are in the names."""
 
