@@ -117,6 +117,10 @@ def _value(type_: Any, name: str) -> Any:
         return name.replace("_", "-")
     if type_ is bool:
         return True
+    if type_ is bytes:
+        return name.encode()
+    if type_ is float:
+        return 0.5
     if type_ is object:
         return f"a {name}"
     if origin is list:
