@@ -28,6 +28,7 @@ from penstock import sync
 FATAL: Final = 70
 TOPICS_KEPT: Final = 3
 FLIPS_PER_EPISODE: Final = 5
+ERRORS_SHOWN: Final = 10
 
 
 @dataclass
@@ -63,6 +64,10 @@ class Sabotaged(BrokerProcess):
         """It happens no more."""
         (self.control / fault).unlink()
 
+    def toggle(self, fault: str) -> None:
+        """Begin it, or end it."""
+        (self.end if (self.control / fault).exists() else self.begin)(fault)
+
 
 class Campaign:
     """One broker, one seed."""
@@ -82,6 +87,7 @@ class Campaign:
             "failed sync": self._fail_sync,
             "full disk": self._fill_disk,
             "clock": self._jump_clock,
+            "trim": self._trim,
         }
 
     def run(self, seconds: float) -> Report:
@@ -90,6 +96,7 @@ class Campaign:
         original = damage.make_original(self._folder / "original", killed=True)
         with self._data_on_a_disk() as data:
             self._broker = Sabotaged(self._folder / "broker", data)
+            self._broker.begin("small")
             with self._broker.start():
                 while time.monotonic() < until and not self.report.breaches:
                     self._episode()
@@ -116,6 +123,7 @@ class Campaign:
         report, chance = self.report, self._chance
         report.episodes += 1
         ledger = Ledger(f"work-{report.episodes}")
+        self._working = ledger
         partitions = chance.randint(1, 4)
         with sync.connect(self._broker.address) as client:
             client.admin.create_topic(ledger.topic, partitions=partitions)
@@ -129,7 +137,7 @@ class Campaign:
             self._happen()
         time.sleep(0.3)
         load.join()
-        report.breaches += load.errors
+        report.breaches += load.errors[:ERRORS_SHOWN]
         self._check(ledger)
         report.breaches += check_commits(load, group)
         report.commits += len(load.commits)
@@ -157,6 +165,8 @@ class Campaign:
             self._start()
 
     def _start(self) -> None:
+        if self._chance.random() < 0.3:
+            self._broker.toggle("small")
         began = time.monotonic()
         self._broker.start()
         self.report.slowest_start = max(self.report.slowest_start, time.monotonic() - began)
@@ -233,10 +243,19 @@ class Campaign:
     def _jump_clock(self) -> None:
         self._broker.begin("clock", str(self._chance.randint(-7200, 7200)))
 
+    def _trim(self) -> None:
+        """No fault, but a loss that was asked for: nothing above it may go with it."""
+        ledger = self._chance.choice([self._working, *self._kept])
+        with sync.connect(self._broker.address, request_timeout=60.0) as client:
+            for partition, end in client.admin.list_offsets(ledger.topic, "latest").items():
+                offset = self._chance.randint(0, end)
+                ledger.trimmed[partition] = max(offset, ledger.trimmed.get(partition, 0))
+                client.admin.trim(ledger.topic, partition, offset)
+
     def _cut_power(self) -> None:
         assert self._disk is not None, "only with a disk of its own"
+        self._broker.freeze()
         self._disk.cut()
-        time.sleep(self._chance.choice([0.0, 0.05]))
         self._broker.kill()
         self._disk.restore()
 

@@ -41,6 +41,8 @@ class Ledger:
     """Producer -> number -> place; offset -1 where the broker could not tell it any more."""
     sent: dict[str, int] = field(default_factory=dict)
     """Producer -> how many records it has handed over."""
+    trimmed: dict[int, int] = field(default_factory=dict)
+    """Partition -> offset below which records were deleted on purpose."""
     duplicates: int = 0
     """Acknowledgements of records that were stored already."""
 
@@ -74,7 +76,7 @@ class Audit:
 
     def take(self, partition: int, records: Iterable[tuple[int, bytes]]) -> None:
         """Look at all records of a partition, in order."""
-        expected = 0
+        expected = self.ledger.trimmed.get(partition, 0)
         for offset, value in records:
             if offset != expected:
                 self.breach(f"partition {partition}: offset {offset} came when {expected} was due")
@@ -107,6 +109,8 @@ class Audit:
             places = self._places.get(producer, {})
             for number, (partition, offset) in book.items():
                 found = places.get(number)
+                if found is None and offset < self.ledger.trimmed.get(partition, 0):
+                    continue
                 if found is None:
                     self.breach(f"{producer}/{number} was acknowledged and is LOST")
                 elif found[0] != partition or offset not in (found[1], -1):

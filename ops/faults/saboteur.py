@@ -8,6 +8,7 @@ from the next call on; removing a file ends it.
     full        the disk is full: no file grows
     low         the disk has so many bytes free as the file says
     clock       the wall clock is so many seconds off as the file says
+    small       (at the start) files of the store are so small that they are full all the time
 """
 
 from __future__ import annotations
@@ -89,8 +90,27 @@ class Saboteur:
         return time_ns
 
 
+def make_small() -> None:
+    """Let the log rotate, segments roll and checkpoints be written every few moments."""
+    from penstock_broker.runtime.broker import Broker
+    from penstock_broker.storage import StorageConfig
+
+    small = StorageConfig(
+        wal_file_bytes=2 << 20,
+        segment_bytes=256 << 10,
+        tail_bytes_max=1 << 20,
+        write_bytes=64 << 10,
+        index_interval_bytes=16 << 10,
+        checkpoint_rewrite_bytes=64 << 10,
+    )
+    setattr(Broker, "_storage_config", lambda _: small)  # noqa: B010 - a method for another
+
+
 if __name__ == "__main__":
-    Saboteur(Path(sys.argv.pop(1))).install()
+    saboteur = Saboteur(Path(sys.argv.pop(1)))
+    saboteur.install()
+    if saboteur.read("small") is not None:
+        make_small()
     from penstock.cli import main
 
     main()
