@@ -1,0 +1,76 @@
+"""When offsets are due: a timer wheel of plain numbers, for a million of them in little memory.
+
+An entry lies in the bucket of its time, on the finest level that reaches that far; a bucket of a
+coarser level is dealt out again when its time begins. Nothing fires early; an entry fires at most
+`GRAIN_US` after its time, plus what the caller's own rhythm adds. Entries are not removed: whoever
+is told that an offset is due looks whether that is still so.
+"""
+
+from __future__ import annotations
+
+from array import array
+from heapq import heappop, heappush
+from typing import Final
+
+GRAIN_BITS: Final = 14
+GRAIN_US: Final = 1 << GRAIN_BITS
+"""Width of the finest buckets: 16 ms."""
+_LEVEL_BITS: Final = 6
+_LEVELS: Final = 7
+_REACH: Final = 1 << _LEVEL_BITS
+"""Buckets of a level that lie ahead: the coarsest level has 64 of 36 years."""
+
+
+class Timers:
+    """Pairs of offset and time, given back when their time has come."""
+
+    __slots__ = ("_buckets", "_count", "_now_us", "_order")
+
+    def __init__(self, now_us: int) -> None:
+        self._now_us = now_us
+        self._count = 0
+        self._buckets: dict[tuple[int, int], array[int]] = {}
+        """By level and number: offset, time, offset, time, ..."""
+        self._order: list[tuple[int, int, int]] = []
+        """(when to look at it, level, number) of each bucket."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def next_us(self) -> int | None:
+        """When to call `due` next."""
+        return self._order[0][0] if self._order else None
+
+    def add(self, offset: int, at_us: int) -> None:
+        """Have an offset given back once a time has come; in the past means at the next look."""
+        level, shift = 0, GRAIN_BITS
+        now_us = self._now_us
+        while level < _LEVELS - 1 and (at_us >> shift) - (now_us >> shift) >= _REACH:
+            level += 1
+            shift += _LEVEL_BITS
+        number = at_us >> shift
+        bucket = self._buckets.get((level, number))
+        if bucket is None:
+            bucket = self._buckets[level, number] = array("Q")
+            look_at = number << shift if level else (number + 1) << shift
+            heappush(self._order, (look_at, level, number))
+        bucket.append(offset)
+        bucket.append(at_us)
+        self._count += 1
+
+    def due(self, now_us: int) -> list[int]:
+        """Take the offsets whose time has come; one may be there more than once."""
+        found: list[int] = []
+        order = self._order
+        self._now_us = max(self._now_us, now_us)
+        while order and order[0][0] <= now_us:
+            _, level, number = heappop(order)
+            bucket = self._buckets.pop((level, number))
+            self._count -= len(bucket) // 2
+            if level:
+                for at in range(0, len(bucket), 2):
+                    self.add(bucket[at], bucket[at + 1])
+            else:
+                found += bucket[::2]
+        return found
