@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.errors import PenstockError, UnknownProducer
 from penstock.protocol import frames
@@ -100,6 +100,16 @@ class Link:
             self._open()
 
 
+class Client(Protocol):
+    """What the world asks of every client."""
+
+    def begin(self) -> None:
+        """Start."""
+
+    def stop(self) -> None:
+        """Begin nothing new."""
+
+
 class Producer:
     """Publishes unique values idempotently, several batches in flight, until it is stopped."""
 
@@ -150,7 +160,12 @@ class Producer:
 
     def _send(self, partition: int, sequence: int, values: list[bytes]) -> None:
         batch = encode_batch(
-            list(values), codec=0, base_ts_us=1, producer_id=self.id, base_sequence=sequence
+            list(values),
+            codec=0,
+            base_ts_us=1,
+            producer_id=self.id,
+            base_sequence=sequence,
+            key_slots=self.world.slots_of(values),
         )
         group = self.world.groups[partition]
 
@@ -203,6 +218,9 @@ class Reader:
         """Start."""
         self.link = Link(self.world, self._fetch_all)
         self._fetch_all()
+
+    def stop(self) -> None:
+        """Read on: only what is published ends."""
 
     def _fetch_all(self) -> None:
         for partition in range(2):

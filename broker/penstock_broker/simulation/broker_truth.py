@@ -12,7 +12,7 @@ class Truth:
     """Acknowledged and seen records of every partition, and who owns what in the group."""
 
     def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+        self.counts = counts
         self._known: dict[tuple[int, int], bytes] = {}
         """(partition, offset) -> value that some client was told is there."""
         self._owner: dict[tuple[int, int], str] = {}
@@ -22,7 +22,7 @@ class Truth:
 
     def acked(self, partition: int, base_offset: int, values: list[bytes]) -> None:
         """A publish was acknowledged at an offset."""
-        self._counts.acked_batches += 1
+        self.counts.acked_batches += 1
         for offset, value in enumerate(values, base_offset):
             self._learn(partition, offset, value)
 
@@ -35,9 +35,13 @@ class Truth:
         known = self._known.setdefault((partition, offset), value)
         assert known == value, f"{partition}:{offset} was {known!r} and is {value!r}"
 
+    def value_of(self, partition: int, offset: int) -> bytes | None:
+        """A record's value, if anybody has learnt it."""
+        return self._known.get((partition, offset))
+
     def check_partition(self, partition: int, records: list[tuple[int, bytes]]) -> None:
         """The whole partition as read back: dense, nothing twice, all that is known is there."""
-        self._counts.records_checked += len(records)
+        self.counts.records_checked += len(records)
         offsets = [offset for offset, _ in records]
         assert offsets == list(range(len(records))), f"offsets of {partition} are not dense"
         values = [value for _, value in records]
@@ -54,7 +58,7 @@ class Truth:
 
     def commit(self, partition: int, offset: int) -> None:
         """A commit was acknowledged."""
-        self._counts.commits += 1
+        self.counts.commits += 1
         self.committed[partition] = offset
 
     def found_committed(self, partition: int, offset: int, end: int) -> None:

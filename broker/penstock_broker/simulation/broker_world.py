@@ -21,7 +21,7 @@ from penstock.protocol.records import RecordBatch
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.node.session import Session
-from penstock_broker.simulation.broker_clients import Link, Member, Producer, Reader
+from penstock_broker.simulation.broker_clients import Client, Link, Member, Producer, Reader
 from penstock_broker.simulation.broker_truth import Truth
 from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
 from penstock_broker.storage import Flush, Job, StorageConfig, Store
@@ -107,22 +107,22 @@ class World:
         self._start()
         self._create_topic()
         self.faulty = True
-        clients: list[Producer | Reader | Member]
-        clients = [*self._clients, *self._readers, *self._members]
-        for client in clients:
+        for client in self._all_clients():
             client.begin()
         self.after(TICK, self._tick)
         self.after(self.random.expovariate(1 / self._crash_every), self._crash)
         self._advance(lambda: self.now > seconds)
         self.faulty = False
         self.disk.faults = DiskFaults()
-        active: list[Producer | Member] = [*self._clients, *self._members]
-        for stopping in active:
+        for stopping in self._all_clients():
             stopping.stop()
         end = self.now + 60
         self._advance(lambda: self._drained() or self.now > end)
-        assert self._drained(), f"not drained: {[str(client) for client in self._clients]}"
+        assert self._drained(), f"not drained: {[str(client) for client in self._all_clients()]}"
         self._read_all()
+
+    def _all_clients(self) -> list[Client]:
+        return [*self._clients, *self._readers, *self._members]
 
     def _advance(self, done: Callable[[], bool]) -> None:
         while not done():
@@ -293,6 +293,10 @@ class World:
             and all(client.idle for client in self._clients)
             and all(reader.caught_up for reader in self._readers)
         )
+
+    def slots_of(self, values: list[bytes]) -> list[int] | None:
+        """The key slots that producers write beside their values; None: none."""
+        return None
 
     def end_offset(self, partition: int) -> int:
         """The end of a partition's log."""
