@@ -86,6 +86,14 @@ def test_a_group_goes_where_it_is_sent(
     assert lag(cli, group) == behind
 
 
+def test_a_seek_of_an_unknown_group_is_refused_unless_it_may_make_it(cli: Cli, filled: str) -> None:
+    mistyped = ["group", "seek", "no-such-group", filled, "--to", "earliest", "--yes"]
+    assert cli.any(*mistyped).exit_code == 4
+    assert "no-such-group" not in cli("group", "list", "-o", "name").stdout.split()
+    cli(*mistyped, "--create")
+    assert lag(cli, "no-such-group") == 9
+
+
 def test_a_seek_wants_one_target(cli: Cli, filled: str, group: str) -> None:
     assert cli.any("group", "seek", group, filled).exit_code == 2
     both = ["--to", "latest", "--partition", "0=1"]

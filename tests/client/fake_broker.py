@@ -425,6 +425,8 @@ class FakeConnection:
         return messages.CommitOffsetsReply()
 
     def _seek(self, asked: messages.SeekGroup) -> messages.SeekGroupReply:
+        if not asked.create and self.cluster.groups.describe(asked.group) is None:
+            raise GroupNotFound(f"there is no group {asked.group!r}")
         reference = self.cluster.reference(asked.topic)
         command = commands.Seek(group=asked.group, topic=reference, positions=asked.positions)
         plan = self.cluster.apply(command)

@@ -12,6 +12,7 @@ from penstock.errors import (
     BadRequest,
     ClientClosed,
     ConnectionLost,
+    GroupNotFound,
     NotLeader,
     PartitionNotFound,
     Throttled,
@@ -185,7 +186,9 @@ def test_seeking_needs_one_kind_of_target() -> None:
         world.run(world.core.admin.seek_group("g", "t"))
     with pytest.raises(BadRequest):
         world.run(world.core.admin.seek_group("g", "t", to=0, positions={0: 0}))
-    plan = world.run(world.core.admin.seek_group("g", "t", positions={0: "latest"}))
+    with pytest.raises(GroupNotFound):
+        world.run(world.core.admin.seek_group("g", "t", positions={0: "latest"}))
+    plan = world.run(world.core.admin.seek_group("g", "t", positions={0: "latest"}, create=True))
     assert plan.plan == {0: [-1, 0]}
 
 

@@ -153,8 +153,24 @@ def test_a_seek_moves_a_live_group_and_fences_commits_under_way() -> None:
 def test_a_seek_needs_an_offset_within_the_log() -> None:
     node = Harness()
     node.topic()
+    asked = SeekGroup(group="billing", topic="orders", positions={0: 5}, create=True)
     with pytest.raises(OffsetOutOfRange):
-        node.client().ask(SeekGroup(group="billing", topic="orders", positions={0: 5}))
+        node.client().ask(asked)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_seek_makes_a_group_only_when_it_is_told_to(dry_run: bool) -> None:
+    node = Harness()
+    node.topic()
+    client = node.client()
+    with pytest.raises(GroupNotFound):
+        client.ask(SeekGroup(group="biling", topic="orders", to=-2, dry_run=dry_run))
+    assert client.ask(ListGroups()).groups == []
+    asked = SeekGroup(group="new", topic="orders", to=-2, create=True, dry_run=dry_run)
+    assert client.ask(asked).plan == {0: [-1, 0]}
+    assert [group.group for group in client.ask(ListGroups()).groups] == (
+        [] if dry_run else ["new"]
+    )
 
 
 def test_groups_are_listed_with_their_lag_and_deleted_when_empty() -> None:

@@ -32,6 +32,10 @@ def _topic(node: Node, name: str) -> Topic:
     return topic
 
 
+def _unknown(group: str) -> GroupNotFound:
+    return GroupNotFound(f"there is no group {group!r}", group=group)
+
+
 def _assignment(view: MemberView) -> Assignment:
     return Assignment(generation=view.generation, owned=view.owned, revoked=view.revoked)
 
@@ -136,6 +140,8 @@ def seek(node: Node, session: Session, correlation: int, asked: messages.SeekGro
     """Move a group's committed offsets, or show what would be moved."""
     coordinator = node.groups.coordinator_of(asked.group)
     topic = _topic(node, asked.topic)
+    if not asked.create and coordinator.machine.describe(asked.group) is None:
+        raise _unknown(asked.group)
     wanted = dict(asked.positions)
     if asked.to is not None:
         for partition in range(len(topic.partitions)):
@@ -201,7 +207,7 @@ def describe(node: Node, session: Session, correlation: int, asked: messages.Des
     coordinator = node.groups.coordinator_of(asked.group)
     described = coordinator.machine.describe(asked.group)
     if described is None:
-        raise GroupNotFound(f"there is no group {asked.group!r}", group=asked.group)
+        raise _unknown(asked.group)
     members = []
     for member in described.members:
         timer = coordinator.timers.get((asked.group, member.id))
@@ -260,7 +266,7 @@ def delete(node: Node, session: Session, correlation: int, asked: messages.Delet
     coordinator = node.groups.coordinator_of(asked.group)
     described = coordinator.machine.describe(asked.group)
     if described is None:
-        raise GroupNotFound(f"there is no group {asked.group!r}", group=asked.group)
+        raise _unknown(asked.group)
     if asked.dry_run:
         node.reply(session, correlation, messages.DeleteGroupReply())
         return

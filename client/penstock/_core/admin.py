@@ -164,6 +164,7 @@ class Admin:
         to: Start | None = None,
         positions: Mapping[int, Start] | None = None,
         dry_run: bool = False,
+        create: bool = False,
     ) -> Operation[SeekGroupReply]:
         """Move a group's committed offsets; its members go on from there."""
         if (to is None) == (positions is None):
@@ -189,6 +190,7 @@ class Admin:
             positions=exact,
             to=None if to is None or offset is not None else resolvable(to, wall_us),
             dry_run=dry_run,
+            create=create,
         )
         reply = yield from self._requests.call(request, SeekGroupReply)
         return reply

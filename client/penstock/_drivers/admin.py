@@ -136,13 +136,18 @@ class Admin:
         *,
         positions: Mapping[int, Start] | None = None,
         dry_run: bool = False,
+        create: bool = False,
     ) -> SeekGroupReply:
         """Move a group's committed offsets, on a live group too: a topic, or some partitions.
 
+        With `create` a group that does not exist yet is made.
+
         Raises:
+            GroupNotFound: there is no such group.
             OffsetOutOfRange: an offset lies outside the log.
         """
-        return await self._driver.run(self._admin.seek_group(group, topic, to, positions, dry_run))
+        operation = self._admin.seek_group(group, topic, to, positions, dry_run, create)
+        return await self._driver.run(operation)
 
     async def delete_group(self, group: str, *, dry_run: bool = False) -> DeleteGroupReply:
         """Delete a group without members, and its committed offsets.

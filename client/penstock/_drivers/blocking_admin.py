@@ -134,13 +134,18 @@ class BlockingAdmin:
         *,
         positions: Mapping[int, Start] | None = None,
         dry_run: bool = False,
+        create: bool = False,
     ) -> SeekGroupReply:
         """Move a group's committed offsets, on a live group too: a topic, or some partitions.
 
+        With `create` a group that does not exist yet is made.
+
         Raises:
+            GroupNotFound: there is no such group.
             OffsetOutOfRange: an offset lies outside the log.
         """
-        return self._driver.run(self._admin.seek_group(group, topic, to, positions, dry_run))
+        operation = self._admin.seek_group(group, topic, to, positions, dry_run, create)
+        return self._driver.run(operation)
 
     def delete_group(self, group: str, *, dry_run: bool = False) -> DeleteGroupReply:
         """Delete a group without members, and its committed offsets.

@@ -199,6 +199,7 @@ def lag(settings: Settings, group: str, limit: int | None) -> None:
     metavar="P=POSITION",
     help="One partition (repeatable).",
 )
+@click.option("--create", is_flag=True, help="Make the group if there is none of that name.")
 @click.option("--yes", "-y", is_flag=True, help="Carry the plan out.")
 @click.pass_obj
 def seek(
@@ -207,6 +208,7 @@ def seek(
     topic: str,
     to: Position | None,
     positions: tuple[tuple[int, Position], ...],
+    create: bool,
     yes: bool,
 ) -> None:
     """Move a group to another position; works while its members run.
@@ -217,7 +219,12 @@ def seek(
         raise click.UsageError("give either --to or --partition", click.get_current_context())
     with settings.connect() as client:
         plan = client.admin.seek_group(
-            group, topic, to=to, positions=dict(positions) or None, dry_run=not yes
+            group,
+            topic,
+            to=to,
+            positions=dict(positions) or None,
+            dry_run=not yes,
+            create=create,
         ).plan
     rows = [_plan_row(number, *move) for number, move in sorted(plan.items())]
     print_rows(rows, _PLAN, settings.output, name=lambda row: f"{topic}/{row['partition']}")

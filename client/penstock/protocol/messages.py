@@ -336,6 +336,8 @@ class SeekGroup(Message, frozen=True, kw_only=True):
     to: int | None = None
     """For every partition: -2 earliest, -1 latest, else a time in microseconds."""
     dry_run: bool = False
+    create: bool = False
+    """Make the group if there is none of that name; otherwise that is refused."""
 
 
 @reply(0x24)
