@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import BadRequest, Fenced, OutOfSequence, UnknownProducer
+from penstock.protocol.batch import SYSTEM_PRODUCERS
 from penstock_broker.machine import producers
 from penstock_broker.machine.producers import (
     EXPIRY_US,
@@ -227,3 +228,53 @@ def test_an_empty_table_survives() -> None:
     restored = Producers()
     restored.restore(5, [])
     assert restored.rows() == (5, [])
+
+
+SYSTEM = SYSTEM_PRODUCERS + 5
+
+
+def test_a_producer_of_the_brokers_is_never_forgotten(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producers, "PRODUCERS_MAX", 3)
+    log.commit(0, id_=SYSTEM)
+    for other in range(1, 6):
+        log.commit(0, id_=other)
+    log.now_us += 10 * EXPIRY_US
+    log.commit(0, id_=9)
+    again = Producers()
+    again.restore(*log.producers.rows())
+    assert again.rows() == log.producers.rows()
+    for table in (log.producers, again):
+        assert table.check((2, SYSTEM, 0, 0, 0)) == Duplicate(10, 1_000, 0)
+        assert table.expected(SYSTEM) == 2
+
+
+def test_a_producer_of_the_brokers_may_begin_anywhere(log: Log) -> None:
+    log.commit(40, id_=SYSTEM)
+    assert log.check(42, id_=SYSTEM) is None
+    with pytest.raises(OutOfSequence):
+        log.check(50, id_=SYSTEM)
+
+
+def test_a_gap_is_allowed_to_who_knows_what_it_skips(log: Log) -> None:
+    log.commit(40, id_=SYSTEM)
+    head = (2, SYSTEM, 0, 50, 0)
+    with pytest.raises(OutOfSequence) as raised:
+        log.producers.check(head, skips_from=41)
+    assert raised.value.detail["expected"] == 42
+    assert log.producers.check(head, skips_from=42) is None
+    assert log.producers.check((2, SYSTEM, 0, 40, 0), skips_from=42) == Duplicate(10, 1_000, 0)
+
+
+def test_what_repeats_and_continues_is_told_what_is_expected(log: Log) -> None:
+    log.commit(0, id_=SYSTEM)
+    with pytest.raises(BadRequest) as raised:
+        log.check(0, id_=SYSTEM, count=5)
+    assert raised.value.detail["expected"] == 2
+
+
+def test_a_producer_that_is_gone_for_good_is_forgotten(log: Log) -> None:
+    log.commit(0, id_=SYSTEM)
+    log.producers.forget(SYSTEM)
+    assert (len(log.producers), log.producers.expected(SYSTEM)) == (0, None)

@@ -108,11 +108,14 @@ class PartitionMachine:
 
     # ----- the leader, around appending
 
-    def check(self, head: PublishHeader, batch: Buffer, now_us: int = 0) -> Duplicate | None:
+    def check(
+        self, head: PublishHeader, batch: Buffer, now_us: int = 0, skips_from: int = -1
+    ) -> Duplicate | None:
         """Judge a batch that is to be appended: None means that it is new.
 
         With the time given, a dedup id counts only within its window. A batch without producer id
-        and extension fields is always new; asking is not needed.
+        and extension fields is always new; asking is not needed. `skips_from`: see
+        `Producers.check`.
 
         Raises:
             OutOfSequence, UnknownProducer, Fenced, BadRequest, CorruptBatch: it must not be
@@ -126,7 +129,11 @@ class PartitionMachine:
                 raise BadRequest("a batch has a producer id or a dedup id, not both")
             if dedup_id:
                 return self._dedup.check(dedup_id, now_us)
-        return self._producers.check(head) if id_ else None
+        return self._producers.check(head, skips_from) if id_ else None
+
+    def expected(self, producer_id: int) -> int | None:
+        """The sequence that a producer's next batch has; None: the producer is not known."""
+        return self._producers.expected(producer_id)
 
     def note_appended(
         self,

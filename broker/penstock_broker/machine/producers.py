@@ -5,6 +5,9 @@ has not applied yet. Losing the lead drops the overlay: there is nothing to roll
 
 A producer numbers its records per partition without gaps, so of its last batches only count,
 offset and time are kept: their sequences follow from the next one, backwards.
+
+Producers of the brokers themselves (`SYSTEM_PRODUCERS`: moved and scheduled records) are never
+forgotten: what they publish exactly once may be tried again after any time.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Final
 from msgspec import Struct
 
 from penstock.errors import BadRequest, Fenced, OutOfSequence, UnknownProducer
-from penstock.protocol.batch import PublishHeader
+from penstock.protocol.batch import SYSTEM_PRODUCERS, PublishHeader
 
 PRODUCERS_MAX: Final = 100_000
 """Producers per partition; beyond it the one that was silent for longest is forgotten."""
@@ -85,44 +88,70 @@ class Producers:
 
     def __init__(self) -> None:
         self._table: OrderedDict[int, _Producer] = OrderedDict()
+        self._system: dict[int, _Producer] = {}
         self._overlay: dict[int, _Overlay] = {}
         self._now_us = 0
         self._oldest_us = 0
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._table) + len(self._system)
+
+    def expected(self, id_: int) -> int | None:
+        """The sequence that a producer's next batch has; None: the producer is not known."""
+        state = self._overlay.get(id_) or self._known(id_)
+        return None if state is None else state.next_sequence
+
+    def forget(self, id_: int) -> None:
+        """A producer of the brokers is gone for good."""
+        self._system.pop(id_, None)
+
+    def _known(self, id_: int) -> _Producer | None:
+        return self._table.get(id_) if id_ < SYSTEM_PRODUCERS else self._system.get(id_)
 
     # ----- the leader, around appending
 
-    def check(self, head: PublishHeader) -> Duplicate | None:
+    def check(self, head: PublishHeader, skips_from: int = -1) -> Duplicate | None:
         """Whether a batch of an idempotent producer is new (None) or a duplicate.
+
+        Args:
+            head: what the batch says of itself.
+            skips_from: the sequence that a system producer knows to be expected, when nothing
+                before its batch will be sent any more.
 
         Raises:
             OutOfSequence, UnknownProducer, Fenced, BadRequest: it must not be appended.
         """
         _, id_, epoch, sequence, _ = head
-        state: _Overlay | _Producer | None = self._overlay.get(id_) or self._table.get(id_)
+        state: _Overlay | _Producer | None = (
+            self._overlay.get(id_) or self._table.get(id_) or self._system.get(id_)
+        )
         if state is not None and state.epoch == epoch and state.next_sequence == sequence:
             return None
-        return self._judge(head, state)
+        return self._judge(head, state, skips_from)
 
-    def _judge(self, head: PublishHeader, state: _Overlay | _Producer | None) -> Duplicate | None:
+    def _judge(
+        self, head: PublishHeader, state: _Overlay | _Producer | None, skips_from: int
+    ) -> Duplicate | None:
         count, id_, epoch, sequence, _ = head
         if state is None:
-            if sequence:
+            if sequence and id_ < SYSTEM_PRODUCERS:
                 raise UnknownProducer(producer=id_)
             return None
         if epoch < state.epoch:
             raise Fenced(f"producer epoch {epoch} is over; {state.epoch} has begun", producer=id_)
         expected = state.next_sequence if epoch == state.epoch else 0
-        if sequence == expected:
+        if sequence == expected or expected == skips_from < sequence:
             return None
         if sequence > expected:
             raise OutOfSequence(
                 f"sequence {sequence} came before {expected}", producer=id_, expected=expected
             )
         if sequence + count > expected:
-            raise BadRequest(f"the batch at sequence {sequence} repeats and continues others")
+            raise BadRequest(
+                f"the batch at sequence {sequence} repeats and continues others",
+                producer=id_,
+                expected=expected,
+            )
         return self._find(id_, epoch, sequence, count)
 
     def _find(self, id_: int, epoch: int, sequence: int, count: int) -> Duplicate:
@@ -132,7 +161,7 @@ class Producers:
                 within = first <= sequence and sequence + count <= first + size
                 if within and its_epoch == epoch:
                     return Duplicate(offset + sequence - first, ts, index)
-        producer = self._table.get(id_)
+        producer = self._known(id_)
         if producer is not None and producer.epoch == epoch:
             found = producer.find(sequence, count)
             if found is not None:
@@ -164,12 +193,11 @@ class Producers:
         count, id_, epoch, sequence, _ = head
         if self._overlay:
             self._land(id_, index)
-        table = self._table
-        producer = table.get(id_)
-        if producer is None:
-            producer = self._admit(id_, epoch)
+        producer = self._table.get(id_)
+        if producer is not None:
+            self._table.move_to_end(id_)
         else:
-            table.move_to_end(id_)
+            producer = self._system.get(id_) or self._admit(id_, epoch)
         ring = producer.ring
         if producer.epoch != epoch or producer.next_sequence != sequence:
             producer.epoch = epoch
@@ -181,7 +209,7 @@ class Producers:
         if append_ts_us > self._now_us:
             self._now_us = append_ts_us
         producer.last_used_us = self._now_us
-        if self._now_us - self._oldest_us > EXPIRY_US:
+        if self._now_us - self._oldest_us > EXPIRY_US and id_ < SYSTEM_PRODUCERS:
             self._expire()
 
     def _land(self, id_: int, index: int) -> None:
@@ -194,6 +222,9 @@ class Producers:
                 del self._overlay[id_]
 
     def _admit(self, id_: int, epoch: int) -> _Producer:
+        if id_ >= SYSTEM_PRODUCERS:
+            producer = self._system[id_] = _Producer(epoch)
+            return producer
         if len(self._table) >= PRODUCERS_MAX:
             self._table.popitem(last=False)
         producer = self._table[id_] = _Producer(epoch)
@@ -211,10 +242,11 @@ class Producers:
     # ----- snapshots
 
     def rows(self) -> tuple[int, list[ProducerRow]]:
-        """Log time, and the table in the order of last use."""
+        """Log time, and the table in the order of last use, the brokers' own at its end."""
         rows = [
             (id_, p.epoch, p.next_sequence, p.last_used_us, bytes(p.ring))
-            for id_, p in self._table.items()
+            for table in (self._table, self._system)
+            for id_, p in table.items()
         ]
         return self._now_us, rows
 
@@ -222,10 +254,12 @@ class Producers:
         """Take over `rows`."""
         self._overlay.clear()
         self._table.clear()
+        self._system.clear()
         self._now_us = now_us
         self._oldest_us = rows[0][3] if rows else now_us
         for id_, epoch, next_sequence, last_used_us, ring in rows:
-            producer = self._table[id_] = _Producer(epoch)
+            table = self._table if id_ < SYSTEM_PRODUCERS else self._system
+            producer = table[id_] = _Producer(epoch)
             producer.next_sequence = next_sequence
             producer.last_used_us = last_used_us
             producer.ring += ring

@@ -12,8 +12,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import NotLeader, PenstockError, TopicNotFound
-from penstock.protocol.batch import Kind, PublishHeader, check_publish, parse_header, stamp
+from penstock.errors import BadRequest, NotLeader, PenstockError, StorageFull, TopicNotFound
+from penstock.protocol.batch import (
+    SYSTEM_PRODUCERS,
+    Kind,
+    PublishHeader,
+    check_publish,
+    parse_header,
+    stamp,
+)
 from penstock.protocol.frames import (
     ACKS_LEADER,
     ACKS_NONE,
@@ -32,6 +39,7 @@ from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.producers import Duplicate
 from penstock_broker.machine.stamp import Stamp
 from penstock_broker.node import fetches
+from penstock_broker.node.deliveries import Deliveries, Done
 from penstock_broker.node.fetches import Fetch
 from penstock_broker.node.group import Group
 from penstock_broker.node.polls import Polls
@@ -56,8 +64,8 @@ Joined = tuple["Session", int, Duplicate]
 class PartitionGroup(Group):
     """One partition: its log, its machine, and the requests that wait for it."""
 
-    __slots__ = ("_append_ts_us", "_joined", "batch_bytes_max", "config", "flights", "log",
-                 "machine", "next_offset", "partition", "polls", "retention_at", "topic",
+    __slots__ = ("_append_ts_us", "_deliveries", "_joined", "batch_bytes_max", "config", "flights",
+                 "log", "machine", "next_offset", "partition", "polls", "retention_at", "topic",
                  "uncommitted_bytes")  # fmt: skip
 
     def __init__(self, node: Node, raft: Raft, made: GroupCreated, state: bytes | None) -> None:
@@ -71,6 +79,7 @@ class PartitionGroup(Group):
         self.log.trim(self.machine.log_start_offset)
         self.flights: deque[Flight] = deque()
         self._joined: dict[int, list[Joined]] = {}
+        self._deliveries = Deliveries()
         self.polls = Polls(self)
         self.next_offset = 0
         self.uncommitted_bytes = 0
@@ -97,18 +106,67 @@ class PartitionGroup(Group):
             NotLeader: another broker leads, or nobody does.
             CorruptBatch, RecordTooLarge: the batch is refused.
             OutOfSequence, UnknownProducer, Fenced: the producer's sequence does not fit.
+            BadRequest: the producer id is one of the brokers' own.
         """
         raft = self.raft
         if self.ready_at_term != raft.term or raft.role is not Role.LEADER:
             raise NotLeader()
         head = check_publish(batch, self.batch_bytes_max)
-        node, machine = self.node, self.machine
-        tracked = head[1] or head[4]
-        if tracked:
-            found = machine.check(head, batch, node.wall_us)
+        if head[1] or head[4]:
+            if head[1] >= SYSTEM_PRODUCERS:
+                raise BadRequest("a producer id below 2^63 is needed; the others are the brokers'")
+            found = self.machine.check(head, batch, self.node.wall_us)
             if found is not None:
                 self._answer_duplicate(session, correlation, acks, found)
                 return
+        if acks == ACKS_QUORUM:
+            session.unanswered_bytes += len(batch)
+            self._append(head, batch, session, correlation)
+            return
+        offset, ts = self._append(head, batch, None, correlation)
+        if acks == ACKS_LEADER:
+            self._reply(session, correlation, offset, ts, 0)
+
+    def deliver(self, batch: bytearray, done: Done, skips_from: int = -1) -> None:
+        """Append what a broker publishes itself, exactly once by its system producer id.
+
+        Args:
+            batch: one sealed batch, trusted; the topic's own limit on its size does not apply.
+            done: called with the base offset once it is committed (at once, if it was before), or
+                with the error that left the outcome open. Deliveries end in the order in which
+                they were made; after an error all later ones fail before the next is taken.
+            skips_from: see `Producers.check`.
+
+        Raises:
+            NotLeader: another broker leads, or nobody does.
+            StorageFull: the disk is nearly full.
+            OutOfSequence, BadRequest: the sequence does not fit; `expected` in the detail does.
+        """
+        if not self.leading:
+            raise NotLeader()
+        if not self.node.store.accepting:
+            raise StorageFull()
+        header = parse_header(batch)
+        head = (header.record_count, header.producer_id, header.producer_epoch,
+                header.base_sequence, header.ext_len)  # fmt: skip
+        found = self.machine.check(head, batch, self.node.wall_us, skips_from)
+        if found is None:
+            offset, _ = self._append(head, batch, None, 0)
+            self._deliveries.add(self.flights[-1][0], offset, done)
+        elif found.index <= self.applied_index:
+            done(found.base_offset, None)
+        else:
+            self._deliveries.add(found.index, found.base_offset, done)
+
+    def _append(
+        self,
+        head: PublishHeader,
+        batch: bytearray | memoryview,
+        session: Session | None,
+        correlation: int,
+    ) -> tuple[int, int]:
+        """Stamp and queue a batch that was judged new; returns its offset and time."""
+        node, raft, machine = self.node, self.raft, self.machine
         offset, ts = self.next_offset, node.wall_us
         if ts < self._append_ts_us:
             ts = self._append_ts_us
@@ -119,18 +177,13 @@ class PartitionGroup(Group):
         if not self.dirty:
             node.mark(self)
         self.next_offset = offset + head[0]
-        if tracked:
+        if head[1] or head[4]:
             machine.note_appended(head, index, offset, ts, batch)
         size = len(batch)
         node.uncommitted_bytes += size
         self.uncommitted_bytes += size
-        if acks == ACKS_QUORUM:
-            session.unanswered_bytes += size
-            self.flights.append((index, session, correlation, offset, ts, size, head))
-            return
-        self.flights.append((index, None, correlation, offset, ts, size, head))
-        if acks == ACKS_LEADER:
-            self._reply(session, correlation, offset, ts, 0)
+        self.flights.append((index, session, correlation, offset, ts, size, head))
+        return offset, ts
 
     def _answer_duplicate(
         self, session: Session, correlation: int, acks: int, found: Duplicate
@@ -163,6 +216,8 @@ class PartitionGroup(Group):
             super().apply_run(entries)
         if self._joined:
             self._answer_joined()
+        if self._deliveries:
+            self._deliveries.applied(self.applied_index)
         if self.polls:
             self.polls.retry()
         self.raft.compact(min(self.applied_index, self.raft.log.durable))
@@ -240,6 +295,7 @@ class PartitionGroup(Group):
                 self.node.reply_error(session, correlation, PUBLISH, error)
         self.flights.clear()
         self._joined.clear()
+        self._deliveries.refuse(error)
         self.node.uncommitted_bytes -= self.uncommitted_bytes
         self.uncommitted_bytes = 0
 

@@ -252,8 +252,8 @@ class Producer:
             self.room.ring()
 
     def new_id(self) -> int:
-        """A random producer id, never 0."""
-        return self.scheduler.rng.getrandbits(64) or 1
+        """A random producer id: never 0, nor one of the brokers' own."""
+        return self.scheduler.rng.getrandbits(63) or 1
 
     def drop_route(self, route: Route, error: PenstockError) -> None:
         """A topic is gone or can't be found: its batches fail, the next record asks anew."""

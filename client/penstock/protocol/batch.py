@@ -29,6 +29,9 @@ HEADER_BYTES: Final = 96
 BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 RAW_BYTES_MAX: Final = 16 * 1024 * 1024
 RECORDS_MAX: Final = 65_535
+SYSTEM_PRODUCERS: Final = 1 << 63
+"""Producer ids from here on belong to the brokers, which move and schedule records; theirs are
+never forgotten. What a client publishes under such an id is refused."""
 
 CODEC_NONE: Final = 0
 CODEC_ZSTD: Final = 1
