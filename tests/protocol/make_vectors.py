@@ -51,6 +51,9 @@ BATCHES: dict[str, dict[str, Any]] = {
         "trace_id": bytes(range(16)),
     },
     "key_slots": {"values": [b"1", b"2"], "keys": [b"a", b"b"], "key_slots": [1, 0xABCD]},
+    "tenant_slots": {"values": [b"1", b"2"], "tenant_slots": [0, 0x1234]},
+    "slots": {"values": [b"1", b"2"], "key_slots": [7, 8], "tenant_slots": [9, 65_535]},
+    "schedule": {"values": [b"1"], "schedule": ["nightly", 1_800_000_000_000_000]},
     "compressed": {
         "values": [b"the same words again"] * 30,
         "keys": [b"k"] * 30,
@@ -83,6 +86,7 @@ def contents(batch: bytes) -> dict[str, Any]:
         "headers": [plain(dict(each)) for each in read.headers],
         "offsets": list(read.offsets),
         "key_slots": None if read.key_slots is None else list(read.key_slots),
+        "tenant_slots": None if read.tenant_slots is None else list(read.tenant_slots),
     }
 
 

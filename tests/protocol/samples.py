@@ -21,7 +21,7 @@ from penstock.protocol.messages import (
     Message,
     Metadata,
 )
-from penstock.protocol.partitioning import key_slot
+from penstock.protocol.partitioning import key_slots, tenant_slots
 from penstock.protocol.records import RecordBatch, encode_batch, encode_compacted
 
 HELLO = Hello(magic="penstock", version_min=1, version_max=1, client="a test")
@@ -70,7 +70,8 @@ def batches() -> dict[str, bytes]:
                 dedup_id=b"order-1",
                 deliver_at_us=2**50,
                 trace_id=bytes(range(16)),
-                key_slots=[key_slot(key or b"") for key in keys],
+                key_slots=key_slots(keys),
+                tenant_slots=tenant_slots(keys, b":"),
             )
         ),
     }

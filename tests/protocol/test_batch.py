@@ -101,10 +101,12 @@ FORGED = {
     "raw_length_other": (60, "<I", 1),
     "codec_unknown": (52, "<B", 0x12),
     "checksum_unknown": (52, "<B", 0x00),
-    "flag_unknown": (53, "<B", 4),
+    "flag_unknown": (53, "<B", 8),
     "last_bytes_not_zero": (94, "<H", 256),
     "flag_compacted": (53, "<B", 2),
     "flag_key_slots_without_room": (53, "<B", 1),
+    "flag_tenant_slots_without_room": (53, "<B", 4),
+    "flags_of_both_slots_without_room": (53, "<B", 5),
     "extension_length_beyond_the_batch": (54, "<H", 0xFFFF),
     "extension_length_into_the_payload": (54, "<H", 8),
 }

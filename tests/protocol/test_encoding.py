@@ -2,20 +2,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import BadRequest, LimitExceeded, RecordTooLarge
+from penstock.errors import BadRequest, CorruptBatch, LimitExceeded, RecordTooLarge
 from penstock.protocol.batch import (
     BATCH_BYTES_MAX,
     CODEC_BITS,
     CODEC_NONE,
     CODEC_ZSTD,
     FLAG_KEY_SLOTS,
+    FLAG_TENANT_SLOTS,
     RAW_BYTES_MAX,
     check_publish,
+    extensions,
     parse_header,
 )
 from penstock.protocol.encoding import HEADERS_MAX, KEY_BYTES_MAX
-from penstock.protocol.extensions import EXT_DEDUP_ID, EXT_DELIVER_AT, EXT_TRACE_ID
+from penstock.protocol.extensions import (
+    EXT_DEDUP_ID,
+    EXT_DELIVER_AT,
+    EXT_SCHEDULE,
+    EXT_TRACE_ID,
+    read_schedule,
+)
 from penstock.protocol.records import NO_HEADERS, RecordBatch, encode_batch
+from penstock.protocol.slots import read_slots
 from tests.protocol.samples import stamped
 
 blobs = st.none() | st.binary(max_size=300)
@@ -36,6 +45,7 @@ def arguments(draw):
         "timestamps_ms": column(st.integers(10**12, 10**12 + 2**32 - 1)),
         "headers": column(header_maps),
         "key_slots": column(st.integers(0, 65_535)),
+        "tenant_slots": column(st.integers(0, 65_535)),
         "codec": draw(st.sampled_from([CODEC_NONE, CODEC_ZSTD])),
         "producer_id": draw(st.integers(0, 2**64 - 1)),
         "producer_epoch": draw(st.integers(0, 2**16 - 1)),
@@ -63,6 +73,8 @@ def test_whatever_is_encoded_is_accepted_and_read_back(given_):
         assert read.timestamps_us == [each * 1000 for each in given_["timestamps_ms"]]
     slots = read.key_slots
     assert (slots if slots is None else list(slots)) == given_["key_slots"]
+    slots = read.tenant_slots
+    assert (slots if slots is None else list(slots)) == given_["tenant_slots"]
     assert list(read.offsets) == list(range(50, 50 + size))
     assert read.header.producer_id == given_["producer_id"]
     assert read.header.producer_epoch == given_["producer_epoch"]
@@ -98,6 +110,26 @@ def test_key_slots_lie_open_before_the_payload():
     assert batch[96:100] == b"\x01\x00\x02\x01"
 
 
+def test_tenant_slots_lie_behind_the_key_slots():
+    batch = encode_batch([b"x"] * 2, key_slots=[1, 2], tenant_slots=[3, 4], trace_id=bytes(16))
+    header = parse_header(batch)
+    assert header.flags == FLAG_KEY_SLOTS | FLAG_TENANT_SLOTS
+    assert batch[114:122] == b"\x01\x00\x02\x00\x03\x00\x04\x00"
+    assert [list(each) for each in read_slots(batch, header)] == [[1, 2], [3, 4]]
+    with pytest.raises(CorruptBatch):
+        read_slots(batch[:121], header)
+
+
+def test_a_firing_names_its_schedule_and_comes_from_no_client():
+    batch = encode_batch([b"x"], schedule=("nightly", 2**50))
+    [(kind, data)] = extensions(batch, parse_header(batch)).items()
+    assert (kind, read_schedule(data)) == (EXT_SCHEDULE, ("nightly", 2**50))
+    with pytest.raises(CorruptBatch, match="schedule"):
+        check_publish(batch)
+    with pytest.raises(CorruptBatch, match="text"):
+        read_schedule(data + b"\xff")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -120,6 +152,11 @@ def test_key_slots_lie_open_before_the_payload():
         {"values": [b"a"], "key_slots": [65_536]},
         {"values": [b"a"], "key_slots": [-1]},
         {"values": [b"a"], "key_slots": ["x"]},
+        {"values": [b"a"], "tenant_slots": []},
+        {"values": [b"a"], "tenant_slots": [65_536]},
+        {"values": [b"a"], "schedule": ("", 5)},
+        {"values": [b"a"], "schedule": ("x" * 201, 5)},
+        {"values": [b"a"], "schedule": ("x", -1)},
         {"values": [b"a"], "dedup_id": b""},
         {"values": [b"a"], "dedup_id": bytes(65)},
         {"values": [b"a"], "trace_id": bytes(15)},

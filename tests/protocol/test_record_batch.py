@@ -71,7 +71,7 @@ def test_records_below_an_offset_can_be_skipped(name, offset):
     assert len(batch) == batch.record_count == len(wanted)
     assert len(batch.values) == len(batch.keys) == len(batch.headers) == len(wanted)
     assert len(batch.timestamps_us) == len(batch.offsets) == len(wanted)
-    assert len(batch.key_slots) == len(wanted)
+    assert len(batch.key_slots) == len(batch.tenant_slots) == len(wanted)
     assert batch.next_offset == whole.next_offset
 
 
@@ -158,6 +158,7 @@ def test_compacting_keeps_what_the_kept_records_were(name):
         assert batch.header.base_sequence == whole.header.base_sequence
         if whole.key_slots is not None:
             assert list(batch.key_slots) == [whole.key_slots[at] for at in keep]
+            assert list(batch.tenant_slots) == [whole.tenant_slots[at] for at in keep]
 
 
 def test_compacting_twice_is_compacting_once():

@@ -62,7 +62,8 @@ def test_batch_is_read_as_written(vector):
 def test_batch_is_built_as_written(vector):
     built = encode_batch(**from_plain(vector["arguments"]))
     unstamped = bytes.fromhex(vector["unstamped"])
-    check_publish(unstamped)
+    if vector["name"] != "schedule":  # which no client may send
+        check_publish(unstamped)
     if vector["exact"]:
         assert built == unstamped
     else:  # another zstd may compress otherwise, but not to other records

@@ -18,6 +18,7 @@ from penstock.errors import BadRequest, CorruptBatch, RecordTooLarge
 from penstock.protocol.checksum import crc32c
 from penstock.protocol.extensions import EXT_DEDUP_ID as EXT_DEDUP_ID
 from penstock.protocol.extensions import EXT_DELIVER_AT as EXT_DELIVER_AT
+from penstock.protocol.extensions import EXT_SCHEDULE as EXT_SCHEDULE
 from penstock.protocol.extensions import EXT_SPAN as EXT_SPAN
 from penstock.protocol.extensions import EXT_TRACE_ID as EXT_TRACE_ID
 from penstock.protocol.extensions import EXTENSION_BYTES_MAX, parse_extensions
@@ -39,7 +40,12 @@ CODEC_BITS: Final = 0x0F
 CHECKSUM_CRC32C: Final = 1 << 4
 FLAG_KEY_SLOTS: Final = 1
 FLAG_COMPACTED: Final = 2
+FLAG_TENANT_SLOTS: Final = 4
+FLAGS_SLOTS: Final = FLAG_KEY_SLOTS | FLAG_TENANT_SLOTS
+_SLOT_BYTES: Final = (0, 2, 0, 2, 2, 4, 2, 4)
+"""By flags: bytes of slots for each record."""
 
+_BROKERS_EXTENSIONS: Final = frozenset((EXT_SPAN, EXT_SCHEDULE))
 _CODECS: Final = frozenset((CHECKSUM_CRC32C, CHECKSUM_CRC32C | CODEC_ZSTD))
 
 
@@ -154,12 +160,12 @@ def check_publish(buffer: Buffer, batch_bytes_max: int = BATCH_BYTES_MAX) -> Pub
 
 
 def _check_extent(buffer: Buffer, flags: int, ext_len: int, count: int) -> None:
-    if flags & ~FLAG_KEY_SLOTS:
+    if flags & ~FLAGS_SLOTS:
         raise CorruptBatch("the batch header has a flag that a producer must not set")
     header = parse_header(buffer)
     _check_payload(header, len(buffer))
-    if ext_len and EXT_SPAN in extensions(buffer, header):
-        raise CorruptBatch("a producer must not name a span")
+    if ext_len and not extensions(buffer, header).keys().isdisjoint(_BROKERS_EXTENSIONS):
+        raise CorruptBatch("a producer must not name a span or a schedule")
 
 
 def check_records(buffer: Buffer, header: BatchHeader) -> None:
@@ -173,7 +179,7 @@ def check_records(buffer: Buffer, header: BatchHeader) -> None:
         raise CorruptBatch("the buffer is not one batch of records")
     if header.record_count > RECORDS_MAX or header.codec not in _CODECS:
         raise CorruptBatch("the batch header has a field out of its range")
-    if header.flags & ~(FLAG_KEY_SLOTS | FLAG_COMPACTED) or header.stamp_flags:
+    if header.flags & ~(FLAGS_SLOTS | FLAG_COMPACTED) or header.stamp_flags:
         raise CorruptBatch("the batch header has an unknown flag")
     if header.zero1 or header.zero2:
         raise CorruptBatch("the batch header has a byte set that must be zero")
@@ -183,9 +189,8 @@ def check_records(buffer: Buffer, header: BatchHeader) -> None:
 
 
 def payload_start(header: BatchHeader) -> int:
-    """Where the payload begins: after extensions and key slots."""
-    slots = header.record_count * 2 if header.flags & FLAG_KEY_SLOTS else 0
-    return HEADER_BYTES + header.ext_len + slots
+    """Where the payload begins: after extensions, key slots and tenant slots."""
+    return HEADER_BYTES + header.ext_len + header.record_count * _SLOT_BYTES[header.flags & 7]
 
 
 def _check_payload(header: BatchHeader, size: int) -> None:

@@ -10,7 +10,7 @@ from penstock.protocol import columns
 from penstock.protocol.batch import (
     CODEC_BITS,
     FLAG_COMPACTED,
-    FLAG_KEY_SLOTS,
+    FLAGS_SLOTS,
     HEADER_BYTES,
     BatchHeader,
     seal,
@@ -47,9 +47,9 @@ def encode_compacted(batch: RecordBatch, keep: Sequence[int]) -> bytearray:
     fields = {**batch.extensions, EXT_SPAN: span.to_bytes(4, "little")}
     packed = pack_extensions(sorted(fields.items()))
     buffer = bytearray(HEADER_BYTES) + packed
-    slots = batch.key_slots
-    if slots is not None:
-        buffer += columns.pack_u16(_pick(slots, keep))
+    for slots in (batch.key_slots, batch.tenant_slots):
+        if slots is not None:
+            buffer += columns.pack_u16(_pick(slots, keep))
     start = len(buffer)
     _append_columns(buffer, batch, keep)
     raw_len = len(buffer) - start
@@ -57,7 +57,7 @@ def encode_compacted(batch: RecordBatch, keep: Sequence[int]) -> bytearray:
         buffer,
         count=len(keep),
         codec=finish_payload(buffer, start, header.codec & CODEC_BITS),
-        flags=FLAG_COMPACTED | (header.flags & FLAG_KEY_SLOTS),
+        flags=FLAG_COMPACTED | (header.flags & FLAGS_SLOTS),
         ext_len=len(packed),
         raw_len=raw_len,
         producer_id=header.producer_id,

@@ -16,6 +16,7 @@ from penstock.protocol.batch import (
     CODEC_NONE,
     CODEC_ZSTD,
     FLAG_KEY_SLOTS,
+    FLAG_TENANT_SLOTS,
     HEADER_BYTES,
     RAW_BYTES_MAX,
     RECORDS_MAX,
@@ -25,8 +26,10 @@ from penstock.protocol.compression import compress
 from penstock.protocol.extensions import (
     EXT_DEDUP_ID,
     EXT_DELIVER_AT,
+    EXT_SCHEDULE,
     EXT_TRACE_ID,
     pack_extensions,
+    pack_schedule,
 )
 
 KEY_BYTES_MAX: Final = 4096
@@ -52,6 +55,8 @@ def encode_batch(
     deliver_at_us: int | None = None,
     trace_id: bytes | None = None,
     key_slots: Sequence[int] | None = None,
+    tenant_slots: Sequence[int] | None = None,
+    schedule: tuple[str, int] | None = None,
 ) -> bytearray:
     """Build one unstamped batch.
 
@@ -69,7 +74,9 @@ def encode_batch(
         dedup_id: at most 64 bytes; the broker stores one batch of that id within its window.
         deliver_at_us: not before this time.
         trace_id: 16 bytes.
-        key_slots: one `partitioning.key_slot` per record.
+        key_slots: one `partitioning.key_slot` per record, 0 for one without a key.
+        tenant_slots: the same of the part of the key that names the tenant.
+        schedule: name and time (us) of the schedule that a broker publishes this for.
 
     Raises:
         BadRequest: lengths differ, or something is not of its type or range.
@@ -81,12 +88,20 @@ def encode_batch(
         raise LimitExceeded(f"a batch has 1 to {RECORDS_MAX} records, not {count}")
     buffer = bytearray(HEADER_BYTES)
     flags = 0
-    if dedup_id is not None or deliver_at_us is not None or trace_id is not None:
-        buffer += _extensions(dedup_id, deliver_at_us, trace_id)
+    if (
+        dedup_id is not None
+        or deliver_at_us is not None
+        or trace_id is not None
+        or schedule is not None
+    ):
+        buffer += _extensions(dedup_id, deliver_at_us, trace_id, schedule)
     ext_len = len(buffer) - HEADER_BYTES
     if key_slots is not None:
-        buffer += _key_slots(key_slots, count)
+        buffer += _slots("key slots", key_slots, count)
         flags = FLAG_KEY_SLOTS
+    if tenant_slots is not None:
+        buffer += _slots("tenant slots", tenant_slots, count)
+        flags |= FLAG_TENANT_SLOTS
     start = len(buffer)
     _append_values(buffer, values, count)
     if keys is not None:
@@ -199,7 +214,12 @@ def _headers(headers: Mapping[str, bytes]) -> dict[str, bytes]:
     return dict(headers)
 
 
-def _extensions(dedup_id: bytes | None, deliver_at_us: int | None, trace_id: bytes | None) -> bytes:
+def _extensions(
+    dedup_id: bytes | None,
+    deliver_at_us: int | None,
+    trace_id: bytes | None,
+    schedule: tuple[str, int] | None,
+) -> bytes:
     fields: list[tuple[int, bytes]] = []
     if dedup_id is not None:
         fields.append((EXT_DEDUP_ID, dedup_id))
@@ -210,15 +230,17 @@ def _extensions(dedup_id: bytes | None, deliver_at_us: int | None, trace_id: byt
             raise BadRequest("deliver_at is a time in us since 1970") from None
     if trace_id is not None:
         fields.append((EXT_TRACE_ID, trace_id))
+    if schedule is not None:
+        fields.append((EXT_SCHEDULE, pack_schedule(*schedule)))
     return pack_extensions(fields)
 
 
-def _key_slots(key_slots: Sequence[int], count: int) -> bytes:
-    _check_count("key slots", len(key_slots), count)
+def _slots(what: str, slots: Sequence[int], count: int) -> bytes:
+    _check_count(what, len(slots), count)
     try:
-        return columns.pack_u16(key_slots)
+        return columns.pack_u16(slots)
     except (TypeError, OverflowError):
-        raise BadRequest("a key slot is an int of 16 bits") from None
+        raise BadRequest(f"{what} are ints of 16 bits") from None
 
 
 def _check_count(what: str, found: int, count: int) -> None:

@@ -14,6 +14,10 @@ EXT_DEDUP_ID: Final = 1
 EXT_DELIVER_AT: Final = 2
 EXT_SPAN: Final = 3
 EXT_TRACE_ID: Final = 4
+EXT_SCHEDULE: Final = 5
+
+SCHEDULE_NAME_BYTES_MAX: Final = 200
+_DUE_BYTES: Final = 8
 
 _ANY: Final = range(256)
 _SIZES: Final = {
@@ -21,6 +25,7 @@ _SIZES: Final = {
     EXT_DELIVER_AT: range(8, 9),
     EXT_SPAN: range(4, 5),
     EXT_TRACE_ID: range(16, 17),
+    EXT_SCHEDULE: range(_DUE_BYTES + 1, _DUE_BYTES + SCHEDULE_NAME_BYTES_MAX + 1),
 }
 
 
@@ -56,3 +61,27 @@ def pack_extensions(fields: Iterable[tuple[int, bytes]]) -> bytes:
         packed += bytes((type_, len(data)))
         packed += data
     return bytes(packed)
+
+
+def pack_schedule(name: str, due_us: int) -> bytes:
+    """The data of `EXT_SCHEDULE`: which recurring schedule a batch is a firing of, and which one.
+
+    Raises:
+        BadRequest: the time does not fit.
+    """
+    try:
+        return due_us.to_bytes(_DUE_BYTES, "little") + name.encode()
+    except OverflowError:
+        raise BadRequest("a schedule is due at a time in us since 1970") from None
+
+
+def read_schedule(data: bytes) -> tuple[str, int]:
+    """The name of the schedule and the time that the firing is for, in us since 1970.
+
+    Raises:
+        CorruptBatch: the name is not text.
+    """
+    try:
+        return data[_DUE_BYTES:].decode(), int.from_bytes(data[:_DUE_BYTES], "little")
+    except UnicodeDecodeError:
+        raise CorruptBatch("the name of a schedule is not valid text") from None

@@ -18,8 +18,6 @@ from penstock.protocol.batch import (
     CODEC_BITS,
     CODEC_ZSTD,
     FLAG_COMPACTED,
-    FLAG_KEY_SLOTS,
-    HEADER_BYTES,
     BatchHeader,
     Buffer,
     Kind,
@@ -35,6 +33,7 @@ from penstock.protocol.batch import (
 )
 from penstock.protocol.compression import decompress
 from penstock.protocol.record import NO_HEADERS, Record
+from penstock.protocol.slots import read_slots
 
 
 class RecordBatch:
@@ -189,11 +188,14 @@ class RecordBatch:
     @property
     def key_slots(self) -> array[int] | None:
         """The key slots, if the producer sent them."""
-        if not self.header.flags & FLAG_KEY_SLOTS:
-            return None
-        start = HEADER_BYTES + self.header.ext_len
-        data = self._buffer[start : payload_start(self.header)]
-        return columns.decode_u16(data, self.header.record_count)[self._skip :]
+        found = read_slots(self._buffer, self.header)[0]
+        return None if found is None else found[self._skip :]
+
+    @property
+    def tenant_slots(self) -> array[int] | None:
+        """The tenant slots, if the producer sent them."""
+        found = read_slots(self._buffer, self.header)[1]
+        return None if found is None else found[self._skip :]
 
     @property
     def extensions(self) -> dict[int, bytes]:
