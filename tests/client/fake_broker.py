@@ -22,8 +22,9 @@ from penstock.errors import (
     from_wire,
 )
 from penstock.protocol import messages
-from penstock.protocol.batch import Kind, check_publish, parse_header, stamp
+from penstock.protocol.batch import Kind, check_publish, next_offset, parse_header, stamp
 from penstock.protocol.codec import decode_request, encode_error, encode_message
+from penstock.protocol.compacted import encode_gap
 from penstock.protocol.frames import (
     FETCH,
     FETCH_REPLY,
@@ -62,6 +63,12 @@ class Partition:
     index: int = 0
     producers: Producers = field(default_factory=Producers)
     dedup_ids: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+
+    def empty(self, first: int) -> None:
+        """Leave nothing of the batches from one on, as compaction may."""
+        last = parse_header(self.batches[-1])
+        base = parse_header(self.batches[first]).base_offset
+        self.batches[first:] = [encode_gap(last, base, self.end)]
 
     def values(self) -> list[bytes | None]:
         """Every value that is stored, in order."""
@@ -308,7 +315,7 @@ class FakeConnection:
         run = bytearray()
         for batch in poll.partition.batches:
             header = parse_header(batch)
-            passed = header.base_offset + header.record_count <= poll.offset
+            passed = next_offset(batch, header) <= poll.offset
             if passed and not self.cluster.answers_everything:
                 continue
             if run and len(run) + len(batch) > poll.max_bytes:

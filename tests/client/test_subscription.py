@@ -76,6 +76,44 @@ def test_fetch_returns_nothing_when_there_is_nothing() -> None:
     assert world.now - before == pytest.approx(1.5)
 
 
+@pytest.mark.parametrize("kept", [0, 3])
+def test_offsets_without_records_at_the_end_are_read_with_what_is_before_them(kept: int) -> None:
+    world = filled(50)
+    world.cluster.partition("t").empty(kept)
+    subscription = world.subscribe()
+    assert world.fetch(subscription) == numbered(kept * 10)
+    assert world.fetch(subscription) == []
+    assert subscription.position() == {"t": {0: 50}}
+    assert subscription.lag() == {"t": {0: 0}}
+
+
+@pytest.mark.parametrize("way", ["list", "loop", "batch", "nothing"])
+def test_offsets_without_records_that_come_later_count_as_done_too(way: str) -> None:
+    world = filled(10)
+    subscription = world.subscribe(group="g", commit="manual")
+    partition = world.cluster.partition("t")
+    take_ten(world, subscription, way)
+    world.cluster.polls.clear()  # so the next ten are not seen before they are gone
+    world.finish(world.publish(b"10"))
+    partition.empty(1 if way != "nothing" else 0)
+    world.advance(30)
+    assert subscription.lag() == {"t": {0: 0}}
+    world.run(subscription.commit())
+    assert world.cluster.groups.describe("g").positions["t"][0][0] == 11
+
+
+def take_ten(world: World, subscription: Subscription, way: str) -> None:
+    world.advance(0.1)
+    if way == "list":
+        assert len(world.fetch(subscription)) == 10
+    elif way == "loop":
+        assert len(loop(subscription, world, 10)) == 10
+    elif way == "batch":
+        assert len(subscription.take_batch() or ()) == 10
+    else:
+        world.run(subscription.seek("latest"))
+
+
 def test_fetch_returns_as_soon_as_something_is_there() -> None:
     world = filled(10)
     subscription = world.subscribe(start="latest")

@@ -119,6 +119,18 @@ class Delivery:
         if not self._bulk and not self._handed and run.taken:
             run.reader.processed = run.offset_after(run.taken - 1)
 
+    def cover(self, reader: Reader, end: int) -> None:
+        """There are no records from what was handed out last up to `end`."""
+        if self._run is not None and self._run.reader is reader:
+            self._run.batch.next_offset = end
+            return
+        reader.position = end
+        mine = [at for at, each in enumerate(self._handed) if each[0] is reader]
+        if mine:
+            self._handed[mine[-1]] = reader, end
+        else:
+            reader.processed = end
+
     def holds(self, reader: Reader) -> bool:
         """Whether the application may still work on records of a partition."""
         return any(each is reader for each, _ in self._handed)

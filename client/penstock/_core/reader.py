@@ -246,6 +246,11 @@ class Reader:
             self.batches.append(batch)
             self.kept_bytes += batch.header.length
         self._fetch_offset = end
+        # Offsets behind the last records of which compaction left nothing: they are read with them.
+        if self.batches:
+            self.batches[-1].next_offset = end
+        else:
+            self._subscription.delivery.cover(self, end)
         self._subscription.arrived(self)
 
     # ----- when it does not go smoothly
