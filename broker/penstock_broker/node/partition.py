@@ -110,7 +110,7 @@ class PartitionGroup(Group):
         """
         raft = self.raft
         if self.ready_at_term != raft.term or raft.role is not Role.LEADER:
-            raise NotLeader()
+            raise NotLeader(leader=self.raft.leader)
         head = check_publish(batch, self.batch_bytes_max)
         if head[1] or head[4]:
             if head[1] >= SYSTEM_PRODUCERS:
@@ -143,7 +143,7 @@ class PartitionGroup(Group):
             OutOfSequence, BadRequest: the sequence does not fit; `expected` in the detail does.
         """
         if not self.leading:
-            raise NotLeader()
+            raise NotLeader(leader=self.raft.leader)
         if not self.node.store.accepting:
             raise StorageFull()
         header = parse_header(batch)
@@ -276,8 +276,9 @@ class PartitionGroup(Group):
     def on_lost_leadership(self) -> None:
         self.machine.drop_overlay()
         self.pending.clear()
-        self._refuse_flights(NotLeader("the leader changed; the outcome is unknown"))
-        self.polls.refuse(NotLeader())
+        leader = self.raft.leader
+        self._refuse_flights(NotLeader("the leader changed; the outcome is unknown", leader=leader))
+        self.polls.refuse(NotLeader(leader=leader))
 
     def deleted(self) -> None:
         """The topic is gone: answer everybody who waits."""
@@ -309,7 +310,7 @@ class PartitionGroup(Group):
             OffsetOutOfRange, CorruptData: the offset can't be read.
         """
         if not self.leading:
-            raise NotLeader()
+            raise NotLeader(leader=self.raft.leader)
         fetches.serve(self, fetch)
 
     def apply_retention(self) -> None:

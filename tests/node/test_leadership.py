@@ -1,0 +1,56 @@
+"""What clients are told when this broker does not lead a partition any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from penstock.errors import NotLeader, PenstockError
+from penstock.protocol.messages import ListOffsets
+from penstock_broker.raft import Heartbeat, Role
+from tests.node.harness import Client, Harness
+
+OTHER = 2
+
+REQUESTS: dict[str, Callable[[Client, int], object]] = {
+    "publish": lambda client, group: client.publish(group, b"a"),
+    "fetch": lambda client, group: client.fetch(group, 0),
+    "list offsets": lambda client, _: client.ask(ListOffsets(topic="orders", positions={0: -1})),
+}
+
+
+def depose(node: Harness, group: int) -> None:
+    """Let the partition hear of a leader with a higher term."""
+    raft = node.node.partitions[group].raft
+    raft.step(Heartbeat(sender=OTHER, to=raft.id, term=raft.term + 1, commit=0, round=1))
+    assert raft.role is Role.FOLLOWER
+    node.node.mark(node.node.partitions[group])
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_a_refusal_names_the_leader(request_name: str) -> None:
+    node = Harness()
+    (group,) = node.topic()
+    depose(node, group)
+    assert leader_told_by(lambda: REQUESTS[request_name](node.client(), group)) == OTHER
+
+
+def test_what_was_under_way_is_told_the_leader_too() -> None:
+    node = Harness()
+    (group,) = node.topic()
+    reader, writer = node.client(), node.client()
+    reader.fetch_nowait(group, 0, wait_ms=1000)
+    writer.publish_nowait(group, b"a")
+    node.node.end_round()
+    depose(node, group)
+    node.node.end_round()
+    assert leader_told_by(reader.fetched) == OTHER
+    assert leader_told_by(writer.publish_reply) == OTHER
+
+
+def leader_told_by(act: Callable[[], object]) -> object:
+    with pytest.raises(PenstockError) as caught:
+        act()
+    assert isinstance(caught.value, NotLeader)
+    return caught.value.detail["leader"]
