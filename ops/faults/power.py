@@ -67,8 +67,10 @@ class Disk:
 
 
 def _run(*command: str) -> None:
-    if shutil.which(command[0]) is None:
+    # Where the tools of an administrator are is often not in the path of a program.
+    program = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if program is None:
         raise Unavailable(f"there is no {command[0]}")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"{command[0]}: {done.stderr.strip()}")

@@ -13,6 +13,7 @@ import pytest
 
 from ops.faults.ledger import read_partition
 from ops.faults.load import Load, Style
+from ops.faults.power import Disk, Unavailable
 from penstock import sync
 from penstock.errors import ConnectionLost, StorageFull, TimedOut
 from tests.system.process import (
@@ -160,15 +161,11 @@ def is_refused(client: sync.Client) -> bool:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with little room."""
-    image, place = tmp_path / "image", tmp_path / "disk"
-    place.mkdir()
-    with image.open("wb") as file:
-        file.truncate(1 << 30)
-    for command in (["mkfs.ext4", "-q", "-m0", str(image)], ["mount", str(image), str(place)]):
-        if shutil.which(command[0]) is None or subprocess.run(command, check=False).returncode:
-            pytest.skip("only root may mount a small file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    try:
+        with Disk(tmp_path, size=1 << 30) as disk:
+            yield disk.place
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 def test_a_disk_that_fills_up_under_load_loses_nothing(tmp_path: Path, small_disk: Path) -> None:
