@@ -57,6 +57,7 @@ def encode_batch(
     key_slots: Sequence[int] | None = None,
     tenant_slots: Sequence[int] | None = None,
     schedule: tuple[str, int] | None = None,
+    trusted_headers: bool = False,
 ) -> bytearray:
     """Build one unstamped batch.
 
@@ -77,6 +78,7 @@ def encode_batch(
         key_slots: one `partitioning.key_slot` per record, 0 for one without a key.
         tenant_slots: the same of the part of the key that names the tenant.
         schedule: name and time (us) of the schedule that a broker publishes this for.
+        trusted_headers: they come out of a batch, and a broker added its own: no limit applies.
 
     Raises:
         BadRequest: lengths differ, or something is not of its type or range.
@@ -110,7 +112,7 @@ def encode_batch(
     if timestamps_ms is not None:
         base_ts_us, delta = _append_timestamps(buffer, timestamps_ms, count)
     if headers is not None:
-        _append_headers(buffer, headers, count)
+        _append_headers(buffer, headers, count, trusted_headers)
     raw_len = len(buffer) - start
     used = finish_payload(buffer, start, codec)
     seal(
@@ -188,10 +190,10 @@ def _append_timestamps(
 
 
 def _append_headers(
-    buffer: bytearray, headers: Sequence[Mapping[str, bytes] | None], count: int
+    buffer: bytearray, headers: Sequence[Mapping[str, bytes] | None], count: int, trusted: bool
 ) -> None:
     _check_count("headers", len(headers), count)
-    checked = [_headers(each) if each else None for each in headers]
+    checked = [(dict(each) if trusted else _headers(each)) if each else None for each in headers]
     if any(checked):
         columns.append_array(buffer, columns.HEADERS, checked)
 
