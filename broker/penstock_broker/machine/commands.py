@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from penstock.errors import BadRequest, CorruptData, PenstockError
 from penstock_broker.machine import encoding
+from penstock_broker.machine.sharing.ops import ShareOp
 
 COMMAND_VERSION: Final = 1
 
@@ -100,6 +101,44 @@ class RaiseFeatureLevel(Command, frozen=True, kw_only=True):
     """Allows what only newer brokers know; never goes down."""
 
     level: int
+
+
+class CreateSharedGroup(Command, frozen=True, kw_only=True):
+    """Creates a shared group on a topic, with its dead-letter topic.
+
+    Proposing it twice with one `id` is answered the same twice.
+    """
+
+    topic: str
+    group: str
+    id: str
+    settings: dict[str, Scalar] = field(default_factory=dict)
+    start: int = -2
+    """Where it begins in each partition: -2 earliest, -1 latest, else a time in microseconds."""
+    if_not_exists: bool = False
+
+
+class AlterSharedGroup(Command, frozen=True, kw_only=True):
+    """Merges settings of a shared group; None resets one."""
+
+    topic: str
+    group: str
+    settings: dict[str, Scalar] = field(default_factory=dict)
+
+
+class DeleteSharedGroup(Command, frozen=True, kw_only=True):
+    """Deletes a shared group and its state; its dead-letter topic stays."""
+
+    topic: str
+    group: str
+
+
+class EnableDelays(Command, frozen=True, kw_only=True):
+    """Creates the companion topic where records of a topic wait for their time."""
+
+    topic: str
+    id: str
+    """Unique id for the companion."""
 
 
 # ----- ordered groups
@@ -223,13 +262,98 @@ class HoldFloor(Command, frozen=True, kw_only=True):
     """None: the group is gone."""
 
 
+class ShareOps(Command, frozen=True, kw_only=True):
+    """What the leader has to say of the partition's shared groups in one round, in this order."""
+
+    ops: list[ShareOp]
+
+
+class ConfigureShared(Command, frozen=True, kw_only=True):
+    """Makes a shared group known to a partition, or takes over another revision of it."""
+
+    group: str
+    revision: int
+    settings: dict[str, int | str]
+    """As `sharing.settings.parse` gives them."""
+    start_offset: int
+    """Where it begins; only the first time."""
+    dead: int = 0
+    """Raft group id of the partition where its dead letters go; 0: none."""
+    kind: str = "shared"
+    """`shared`, `hold` (the same group on its dead-letter topic) or `timer`."""
+
+
+class RemoveShared(Command, frozen=True, kw_only=True):
+    """Forgets a shared group and all its state in a partition."""
+
+    group: str
+
+
+class PutSchedule(Command, frozen=True, kw_only=True):
+    """Makes a recurring schedule; proposing it twice with one `id` is answered the same twice."""
+
+    name: str
+    id: str
+    cron: str
+    time_zone: str
+    catch_up: str
+    """What was missed while nothing could fire: skip, one or all."""
+    value: bytes | None
+    key: bytes | None
+    headers: dict[str, bytes]
+    after_us: int
+    """Due times up to this one don't count."""
+    replace: bool = False
+
+
+class PauseSchedule(Command, frozen=True, kw_only=True):
+    """Pauses a schedule, or lets it go on."""
+
+    name: str
+    paused: bool
+
+
+class SkipSchedule(Command, frozen=True, kw_only=True):
+    """Gives up a schedule's due times up to this one: its policy says so."""
+
+    name: str
+    id: str
+    through_us: int
+
+
+class DropSchedule(Command, frozen=True, kw_only=True):
+    """Deletes a schedule."""
+
+    name: str
+
+
 MetadataCommand = (
-    InitCluster | RegisterNode | CreateTopic | AlterTopic | DeleteTopic | RaiseFeatureLevel
+    InitCluster
+    | RegisterNode
+    | CreateTopic
+    | AlterTopic
+    | DeleteTopic
+    | RaiseFeatureLevel
+    | CreateSharedGroup
+    | AlterSharedGroup
+    | DeleteSharedGroup
+    | EnableDelays
 )
 GroupCommand = (
     Join | Release | Leave | Expire | Commit | Seek | TopicChanged | DeleteGroup | ExpireGroup
 )
-PartitionCommand = Trim | Configure | HoldFloor
+PartitionCommand = (
+    Trim
+    | Configure
+    | HoldFloor
+    | ShareOps
+    | ConfigureShared
+    | RemoveShared
+    | PutSchedule
+    | PauseSchedule
+    | SkipSchedule
+    | DropSchedule
+)
 
 _DECODER: Final = encoding.decoder_of(MetadataCommand | GroupCommand | Bundle | PartitionCommand)
 

@@ -86,6 +86,78 @@ class LogStartMoved(Struct, frozen=True, tag=True):
     offset: int
 
 
+# ----- shared groups: what the dispatcher of the partition's leader lives from
+
+
+class SharedChanged(Struct, frozen=True, tag=True):
+    """Group 0: shared groups of a topic were created, changed or deleted; see `Topic.shared`."""
+
+    topic: str
+    groups: list[int]
+    """Raft groups of the topic's partitions."""
+
+
+class SharedConfigured(Struct, frozen=True, tag=True):
+    """A shared group exists in this partition, or has other settings from now on."""
+
+    group: str
+
+
+class SharedRemoved(Struct, frozen=True, tag=True):
+    """A shared group is gone from this partition."""
+
+    group: str
+
+
+class RecordsFreed(Struct, frozen=True, tag=True):
+    """Records became FREE: released or redriven."""
+
+    group: str
+    spans: list[int]
+
+
+class RecordsDelayed(Struct, frozen=True, tag=True):
+    """Records became DELAYED: each can be granted from its ready time on."""
+
+    group: str
+    records: list[tuple[int, int]]
+    """Offset and ready time (microseconds; may have passed already), ascending by offset."""
+
+
+class RecordsHeld(Struct, frozen=True, tag=True):
+    """Dead letters arrived, or died again."""
+
+    group: str
+    spans: list[int]
+
+
+class RecordsSettled(Struct, frozen=True, tag=True):
+    """Records that are not LEASED any more, and records that became DONE.
+
+    It comes before the effects that say what else they are now (freed, delayed, held, moving).
+    """
+
+    group: str
+    spans: list[int]
+    """All of them."""
+    done: list[int]
+    """Spans of those that are DONE."""
+    ended: list[int]
+    """Leases that are over."""
+
+
+class MovesWaiting(Struct, frozen=True, tag=True):
+    """Records became MOVING, or moves began: the mover has work."""
+
+    group: str
+
+
+class ScheduleChanged(Struct, frozen=True, tag=True):
+    """A recurring schedule was made, changed or deleted."""
+
+    name: str
+
+
 Effect = (
     GroupCreated
     | GroupDeleted
@@ -97,4 +169,13 @@ Effect = (
     | AssignmentChanged
     | GroupForgotten
     | LogStartMoved
+    | SharedChanged
+    | SharedConfigured
+    | SharedRemoved
+    | RecordsFreed
+    | RecordsDelayed
+    | RecordsHeld
+    | RecordsSettled
+    | MovesWaiting
+    | ScheduleChanged
 )

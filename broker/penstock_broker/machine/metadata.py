@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.errors import (
     BadRequest,
@@ -257,9 +258,8 @@ class MetadataMachine:
             places = self._place(topic.id, len(partitions), command.partitions, topic.replication)
             partitions, revision = partitions + self._partitions(places), at.index
         return TopicAltered(
-            Topic(topic.name, topic.id, topic.kind, topic.replication, settings, partitions,
-                  revision, topic.created_us)
-        )  # fmt: skip
+            replace(topic, settings=settings, partitions=partitions, revision=revision)
+        )
 
     def _plan_delete(self, command: DeleteTopic) -> MetadataReply:
         check_topic_name(command.name)

@@ -8,12 +8,19 @@ from msgspec import Struct
 
 from penstock_broker.machine import config
 from penstock_broker.machine.commands import Refused
+from penstock_broker.machine.keys import Value
 
 GROUPS_TOPIC: Final = "__groups"
 """The internal topic whose partitions coordinate the ordered groups."""
 GROUPS_PARTITIONS: Final = 8
 KIND_RECORDS: Final = "records"
 KIND_GROUPS: Final = "groups"
+KIND_DELAYED: Final = "delayed"
+"""Companion of a topic, where its delayed records wait for their time."""
+DEAD_PREFIX: Final = "dead."
+DELAYED_PREFIX: Final = "__delayed."
+TIMER_GROUP: Final = "__timer"
+"""The built-in group on a companion."""
 
 
 class NodeEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +42,22 @@ class Partition(Struct, frozen=True, forbid_unknown_fields=True):
     """Preferred leader first."""
 
 
+class SharedDefinition(Struct, frozen=True, forbid_unknown_fields=True):
+    """A shared group of a topic; the leaders of the partitions take it over (`ConfigureShared`)."""
+
+    id: str
+    kind: str
+    """`shared`, `hold` (on a dead-letter topic) or `timer` (on a companion of delayed records)."""
+    settings: dict[str, Value]
+    """Only what was set; see `sharing.settings.build`."""
+    start: int
+    """-2 earliest, -1 latest, else a time in microseconds."""
+    revision: int
+    """Index of the command that last changed it."""
+    dead_topic: str
+    """Where its dead letters go, partition for partition; empty: they are dropped and counted."""
+
+
 class Topic(Struct, frozen=True, forbid_unknown_fields=True):
     """A topic."""
 
@@ -42,12 +65,18 @@ class Topic(Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     kind: str
     replication: int
-    settings: dict[str, config.Value]
+    settings: dict[str, Value]
     """Only what was set; see `config.build`."""
     partitions: list[Partition]
     revision: int
     """Index of the command that last changed the partitions."""
     created_us: int
+    shared: dict[str, SharedDefinition] = {}
+    """Its shared groups by name."""
+    delayed: str = ""
+    """Name of its companion for delayed records; empty: there is none yet."""
+    origin: tuple[str, str] | None = None
+    """Topic and group whose dead letters it holds; None: it is no dead-letter topic."""
 
     @property
     def config(self) -> config.TopicConfig:
@@ -94,7 +123,38 @@ class FeatureLevelRaised(Struct, frozen=True):
     level: int
 
 
+class SharedCreated(Struct, frozen=True):
+    """Replies to `CreateSharedGroup`; not `created`: it was there already."""
+
+    topic: Topic
+    group: str
+    dead: Topic | None
+    """Its dead-letter topic."""
+    created: bool
+
+
+class SharedAltered(Struct, frozen=True):
+    """Replies to `AlterSharedGroup`."""
+
+    topic: Topic
+    group: str
+    dead: Topic | None
+
+
+class SharedDeleted(Struct, frozen=True):
+    """Replies to `DeleteSharedGroup`."""
+
+    topic: Topic
+
+
+class DelaysEnabled(Struct, frozen=True):
+    """Replies to `EnableDelays`."""
+
+    topic: Topic
+    companion: Topic
+
+
 MetadataReply = (
     Refused | Initialised | Registered | TopicCreated | TopicAltered | TopicDeleted
-    | FeatureLevelRaised
+    | FeatureLevelRaised | SharedCreated | SharedAltered | SharedDeleted | DelaysEnabled
 )  # fmt: skip

@@ -1,0 +1,90 @@
+"""Moves of records to another partition, each exactly once.
+
+A move begins (`Move`) by fixing target and sequence number; the leader publishes the record there
+with that number under a system producer id (of partition, group and the group's `incarnation`: a
+group made anew counts from 0 again), which the target admits once; then the move is confirmed
+(`Moved`). A new leader resumes at the pending ones.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Final, NamedTuple
+
+RECENT_MAX: Final = 10_000
+PENDING_MAX: Final = 10_000
+"""Moves of a group that may be under way at once."""
+
+
+class PendingMove(NamedTuple):
+    """A move that has begun."""
+
+    sequence: int
+    """Sequence number of the record at the target; dense from 0 on within an incarnation."""
+    offset: int
+    target: int
+    """Raft group id."""
+    reason: str
+
+
+class MoveRow(NamedTuple):
+    """The snapshot's form."""
+
+    next_sequence: int
+    pending: list[PendingMove]
+    recent: list[tuple[int, int, int]]
+
+
+class Moves:
+    """The moves of one group.
+
+    Attributes:
+        begun: pending moves by offset, in the order of their sequence numbers.
+        next_sequence: of the next move that begins.
+        recent: offset -> (target, offset there) of the last moves done; 2**64-1: not known.
+    """
+
+    __slots__ = ("begun", "next_sequence", "recent")
+
+    def __init__(self) -> None:
+        self.begun: dict[int, PendingMove] = {}
+        self.next_sequence = 0
+        self.recent: dict[int, tuple[int, int]] = {}
+
+    @property
+    def pending(self) -> list[PendingMove]:
+        """Moves that have begun and are not confirmed, in the order to be published."""
+        return list(self.begun.values())
+
+    def begin(self, offset: int, target: int, reason: str) -> None:
+        """Give a move the next sequence number; to another target it may begin anew."""
+        self.begun.pop(offset, None)
+        self.begun[offset] = PendingMove(self.next_sequence, offset, target, reason)
+        self.next_sequence += 1
+
+    def arrived(self, through: int) -> list[PendingMove]:
+        """The pending moves up to a sequence number; they are not pending any more."""
+        found = list(takewhile(lambda move: move.sequence <= through, self.begun.values()))
+        for move in found:
+            del self.begun[move.offset]
+        return found
+
+    def note(self, offset: int, target: int, place: int) -> None:
+        """Remember where a record was moved to."""
+        self.recent[offset] = (target, place)
+        if len(self.recent) > RECENT_MAX:
+            del self.recent[next(iter(self.recent))]
+
+    def row(self) -> MoveRow:
+        """The snapshot's form."""
+        recent = [(offset, *place) for offset, place in self.recent.items()]
+        return MoveRow(self.next_sequence, self.pending, recent)
+
+    @classmethod
+    def of(cls, row: MoveRow) -> Moves:
+        """Take over a row."""
+        made = cls()
+        made.next_sequence = row.next_sequence
+        made.begun = {move.offset: move for move in row.pending}
+        made.recent = {offset: (target, place) for offset, target, place in row.recent}
+        return made

@@ -1,0 +1,255 @@
+"""States, owners and ready times of the offsets from a group's `start` to its `end`.
+
+One byte for each offset, four for its owner, and eight for its ready time once there was one. All
+changes are by runs of equal records, as slices. Below `start` everything is DONE, from `end` on
+everything is FREE, and neither is stored. What is settled at the front is cut off now and then, so
+that trimming costs a constant amount for each record.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+from penstock_broker.machine.sharing.packing import Packed, pack, unpack
+from penstock_broker.machine.sharing.state import (
+    ALLOWED,
+    DELAYED,
+    DONE,
+    FREE,
+    LEASED,
+    STATES,
+)
+
+NOBODY: Final = 0
+"""The owner of a record that is not LEASED."""
+_FRONT_MIN: Final = 4096
+"""Settled records that may stay at the front of the arrays."""
+_BYTE: Final = [bytes((state,)) for state in range(STATES)]
+_WHILE: Final = [re.compile(re.escape(byte) + b"*") for byte in _BYTE]
+_RUNS: Final = [re.compile(re.escape(byte) + b"+") for byte in _BYTE]
+
+Run = tuple[int, int]
+"""First offset, count."""
+Piece = tuple[int, int, int, int]
+"""State, owner, first offset, end: records that are alike."""
+WindowRow = tuple[int, int, Packed, Packed, Packed]
+"""Start, end, states, owners, ready times: the snapshot's form."""
+
+
+class Window:
+    """The window of one group.
+
+    Attributes:
+        start: first offset that is not DONE.
+        end: first offset that was never reached.
+    """
+
+    __slots__ = ("_base", "_counts", "_owners", "_ready", "_states", "end", "start")
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = self.end = self._base = start
+        self._states = bytearray()
+        self._owners = array("I")
+        self._ready: array[int] | None = None
+        self._counts = [0] * STATES
+
+    # ----- queries
+
+    def state(self, offset: int) -> int:
+        """The state of any offset."""
+        if offset < self.start:
+            return DONE
+        return self._states[offset - self._base] if offset < self.end else FREE
+
+    def owner(self, offset: int) -> int:
+        """Serial of the lease that holds a record, or `NOBODY`."""
+        held = self.start <= offset < self.end
+        return self._owners[offset - self._base] if held else NOBODY
+
+    def ready_at(self, offset: int) -> int:
+        """When a DELAYED record may be granted (microseconds); 0: at once, or it is not DELAYED."""
+        if self._ready is None or not self.start <= offset < self.end:
+            return 0
+        return self._ready[offset - self._base]
+
+    def count(self, state: int) -> int:
+        """Records of a state between `start` and `end`."""
+        return self._counts[state]
+
+    def runs(self, state: int, first: int = 0, limit: int = 1000) -> list[Run]:
+        """The runs of a state from an offset on to `end`, at most `limit` of them."""
+        found: list[Run] = []
+        base = self._base
+        at = max(first, self.start) - base
+        search, states = _RUNS[state].search, self._states
+        while len(found) < limit:
+            run = search(states, at)
+            if run is None:
+                break
+            at = run.end()
+            found.append((base + run.start(), at - run.start()))
+        return found
+
+    def delayed(self, first: int = 0, limit: int = 100_000) -> list[tuple[int, int]]:
+        """DELAYED records from an offset on: offset and ready time, at most `limit` of them."""
+        found: list[tuple[int, int]] = []
+        ready, base = self._ready, self._base
+        while ready is not None and len(found) < limit:
+            run = next(iter(self.runs(DELAYED, first, 1)), None)
+            if run is None:
+                break
+            first, count = run[0], min(run[1], limit - len(found))
+            found += zip(
+                range(first, first + count), ready[first - base : first - base + count], strict=True
+            )
+            first += count
+        return found
+
+    def holds(self, first: int, end: int, owner: int) -> bool:
+        """Whether all of [first, end) is LEASED to one owner."""
+        low, high, count = first - self._base, end - self._base, end - first
+        if first < self.start or end > self.end:
+            return False
+        if count == 1:
+            return self._states[low] == LEASED and self._owners[low] == owner
+        return (
+            self._states[low:high] == _BYTE[LEASED] * count
+            and self._owners[low:high] == array("I", (owner,)) * count
+        )
+
+    def pieces(self, first: int, end: int) -> list[Piece]:
+        """[first, end) within the window, as runs of records that are alike."""
+        base, states, found = self._base, self._states, []
+        at, stop = max(first, self.start) - base, min(end, self.end) - base
+        while at < stop:
+            state = states[at]
+            run = _WHILE[state].match(states, at, stop)
+            assert run is not None, "a run has its first record at least"
+            after = run.end()
+            if state == LEASED:
+                found += self._by_owner(at, after)
+            else:
+                found.append((state, NOBODY, base + at, base + after))
+            at = after
+        return found
+
+    def _by_owner(self, at: int, end: int) -> list[Piece]:
+        found, owners = [], self._owners[at:end]
+        if owners == array("I", owners[:1]) * (end - at):
+            return [(LEASED, owners[0], self._base + at, self._base + end)]
+        first = self._base + at
+        for owner, run in groupby(owners):
+            after = first + sum(1 for _ in run)
+            found.append((LEASED, owner, first, after))
+            first = after
+        return found
+
+    # ----- changes
+
+    def extend(self, end: int, state: int, ready_us: int = 0) -> None:
+        """Reach up to an offset; what comes in has this state (and ready time, if DELAYED)."""
+        count = end - self.end
+        if count <= 0:
+            return
+        self._states += _BYTE[state] * count
+        self._owners.frombytes(bytes(4 * count))
+        if state == DELAYED and self._ready is None:
+            self._ready = array("Q", bytes(8 * (len(self._states) - count)))
+        if self._ready is not None:
+            self._ready += array("Q", (ready_us,)) * count
+        self._counts[state] += count
+        self.end = end
+
+    def change(self, first: int, end: int, old: int, new: int, owner: int = NOBODY) -> None:
+        """Take [first, end), all of it in state `old`, to state `new`; DELAYED: see `delay`."""
+        assert (old, new) in ALLOWED, f"records do not go from state {old} to {new}"
+        low, high, count = first - self._base, end - self._base, end - first
+        self._counts[old] -= count
+        self._counts[new] += count
+        if count == 1:
+            self._states[low] = new
+            self._owners[low] = owner
+        else:
+            self._states[low:high] = _BYTE[new] * count
+            if owner or old == LEASED:
+                self._owners[low:high] = array("I", (owner,)) * count
+        if old == DELAYED and self._ready is not None:
+            self._ready[low:high] = array("Q", bytes(8 * count))
+
+    def delay(self, first: int, ready_us: Sequence[int]) -> None:
+        """LEASED records from `first` on become DELAYED, each until its time (microseconds)."""
+        if self._ready is None:
+            self._ready = array("Q", bytes(8 * len(self._states)))
+        low, count = first - self._base, len(ready_us)
+        self.change(first, first + count, LEASED, DELAYED)
+        self._ready[low : low + count] = array("Q", ready_us)
+
+    def advance(self) -> None:
+        """Move `start` behind what is DONE at the front."""
+        at = self.start - self._base
+        if at < len(self._states) and self._states[at] != DONE:
+            return
+        run = _WHILE[DONE].match(self._states, at)
+        assert run is not None, "a run may be empty"
+        self._counts[DONE] -= run.end() - at
+        self.start = self._base + run.end()
+        self._cut()
+
+    def skip(self, offset: int) -> None:
+        """Go on at a later offset; only for a window that holds nothing."""
+        assert self.start == self.end, "a window that holds records can't skip them"
+        self.start = self.end = max(offset, self.end)
+        self._cut()
+
+    def _cut(self) -> None:
+        """Let go of what is below `start`, once that is most of the arrays."""
+        front = self.start - self._base
+        if self.start == self.end:
+            self._states = bytearray()
+            self._owners = array("I")
+            self._ready = None
+        elif front < _FRONT_MIN or 2 * front < len(self._states):
+            return
+        else:
+            del self._states[:front]
+            del self._owners[:front]
+            if self._ready is not None:
+                del self._ready[:front]
+        self._base = self.start
+
+    # ----- snapshots
+
+    def row(self) -> WindowRow:
+        """The snapshot's form: equal for equal windows, whatever was cut off when."""
+        front = self.start - self._base
+        leased, delayed = self._counts[LEASED], self._counts[DELAYED]
+        ready = self._ready[front:] if delayed and self._ready is not None else array("Q")
+        return (
+            self.start,
+            self.end,
+            pack(self._states[front:]),
+            pack(self._owners[front:] if leased else b""),
+            pack(ready),
+        )
+
+    @classmethod
+    def of(cls, row: WindowRow) -> Window:
+        """Take over a row.
+
+        Raises:
+            CorruptData: it is not in the form of `row`.
+        """
+        start, end, states, owners, ready = row
+        count = end - start
+        made = cls(start)
+        made.end = end
+        made._states = unpack(states, count)
+        made._owners.frombytes(unpack(owners, 4 * count) if owners else bytes(4 * count))
+        if ready:
+            made._ready = array("Q", bytes(unpack(ready, 8 * count)))
+        made._counts = [made._states.count(state) for state in range(STATES)]
+        return made
