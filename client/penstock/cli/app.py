@@ -21,10 +21,19 @@ NOUNS = {
     },
     "Manage": {
         "topic": ("penstock.cli.topic:topic", "List, create, describe, alter, delete, trim."),
-        "group": ("penstock.cli.group:group", "List, describe, lag, seek, delete."),
+        "group": (
+            "penstock.cli.group:group",
+            "Create, describe, alter, lag, seek, stuck, delete.",
+        ),
+        "dlq": ("penstock.cli.dlq:dlq", "Look at dead letters, redrive or purge them."),
+        "schedule": (
+            "penstock.cli.schedule:schedule",
+            "Publish records again and again, or later.",
+        ),
         "status": ("penstock.cli.status:status", "Show the figures of a broker."),
     },
     "Look into it": {
+        "why": ("penstock.cli.why:why", "Tell what has become of a record, and what happens next."),
         "doctor": ("penstock.cli.doctor:doctor", "Check a broker, a data directory, this host."),
         "log": ("penstock.cli.log:log", "Inspect and verify the files of a data directory."),
         "bench": ("penstock.cli.bench:bench", "Measure throughput and latency."),
@@ -39,6 +48,8 @@ penstock topic create orders --partitions 4
 printf 'one\\ntwo\\n' | penstock publish orders
 penstock tail orders -n 20 -f --where 'value.total > 100'
 penstock group seek billing orders --to -1h
+penstock why orders 3:1024
+penstock dlq redrive orders billing --reason Timeout --rate 100/s
 
 Exit codes
 {exits.table()}

@@ -10,6 +10,7 @@ import click
 
 from penstock.cli import spans
 from penstock.cli.commands import Verb
+from penstock.cli.consume_shared import OnError, Work, consume_shared
 from penstock.cli.params import (
     COUNT,
     NUMBER,
@@ -78,7 +79,8 @@ def _filtered(command: _F) -> _F:
     examples="penstock consume orders\n"
     "penstock consume orders --from -1h --where 'value.total > 100' -o ndjson\n"
     "penstock consume orders --from 2026-01-31T09:00Z --to 2026-01-31T10:00Z\n"
-    "penstock consume orders --group billing -f -o value | while read line; do ...",
+    "penstock consume orders --group billing -f -o value | while read line; do ...\n"
+    "penstock consume orders -g mails --mode shared -f --each './send-mail'",
     notes=_WHERE,
 )
 @topic_argument
@@ -99,6 +101,30 @@ def _filtered(command: _F) -> _F:
     shell_complete=complete_groups,
     help="Read as a member of this group, and commit what was printed.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["ordered", "shared"]),
+    default="ordered",
+    help="Of the group: shared ones give out record by record.  [default: ordered]",
+)
+@click.option(
+    "--max-in-flight",
+    type=COUNT,
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Records that a shared group may give this member at once.",
+)
+@click.option(
+    "--each",
+    "command",
+    metavar="COMMAND",
+    help="Run this for each record of a shared group instead of printing it.",
+)
+@click.option(
+    "--on-error", type=click.Choice(["nack", "reject", "stop"]), default="nack",
+    help="When it fails: retry later (default), dead letter, or stop.",
+)  # fmt: skip
 @click.pass_obj
 def consume(
     settings: Settings,
@@ -112,6 +138,10 @@ def consume(
     key: str | None,
     expression: str | None,
     group: str | None,
+    mode: str,
+    max_in_flight: int,
+    command: str | None,
+    on_error: OnError,
 ) -> None:
     """Read a topic, as yourself or as a group.
 
@@ -120,10 +150,27 @@ def consume(
     With --group the members of the group share the partitions, and go on where
     the group stopped; --from says where a new group begins. Offsets are committed
     after their records are printed, so a record may come twice and is never lost.
+
+    With --mode shared each record is leased to one member, and acknowledged once
+    it is printed. With --each the value goes to a shell command, one record at a
+    time: exit code 0 acknowledges it. What --key and --where leave out is
+    acknowledged unseen. To look without taking part, leave --group out.
     """
     choice = chooser(key, expression)
     if group is not None and (end is not None or partition is not None):
         raise click.UsageError("--group goes with neither --to nor --partition")
+    if mode == "shared":
+        if group is None or start is not None:
+            raise click.UsageError("--mode shared needs --group, and goes without --from")
+        work = Work(
+            topic, group, choice, max_in_flight,
+            limit=limit, follow=follow, command=command, on_error=on_error,
+        )  # fmt: skip
+        with settings.connect() as client:
+            consume_shared(settings, client, work)
+        return
+    if command is not None:
+        raise click.UsageError("--each goes with --mode shared")
     printer = Printer(settings.output)
     with settings.connect() as client:
         if group is not None:

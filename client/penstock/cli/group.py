@@ -1,4 +1,4 @@
-"""`penstock group`: list, describe, lag, seek, delete."""
+"""`penstock group`: ordered groups and shared ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
+from penstock.cli.group_shared import alter, choose_shared, create, describe_shared, stuck
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import (
     NUMBER,
@@ -17,13 +18,18 @@ from penstock.cli.params import (
     complete_topics,
     dry_run_option,
     group_argument,
+    named_group_argument,
     yes_option,
 )
 from penstock.cli.settings import Failure, Settings
+from penstock.cli.shared_view import unsettled
 from penstock.cli.units import Position, count_of
+from penstock.errors import GroupNotFound
 
 if TYPE_CHECKING:
     from penstock.protocol.messages import DescribeGroupReply, PartitionLag
+    from penstock.protocol.sharing import DescribeSharedReply
+    from penstock.sync import Client
 
 _LIST = (
     Column("group", "GROUP"),
@@ -61,13 +67,13 @@ _PLAN = (
 
 @click.group("group", cls=Noun)
 def group() -> None:
-    """List, describe, lag, seek, delete."""
+    """Create, describe, alter, lag, seek, stuck, delete."""
 
 
 @group.command("list", examples="penstock group list")
 @click.pass_obj
 def list_groups(settings: Settings) -> None:
-    """List the consumer groups."""
+    """List the groups; the lag of a shared one counts what is not settled."""
     with settings.connect() as client:
         groups = client.admin.list_groups().groups
     rows = [
@@ -83,7 +89,13 @@ def list_groups(settings: Settings) -> None:
     ]
     print_rows(rows, _LIST, settings.output, name="group")
     if not rows:
-        settings.say("There is no group yet. Make one: penstock consume TOPIC --group NAME")
+        settings.say(
+            "There is no group yet. Make one: penstock consume TOPIC --group NAME\n"
+            "A shared one: penstock group create TOPIC NAME"
+        )
+
+
+group.add_command(create)
 
 
 def _lag_rows(partitions: Sequence[PartitionLag]) -> list[dict[str, Any]]:
@@ -101,13 +113,31 @@ def _lag_rows(partitions: Sequence[PartitionLag]) -> list[dict[str, Any]]:
     ]
 
 
-@group.command("describe", examples="penstock group describe billing -o wide")
-@group_argument
+@group.command(
+    "describe",
+    examples="penstock group describe billing -o wide\n"
+    "penstock group describe orders billing      (a shared group, by its topic)",
+)
+@named_group_argument
 @click.pass_obj
-def describe(settings: Settings, group: str) -> None:
-    """Show a group's members and how far it is on each partition."""
+def describe(settings: Settings, names: tuple[str | None, str]) -> None:
+    """Show a group: its members and how far it is on each partition.
+
+    Of a shared group also what is ready, leased, delayed and dead, the oldest
+    record that is not settled, and what keeps the group from going on. START is
+    the first offset that is not settled, END the first that was never delivered.
+    """
+    topic, name = names
     with settings.connect() as client:
-        reply = client.admin.describe_group(group)
+        topic = topic or choose_shared(client, name)
+        if topic is not None:
+            describe_shared(settings, client, topic, name)
+            return
+        reply = client.admin.describe_group(name)
+    _print_ordered(settings, reply)
+
+
+def _print_ordered(settings: Settings, reply: DescribeGroupReply) -> None:
     value = _group_value(reply)
     wide = settings.output == "wide"
 
@@ -153,11 +183,14 @@ def _group_value(reply: DescribeGroupReply) -> dict[str, Any]:
     }
 
 
+group.add_command(alter)
+
+
 @group.command(
     "lag",
     examples="penstock group lag billing\npenstock group lag billing --max 10000 || alert",
 )
-@group_argument
+@named_group_argument
 @click.option(
     "--max",
     "limit",
@@ -166,15 +199,38 @@ def _group_value(reply: DescribeGroupReply) -> dict[str, Any]:
     help="Exit with code 10 when the lag of all partitions is above this.",
 )
 @click.pass_obj
-def lag(settings: Settings, group: str, limit: int | None) -> None:
-    """Show how many records a group has still to read, by partition."""
+def lag(settings: Settings, names: tuple[str | None, str], limit: int | None) -> None:
+    """Show how many records a group has still to read, by partition.
+
+    For a shared group: how many are not settled, in members' hands included.
+    """
+    topic, name = names
     with settings.connect() as client:
-        rows = _lag_rows(client.admin.describe_group(group).partitions)
+        topic = topic or choose_shared(client, name)
+        if topic is not None:
+            rows = _shared_lag_rows(client.admin.describe_shared(topic, name))
+        else:
+            rows = _lag_rows(client.admin.describe_group(name).partitions)
     print_rows(rows, _LAG, settings.output, name=lambda row: f"{row['topic']}/{row['partition']}")
     total = sum(row["lag"] for row in rows)
     if limit is not None and total > limit:
-        raise Failure(f"group {group} lags by {total:,}, more than {limit:,}", code=Exit.UNHEALTHY)
+        raise Failure(f"group {name} lags by {total:,}, more than {limit:,}", code=Exit.UNHEALTHY)
     settings.say(f"{count_of(total, 'record')} behind")
+
+
+def _shared_lag_rows(reply: DescribeSharedReply) -> list[dict[str, Any]]:
+    return [
+        {
+            "topic": reply.group.topic,
+            "partition": p.partition,
+            "committed": p.start,
+            "log_start_offset": None,
+            "high_watermark": p.high_watermark,
+            "lag": unsettled(p),
+            "member": ",".join(m.member for m in p.members),
+        }
+        for p in reply.partitions
+    ]
 
 
 @group.command(
@@ -199,7 +255,9 @@ def lag(settings: Settings, group: str, limit: int | None) -> None:
     metavar="P=POSITION",
     help="One partition (repeatable).",
 )
-@click.option("--create", is_flag=True, help="Make the group if there is none of that name.")
+@click.option(
+    "--create", "make", is_flag=True, help="Make the group if there is none of that name."
+)
 @click.option("--yes", "-y", is_flag=True, help="Carry the plan out.")
 @click.pass_obj
 def seek(
@@ -208,7 +266,7 @@ def seek(
     topic: str,
     to: Position | None,
     positions: tuple[tuple[int, Position], ...],
-    create: bool,
+    make: bool,
     yes: bool,
 ) -> None:
     """Move a group to another position; works while its members run.
@@ -218,14 +276,18 @@ def seek(
     if (to is None) == (not positions):
         raise click.UsageError("give either --to or --partition", click.get_current_context())
     with settings.connect() as client:
-        plan = client.admin.seek_group(
-            group,
-            topic,
-            to=to,
-            positions=dict(positions) or None,
-            dry_run=not yes,
-            create=create,
-        ).plan
+        try:
+            plan = client.admin.seek_group(
+                group,
+                topic,
+                to=to,
+                positions=dict(positions) or None,
+                dry_run=not yes,
+                create=make,
+            ).plan
+        except GroupNotFound:
+            _refuse_shared(client, topic, group)
+            raise
     rows = [_plan_row(number, *move) for number, move in sorted(plan.items())]
     print_rows(rows, _PLAN, settings.output, name=lambda row: f"{topic}/{row['partition']}")
     if yes:
@@ -245,17 +307,51 @@ def _plan_row(partition: int, start: int, end: int) -> dict[str, Any]:
     }
 
 
-@group.command("delete", outputs=(), examples="penstock group delete billing --dry-run")
-@group_argument
+def _refuse_shared(client: Client, topic: str, group: str) -> None:
+    for found in client.admin.list_groups().groups:
+        if found.group == group and found.mode == "shared" and topic in found.topics:
+            raise Failure(
+                f"{group} is a shared group of {topic}: it has no position to move",
+                code=Exit.REFUSED,
+                hint=f"Delete it and create it again: penstock group create {topic} {group} "
+                "--start POSITION",
+            )
+
+
+group.add_command(stuck)
+
+
+@group.command(
+    "delete",
+    outputs=(),
+    examples="penstock group delete billing --dry-run\npenstock group delete orders billing --yes",
+)
+@named_group_argument
 @yes_option
 @dry_run_option
 @click.pass_obj
-def delete(settings: Settings, group: str, yes: bool, dry_run: bool) -> None:
-    """Delete a group without members, and its committed offsets."""
+def delete(settings: Settings, names: tuple[str | None, str], yes: bool, dry_run: bool) -> None:
+    """Delete a group without members, and its committed offsets.
+
+    Of a shared group, what it knows of each record goes too; its dead-letter
+    topic stays.
+    """
+    topic, name = names
     with settings.connect() as client:
+        topic = topic or choose_shared(client, name)
+        what = f"group {name}" if topic is None else f"shared group {name} on {topic}"
         if not dry_run:
-            behind = sum(p.lag for p in client.admin.describe_group(group).partitions)
-            settings.confirm(f"delete group {group} ({count_of(behind, 'record')} behind)", yes=yes)
-        client.admin.delete_group(group, dry_run=dry_run)
+            settings.confirm(f"delete {what} ({_left(client, topic, name)})", yes=yes)
+        where = {} if topic is None else {"topic": topic}
+        client.admin.delete_group(name, **where, dry_run=dry_run)
     prefix = "dry run, nothing changed: " if dry_run else ""
-    settings.say(f"{prefix}group {group} deleted")
+    settings.say(f"{prefix}{what} deleted")
+
+
+def _left(client: Client, topic: str | None, group: str) -> str:
+    """What a group has still to do, in words."""
+    if topic is not None:
+        figures = client.admin.describe_shared(topic, group).partitions
+        return f"{count_of(sum(map(unsettled, figures)), 'record')} not settled"
+    behind = sum(p.lag for p in client.admin.describe_group(group).partitions)
+    return f"{count_of(behind, 'record')} behind"

@@ -169,8 +169,30 @@ def print_object(value: Row, output: str, *, name: str, show: Callable[[], None]
 
 
 def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Print `title  value` lines, the titles aligned."""
-    lines = [(title, show_text(value)) for title, value in pairs]
-    width = max((len(title) for title, _ in lines), default=0)
-    for title, value in lines:
-        click.echo(f"{styled(title.ljust(width), bold=True)}{GAP}{value}")
+    """Print `title  value` lines, the titles aligned; on a terminal long values are wrapped."""
+    for line in field_lines(pairs, width=terminal_width()):
+        click.echo(line)
+
+
+def field_lines(
+    pairs: Iterable[tuple[str, Any]], *, indent: str = "", width: int | None = None
+) -> list[str]:
+    """`title  value` lines, the titles aligned; with a `width`, long values are wrapped."""
+    shown = [(title, show_text(value)) for title, value in pairs]
+    broad = max((len(title) for title, _ in shown), default=0)
+    lines = []
+    for title, value in shown:
+        room = None if width is None else width - len(indent) - broad - len(GAP)
+        first, *rest = wrap(value, room)
+        lines.append(f"{indent}{styled(title.ljust(broad), bold=True)}{GAP}{first}")
+        lines += [f"{indent}{' ' * broad}{GAP}{line}" for line in rest]
+    return lines
+
+
+def wrap(text: str, width: int | None) -> list[str]:
+    """The text in lines of at most so many characters, cut between words where that is possible."""
+    if width is None or len(text) <= width:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, max(width, WIDTH_MIN), break_on_hyphens=False) or [""]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
@@ -73,6 +73,46 @@ def _partition_position(text: str) -> tuple[int, units.Position]:
     return int(partition), _position(position)
 
 
+def _group_place(words: tuple[str, ...]) -> tuple[str | None, str]:
+    if len(words) > 2:
+        raise click.UsageError(f"give one group, not {len(words)} names")
+    return (words[0] if len(words) == 2 else None), words[-1]
+
+
+def attempts(value: object) -> int:
+    """The type of an option that takes a number of attempts: 1 to 1000, or unlimited."""
+    return -1 if value == "unlimited" else whole_number(1, 1000)(value)
+
+
+def _per_second(text: str) -> float:
+    try:
+        found = float(text.removesuffix("/s"))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a rate such as 100 or 100/s") from None
+    if not 0.01 <= found <= 1e9:
+        raise ValueError(f"{text!r} is not between 0.01 and 1e9 a second")
+    return found
+
+
+def _place(text: str) -> tuple[int, int]:
+    partition, colon, offset = text.partition(":")
+    if not colon or not _whole(partition) or not _whole(offset):
+        raise ValueError(f"{text!r} is not PARTITION:OFFSET, such as 3:1024")
+    return int(partition), int(offset)
+
+
+def _moment(text: str) -> datetime:
+    now = datetime.now(UTC)
+    try:
+        if text.startswith("-"):
+            return now - timedelta(microseconds=units.parse_duration_us(text[1:]))
+        return units.parse_time(text)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text!r} is neither an age such as -1h nor a time such as 2026-01-31T09:30Z"
+        ) from None
+
+
 def _whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
@@ -100,6 +140,14 @@ SIZE_OR_ALL: Final = _said(_size_or_all)
 POSITION: Final = _said(_position)
 PAIR: Final = _said(_pair)
 PARTITION_POSITION: Final = _said(_partition_position)
+PLACE: Final = _said(_place)
+"""Partition and offset: `3:1024`."""
+PER_SECOND: Final = _said(_per_second)
+"""How many a second: `100`, `100/s`."""
+MOMENT: Final = _said(_moment)
+"""An aware time: an age such as `-1h`, or ISO 8601."""
+FUTURE: Final = _said(units.parse_time)
+"""An aware time: ISO 8601."""
 
 
 def complete_topics(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -111,6 +159,27 @@ def complete_topics(ctx: click.Context, _param: click.Parameter, incomplete: str
 def complete_groups(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Names of groups that begin so."""
     names = _ask(ctx, lambda client: [g.group for g in client.admin.list_groups().groups])
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_shared(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of shared groups that begin so: those of the topic that stands before."""
+    topic = ctx.params.get("topic")
+    names = _ask(
+        ctx,
+        lambda client: [
+            g.group
+            for g in client.admin.list_groups().groups
+            if g.mode == "shared" and (topic is None or topic in g.topics)
+        ],
+    )
+    return sorted({name for name in names if name.startswith(incomplete)})
+
+
+def complete_schedules(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of schedules of the topic that stands before."""
+    topic = ctx.params.get("topic")
+    names = _ask(ctx, lambda client: [s.name for s in client.admin.list_schedules(topic)])
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -137,6 +206,17 @@ def _ask(ctx: click.Context, question: Callable[[Client], list[str]]) -> list[st
 
 topic_argument = click.argument("topic", shell_complete=complete_topics)
 group_argument = click.argument("group", shell_complete=complete_groups)
+shared_argument = click.argument("group", shell_complete=complete_shared)
+"""A shared group of the topic that is the argument before it."""
+named_group_argument = click.argument(
+    "names",
+    nargs=-1,
+    required=True,
+    metavar="[TOPIC] GROUP",
+    callback=lambda _ctx, _param, words: _group_place(words),
+    shell_complete=complete_groups,
+)
+"""A group by its name; a shared one may need its topic before it."""
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Check it and say what would happen; change nothing."

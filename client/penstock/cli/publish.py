@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
@@ -13,7 +13,7 @@ import click
 from penstock.cli.commands import Verb
 from penstock.cli.exits import Exit, exit_for, hint_for
 from penstock.cli.output import to_json
-from penstock.cli.params import NUMBER, PAIR, dry_run_option, topic_argument
+from penstock.cli.params import FUTURE, NUMBER, PAIR, SECONDS, dry_run_option, topic_argument
 from penstock.cli.reading import InputError, Source, read_records
 from penstock.cli.records import Outgoing
 from penstock.cli.settings import Failure, Settings
@@ -30,10 +30,27 @@ BATCH_SPAN = timedelta(days=40)
 
 
 @dataclass
+class _Manner:
+    """What holds for every record of the command."""
+
+    headers: dict[str, bytes]
+    partition: int | None
+    delay: float | None = None
+    at: datetime | None = None
+
+    def later(self) -> dict[str, Any]:
+        """The arguments that put the delivery off."""
+        found = {"delay": self.delay, "at": self.at}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass
 class _Tally:
     """What was stored: partition -> [first offset, last offset, records]."""
 
     topic: str
+    delayed: bool = False
+    """Then the numbers are ids: offsets come when the records are due."""
     records: int = 0
     ranges: dict[int, list[int]] = field(default_factory=dict)
 
@@ -44,14 +61,16 @@ class _Tally:
         seen[2] += count
 
     def words(self) -> str:
+        noun = "id" if self.delayed else "offset"
         places = [
-            f"partition {partition} offset {first}"
+            f"partition {partition} {noun} {first}"
             if count == 1
-            else f"partition {partition} offsets {first}-{last}"
+            else f"partition {partition} {noun}s {first}-{last}"
             for partition, (first, last, count) in sorted(self.ranges.items())
         ]
         shown = ", ".join(places[:8]) + (", ..." if len(places) > 8 else "")
-        return f"{count_of(self.records, 'record')} to {self.topic}" + (
+        later = ", delayed" if self.delayed else ""
+        return f"{count_of(self.records, 'record')} to {self.topic}{later}" + (
             f": {shown}" if shown else ""
         )
 
@@ -63,7 +82,8 @@ class _Tally:
     examples="printf 'one\\ntwo\\n' | penstock publish orders\n"
     "penstock publish orders lines.txt --key-separator :\n"
     "penstock consume orders -o ndjson | penstock publish copy --format ndjson\n"
-    "penstock publish photos cat.jpg --format raw --key cat -H type=image/jpeg",
+    "penstock publish photos cat.jpg --format raw --key cat -H type=image/jpeg\n"
+    "echo reminder | penstock publish mails --delay 3d",
 )
 @topic_argument
 @click.argument("file", type=click.File("rb"), default="-")
@@ -81,6 +101,15 @@ class _Tally:
     help="A header for every record (repeatable).",
 )  # fmt: skip
 @click.option("-p", "--partition", type=NUMBER, metavar="N", help="Into this partition.")
+@click.option(
+    "--delay",
+    type=SECONDS,
+    metavar="DURATION",
+    help="Deliver the records so much later: 10m, 3d.",
+)
+@click.option(
+    "--at", type=FUTURE, metavar="TIME", help="Deliver them at this time: 2026-01-31T09:30Z."
+)  # fmt: skip
 @dry_run_option
 @click.pass_obj
 def publish(
@@ -93,6 +122,8 @@ def publish(
     key_separator: str | None,
     headers: tuple[tuple[str, str], ...],
     partition: int | None,
+    delay: float | None,
+    at: datetime | None,
     dry_run: bool,
 ) -> None:
     """Publish lines, NDJSON or a file to a topic.
@@ -103,8 +134,12 @@ def publish(
     _base64 carry bytes that are no text.
 
     With -o json, ndjson or name the place of each record is printed; it is
-    printed once the record is durable.
+    printed once the record is durable. A record with --delay or --at is durable
+    at once and gets its place when it is due; until then its id is printed, for
+    `penstock schedule cancel`.
     """
+    if delay is not None and at is not None:
+        raise click.UsageError("give either --delay or --at")
     if key_separator is not None and form != "lines":
         raise click.UsageError("--key-separator goes with --format lines")
     if file.isatty():
@@ -117,12 +152,12 @@ def publish(
         separator=os.fsencode(key_separator) if key_separator else None,
     )
     common = {name: os.fsencode(value) for name, value in headers}
-    tally = _Tally(topic)
+    tally = _Tally(topic, delayed=delay is not None or at is not None)
     try:
         if dry_run:
             tally.records = sum(map(len, bunches))
         else:
-            _send(settings, tally, bunches, common, partition)
+            _send(settings, tally, bunches, _Manner(common, partition, delay, at))
     except (PenstockError, InputError) as error:
         raise _failure(error, tally) from error
     settings.say(("dry run, nothing sent: " if dry_run else "published ") + tally.words())
@@ -140,16 +175,15 @@ def _send(
     settings: Settings,
     tally: _Tally,
     bunches: Iterator[list[Outgoing]],
-    common: dict[str, bytes],
-    partition: int | None,
+    manner: _Manner,
 ) -> None:
-    printer = _Printer(settings.output)
+    printer = _Printer(settings.output, delayed=tally.delayed)
     with settings.connect() as client:
         for bunch in bunches:
             for at in range(0, len(bunch), BUNCH_RECORDS):
                 part = bunch[at : at + BUNCH_RECORDS]
                 for records in cut_by_time(part):
-                    _send_some(client, tally, records, common, partition, printer)
+                    _send_some(client, tally, records, manner, printer)
     printer.end()
 
 
@@ -175,19 +209,19 @@ def _send_some(
     client: Client,
     tally: _Tally,
     records: Sequence[Outgoing],
-    common: dict[str, bytes],
-    partition: int | None,
+    manner: _Manner,
     printer: _Printer,
 ) -> None:
     keyed = any(record.key is not None for record in records)
-    headed = bool(common) or any(record.headers for record in records)
+    headed = bool(manner.headers) or any(record.headers for record in records)
     receipts = client.publish_many(
         tally.topic,
         [record.value for record in records],
         keys=[record.key for record in records] if keyed else None,
-        headers=[{**common, **record.headers} for record in records] if headed else None,
-        partition=partition,
+        headers=[{**manner.headers, **record.headers} for record in records] if headed else None,
+        partition=manner.partition,
         timestamps=[record.timestamp for record in records if record.timestamp is not None] or None,
+        **manner.later(),
     )
     for place in receipts.ranges:
         tally.add(place.partition, place.base_offset, place.count)
@@ -203,8 +237,9 @@ def _send_some(
 class _Printer:
     """Prints receipts as they come; a JSON array is closed at the end."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, *, delayed: bool) -> None:
         self.output = output
+        self.delayed = delayed
         self.active = output != "table"
         self._rows: list[dict[str, Any]] = []
 
@@ -216,12 +251,16 @@ class _Printer:
             "timestamp": receipt.timestamp.isoformat(),
             "duplicate": receipt.duplicate,
         }
+        if self.delayed:
+            row["scheduled"] = True
         if self.output == "json":
             self._rows.append(row)
         elif self.output == "ndjson":
             click.echo(to_json(row))
         else:
-            click.echo(f"{receipt.topic}/{receipt.partition}/{receipt.offset}")
+            scheduled = f"{receipt.partition}:{receipt.offset}"  # as `schedule cancel` takes it
+            place = f"{receipt.topic}/{receipt.partition}/{receipt.offset}"
+            click.echo(scheduled if self.delayed else place)
 
     def end(self) -> None:
         if self.output == "json":

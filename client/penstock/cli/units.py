@@ -101,10 +101,19 @@ def time_us(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
+def time_at(microseconds: int) -> datetime:
+    """The aware time so many microseconds after 1970.
+
+    Raises:
+        OverflowError: it lies outside the calendar's years.
+    """
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
 def show_time(microseconds: int) -> str:
     """A time in UTC with milliseconds, as ISO 8601; "-" outside the calendar's years."""
     try:
-        time = _EPOCH + timedelta(microseconds=microseconds)
+        time = time_at(microseconds)
     except OverflowError:
         return "-"
     return time.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
@@ -144,3 +153,10 @@ def show_duration(seconds: float) -> str:
         if amount or shown:
             shown.append(f"{amount}{unit}")
     return "".join(part for part in shown[:2] if not part.startswith("0"))
+
+
+def show_moment(microseconds: int, now_us: int) -> str:
+    """A time and how far it is from now: `2026-01-31T09:30:00.000Z (12 s ago)`."""
+    distance = (microseconds - now_us) / SECOND_US
+    far = f"in {show_duration(distance)}" if distance > 0 else f"{show_duration(-distance)} ago"
+    return f"{show_time(microseconds)} ({far})"

@@ -49,15 +49,15 @@ class WhereError(ValueError):
     """The expression is wrong; the message points at the place."""
 
 
-def parse(text: str) -> Callable[[Scope], bool]:
-    """Compile an expression into a predicate over the scope of a record.
+def parse(text: str, names: frozenset[str] = NAMES) -> Callable[[Scope], bool]:
+    """Compile an expression into a predicate over the scope of a record, which has these names.
 
     Raises:
         WhereError: the text is not an expression, or longer or deeper than allowed.
     """
     if len(text) > LENGTH_MAX:
         raise WhereError(f"the expression is longer than {LENGTH_MAX} characters")
-    parser = _Parser(text)
+    parser = _Parser(text, names)
     node = parser.disjunction(0)
     if parser.kind != "end":
         raise parser.error("an operator or the end was expected")
@@ -65,8 +65,9 @@ def parse(text: str) -> Callable[[Scope], bool]:
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, names: frozenset[str]) -> None:
         self.text = text
+        self.names = names
         self.at = self.next_at = 0
         self.kind = self.token = ""
         self.advance()
@@ -178,8 +179,8 @@ class _Parser:
     def path(self) -> Node:
         if self.kind != "name":
             raise self.error("a name or a value was expected")
-        if self.token not in NAMES:
-            raise self.error(f"the names are {', '.join(sorted(NAMES))}: none of them stands")
+        if self.token not in self.names:
+            raise self.error(f"the names are {', '.join(sorted(self.names))}: none of them stands")
         name, steps = self.advance(), self.steps()
         if not steps:
             return lambda scope: scope[name]()
