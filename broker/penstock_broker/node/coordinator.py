@@ -130,6 +130,10 @@ class CoordinatorGroup(Group):
         if timer is not None:
             timer.last_seen = self.node.clock
 
+    def look_soon(self) -> None:
+        """Have the next housekeeping also do what is done only now and then."""
+        self._idle_check_at = self._floors_at = 0.0
+
     def housekeeping(self) -> None:
         """Expire silent members and unused groups; tell partitions what groups still need."""
         if not self.leading:

@@ -102,7 +102,8 @@ class Node:
         self._dirty: list[Group] = []
         self._output: list[Session] = []
         self._reads: list[ColdRead] = []
-        self._housekeeping_at = 0.0
+        self.housekeeping_at = 0.0
+        """When sessions, retention and other slow matters are looked at next."""
 
     # ----- life
 
@@ -231,9 +232,9 @@ class Node:
         """Let time pass: elections, long polls, sessions, retention."""
         self.now(wall_us, clock)
         self.groups.tick()
-        if clock < self._housekeeping_at:
+        if clock < self.housekeeping_at:
             return
-        self._housekeeping_at = clock + HOUSEKEEPING_SECONDS
+        self.housekeeping_at = clock + HOUSEKEEPING_SECONDS
         for session in list(self.sessions.values()):
             if not session.ready and clock - session.since > HELLO_SECONDS_MAX:
                 self.refuse(session, RemoteProtocolError("no hello arrived in time"))

@@ -23,7 +23,7 @@ from penstock._version import __version__
 from penstock.errors import BadRequest, PenstockError, StorageFailure
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.runtime.files import RealFiles
-from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Fatal, Reactor, SystemClock
+from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Clock, Fatal, Reactor, SystemClock
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store
 from penstock_broker.storage.files import Files
@@ -52,6 +52,8 @@ class BrokerOptions:
     port_file: str | None = None
     segment_bytes: int | None = None
     wal_file_bytes: int | None = None
+    clock: Clock | None = None
+    """What to take for the time; None: the machine's clocks."""
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, object]) -> BrokerOptions:
@@ -78,6 +80,8 @@ class Broker:
         self.options = options
         self.address = ""
         self.node_id = 0
+        self.reactor: Reactor
+        """Once it runs."""
         self.stopped = trio.Event()
         self._stop_requested = trio.Event()
 
@@ -102,7 +106,8 @@ class Broker:
                 NodeConfig(address=self.address, version=__version__),
                 random.Random(secrets.randbits(64)),
             )
-            reactor = Reactor(node, SystemClock(), _raise_file_limit())
+            clock = self.options.clock or SystemClock()
+            self.reactor = reactor = Reactor(node, clock, _raise_file_limit())
             try:
                 await self._serve(node, reactor, listener, task_status)
             finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,9 +13,13 @@ import trio
 
 from penstock.errors import PenstockError, TimedOut
 from penstock_broker.runtime.broker import Broker, BrokerOptions
+from penstock_broker.runtime.reactor import Clock
+from penstock_broker.runtime.resting import come_to_rest
 
 START_SECONDS_MAX: Final = 30.0
 STOP_SECONDS_MAX: Final = 15.0
+
+log = logging.getLogger("penstock.broker")
 
 
 class EmbeddedBroker:
@@ -50,6 +56,18 @@ class EmbeddedBroker:
         if self._thread.is_alive():
             raise TimedOut("the embedded broker did not stop in time")
 
+    def rest(self, *, thorough: bool) -> tuple[float, Mapping[str, set[int]]]:
+        """Carry out all that is due and wait until nothing is under way; for a clock of a test.
+
+        Returns:
+            Seconds until something else is due, and the correlation ids of the requests that wait
+            for something to happen, by their client's address.
+        """
+        assert self._token is not None
+        assert self._broker is not None
+        reactor = self._broker.reactor
+        return trio.from_thread.run(come_to_rest, reactor, thorough, trio_token=self._token)
+
     def __enter__(self) -> Self:
         return self
 
@@ -65,6 +83,8 @@ class EmbeddedBroker:
         try:
             trio.run(self._serve)
         except BaseException as error:
+            if self._started.is_set():  # else it is told by `start`
+                log.error("the embedded broker failed", exc_info=error)
             self._error = error
         finally:
             self._started.set()
@@ -83,6 +103,9 @@ def _cause(error: BaseException) -> BaseException:
     return error if isinstance(error, PenstockError) else RuntimeError(f"broker failed: {error!r}")
 
 
-def start(*, data: str | None = None, port: int = 0) -> EmbeddedBroker:
-    """Start a broker in this process, in memory unless a data directory is given."""
-    return EmbeddedBroker(BrokerOptions(data=data, port=port)).start()
+def start(*, data: str | None = None, port: int = 0, clock: Clock | None = None) -> EmbeddedBroker:
+    """Start a broker in this process, in memory unless a data directory is given.
+
+    It goes by the machine's clocks unless another one is given.
+    """
+    return EmbeddedBroker(BrokerOptions(data=data, port=port, clock=clock)).start()

@@ -128,13 +128,25 @@ class Reactor:
     async def _tick_for_ever(self) -> None:
         while True:
             await trio.sleep(IDLE_TICK_SECONDS if self.node.at_rest else TICK_SECONDS)
-            self.node.tick(self.clock.wall_us(), self.clock.monotonic())
-            if self.clock.monotonic() >= self._check_at:
-                self._check_at = self.clock.monotonic() + CHECK_SECONDS
-                self._end_the_late()
-                self._watch_disk()
-                self._tell_refused()
-            self._close_round()
+            self.tick()
+
+    def tick(self) -> None:
+        """Do what has come due."""
+        self.node.tick(self.clock.wall_us(), self.clock.monotonic())
+        if self.clock.monotonic() >= self._check_at:
+            self._check_at = self.clock.monotonic() + CHECK_SECONDS
+            self._end_the_late()
+            self._watch_disk()
+            self._tell_refused()
+        self._close_round()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way: what waits now waits for input, or for time to pass."""
+        node, busy = self.node, any(worker.busy for worker in self._workers.values())
+        if busy or self._put_off or self.intake.waiting or node.pending or node.uncommitted_bytes:
+            return False
+        return not self._epoll.poll(0, 1)
 
     def _end_the_late(self) -> None:
         now = self.clock.monotonic()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
+from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
@@ -19,6 +19,7 @@ from penstock._core.client import ClientCore
 from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Ticket
 from penstock._core.wire import Wire
+from penstock._drivers.clocks import Held, clock_of, held, machine_wall_us
 from penstock.errors import ConnectionLost
 from penstock.protocol.batch import Buffer
 
@@ -27,6 +28,9 @@ T = TypeVar("T")
 WRITE_BYTES_MAX: Final = 1024 * 1024
 """What a transport buffers before it says stop."""
 CLOSE_SECONDS: Final = 1.0
+REST_SECONDS_MAX: Final = 10.0
+REST_TURNS: Final = 30
+"""Turns of the loop after which what the application does at once is taken to be done."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -106,7 +110,9 @@ class AsyncioDriver:
         self.core = ClientCore(options, random.Random(os.urandom(16)), self._signal)
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
+        self._clock = clock = clock_of(options.servers)
+        self.now = self._loop.time if clock is None else clock.monotonic
+        self._wall_us = machine_wall_us if clock is None else clock.wall_us
         self._opening: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -116,6 +122,8 @@ class AsyncioDriver:
 
     async def open(self, operation: Operation[None]) -> None:
         """Carry out the first operation; ends everything if it fails."""
+        if self._clock is not None:
+            self._clock.attach(self)
         try:
             await self.run(operation)
         except BaseException:
@@ -142,6 +150,8 @@ class AsyncioDriver:
     async def _end(self) -> None:
         self.pump()
         self._ended = True
+        if self._clock is not None:
+            self._clock.detach(self)
         if self._timer is not None:
             self._timer.cancel()
         for task in self._opening:
@@ -155,7 +165,7 @@ class AsyncioDriver:
 
     def touch(self) -> None:
         """Tell the core the time."""
-        self.core.set_time(self.now(), time.time_ns() // 1000)
+        self.core.set_time(self.now(), self._wall_us())
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry out an operation; cancelling ends it."""
@@ -198,7 +208,7 @@ class AsyncioDriver:
         if self._ended:
             return
         core = self.core
-        core.turn(self.now(), time.time_ns() // 1000)
+        core.turn(self.now(), self._wall_us())
         for wire in core.take_opening():
             task = self._loop.create_task(self._open(wire))
             self._opening.add(task)
@@ -216,6 +226,9 @@ class AsyncioDriver:
         self._set_timer(core.next_deadline())
 
     def _set_timer(self, deadline: float) -> None:
+        if self._clock is not None:
+            self._clock.alarm(self, deadline)
+            return
         # A later deadline is not worth a new timer: the old one fires early and looks again.
         if deadline < self._timer_at:
             if self._timer is not None:
@@ -227,8 +240,37 @@ class AsyncioDriver:
         self._timer_at = inf
         self.pump()
 
+    # ----- for a clock of a test, from other threads
+
+    def wake(self) -> None:
+        """Take a turn soon."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.pump)
+
+    def rest(self) -> Held | None:
+        """Take a turn, let the loop go on a while, and tell what is under way."""
+        if self._ended or not self._loop.is_running():
+            return None
+        resting = asyncio.run_coroutine_threadsafe(self._rest(), self._loop)
+        try:
+            return resting.result(REST_SECONDS_MAX)
+        except (TimeoutError, asyncio.CancelledError):  # the loop was stopped meanwhile
+            resting.cancel()
+            return None
+
+    async def _rest(self) -> Held | None:
+        self.pump()
+        for _ in range(REST_TURNS):
+            await asyncio.sleep(0)
+        return None if self._ended else held(self.core, _socket_of)
+
     async def _open(self, wire: Wire) -> None:
         try:
             await self._loop.create_connection(lambda: Connection(self, wire), wire.host, wire.port)
         except OSError as error:
             wire.lost(ConnectionLost(f"no connection to {wire.address}: {error}"))
+
+
+def _socket_of(connection: Connection | None) -> Any:  # noqa: ANN401 - a loop's own kind of socket
+    transport = connection.transport if connection is not None else None
+    return transport.get_extra_info("socket") if transport is not None else None

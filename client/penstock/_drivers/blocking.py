@@ -25,6 +25,7 @@ from penstock._core.client import ClientCore
 from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Process, Ticket
 from penstock._core.wire import Wire
+from penstock._drivers.clocks import Held, clock_of, held, machine_wall_us
 from penstock._drivers.sockets import Outbox
 from penstock._drivers.threads import Alarm, Waiter
 from penstock.errors import ClientClosed, ConnectionLost
@@ -54,6 +55,9 @@ class BlockingDriver:
         self._followers: dict[Waiter, None] = {}
         self._forked = False
         self._ended = False
+        self._clock = clock = clock_of(options.servers)
+        self._now = time.monotonic if clock is None else clock.monotonic
+        self._wall_us = machine_wall_us if clock is None else clock.wall_us
         self._keeper = threading.Thread(target=self._keep, name="penstock-keeper", daemon=True)
         _drivers.add(self)
 
@@ -62,6 +66,8 @@ class BlockingDriver:
     def open(self, operation: Operation[None]) -> None:
         """Start the keeper and carry out the first operation; ends everything if it fails."""
         self._keeper.start()
+        if self._clock is not None:
+            self._clock.attach(self)
         try:
             self.run(operation)
         except BaseException:
@@ -89,6 +95,8 @@ class BlockingDriver:
             self._alarm.ring()
             for follower in self._followers:
                 follower.wake()
+        if self._clock is not None:
+            self._clock.detach(self)
         self._keeper.join(END_SECONDS)
         give_up = time.monotonic() + END_SECONDS
         while self._pumping and time.monotonic() < give_up:
@@ -110,7 +118,7 @@ class BlockingDriver:
 
     def touch(self) -> None:
         """Tell the core the time; the lock is held."""
-        self.core.set_time(time.monotonic(), time.time_ns() // 1000)
+        self.core.set_time(self._now(), self._wall_us())
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """Call into the core and carry out what comes of it."""
@@ -135,17 +143,17 @@ class BlockingDriver:
     def wait(self, ticket: Ticket[Any], timeout: float | None = None) -> bool:
         """Wait until a ticket is settled; False: the time is over first."""
         self.check()
-        until = time.monotonic() + (threading.TIMEOUT_MAX if timeout is None else timeout)
+        until = self._now() + (threading.TIMEOUT_MAX if timeout is None else timeout)
         with self.lock:
             try:
                 while not ticket.done and not self._ended:
-                    if time.monotonic() >= until:
+                    if self._now() >= until:
                         return False
                     if self._pumping:
                         self._follow(ticket, until)
                     else:
                         self._poll(until)
-                        self._pumped_at = time.monotonic()
+                        self._pumped_at = self._now()
             finally:
                 self._hand_over()
         if not ticket.done:
@@ -160,7 +168,7 @@ class BlockingDriver:
             self._alarm.ring()
         self.lock.release()
         try:
-            waiter.sleep(min(until - time.monotonic(), POLL_SECONDS_MAX))
+            waiter.sleep(min(until - self._now(), POLL_SECONDS_MAX))
         finally:
             self.lock.acquire()
             self._followers.pop(waiter, None)
@@ -177,7 +185,7 @@ class BlockingDriver:
     def turn(self) -> None:
         """Take a turn and carry out what came of it; the lock is held."""
         core = self.core
-        core.turn(time.monotonic(), time.time_ns() // 1000)
+        core.turn(self._now(), self._wall_us())
         for wire in core.take_opening():
             threading.Thread(target=self._connect, args=(wire,), daemon=True).start()
         for wire in core.take_closing():
@@ -188,11 +196,13 @@ class BlockingDriver:
             waiter.wake()
         if self._pumping and core.next_deadline() < self._poll_until:
             self._alarm.ring()
+        if self._clock is not None:
+            self._clock.alarm(self, core.next_deadline())
 
     def _poll(self, until: float) -> None:
         """Wait for sockets or time, with the lock released meanwhile, and handle what comes."""
         self._pumping = True
-        now = time.monotonic()
+        now = self._now()
         self._poll_until = min(until, self.core.next_deadline(), now + POLL_SECONDS_MAX)
         self.lock.release()
         try:
@@ -219,12 +229,33 @@ class BlockingDriver:
             with self.lock:
                 while not (self._ended or self._pumping or self._followers or self._busy()):
                     self._keeper_pumps = True
-                    self._poll(time.monotonic() + POLL_SECONDS_MAX)
+                    self._poll(self._now() + POLL_SECONDS_MAX)
                     self._keeper_pumps = False
                 self._hand_over()
 
     def _busy(self) -> bool:
-        return time.monotonic() - self._pumped_at < KEEPER_PAUSE
+        return self._now() - self._pumped_at < KEEPER_PAUSE
+
+    # ----- for a clock of a test, from other threads
+
+    def wake(self) -> None:
+        """Let every thread that waits look at the time."""
+        with self.lock:
+            for follower in self._followers:
+                follower.wake()
+        self._alarm.ring()
+
+    def rest(self) -> Held | None:
+        """Take a turn and tell what is under way; what threads of the application do is theirs."""
+        with self.lock:
+            if self._ended or self._forked:
+                return None
+            if self._pumping:
+                self.turn()
+            else:
+                self._poll(0.0)
+                self._hand_over()
+            return held(self.core, lambda outbox: outbox.sock if outbox else None)
 
     # ----- connections
 
@@ -256,7 +287,7 @@ class BlockingDriver:
         except OSError as error:
             wire.lost(ConnectionLost(f"the connection to {wire.address} broke: {error}"))
             return
-        wire.received(count, time.monotonic())
+        wire.received(count, self._now())
 
     def _send(self, wire: Wire, buffers: list[Any]) -> None:
         outbox = wire.handle

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import random
 import socket
-import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -22,6 +22,7 @@ from penstock._core.client import ClientCore
 from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Ticket
 from penstock._core.wire import Wire
+from penstock._drivers.clocks import Held, clock_of, held, machine_wall_us
 from penstock._drivers.sockets import Outbox
 from penstock._drivers.trio_dial import dial
 from penstock.errors import ConnectionLost
@@ -41,6 +42,10 @@ class TrioDriver:
         self._nursery: trio.Nursery | None = None
         self._parked: Task | None = None
         self._timer: trio.CancelScope | None = None
+        self._token = trio.lowlevel.current_trio_token()
+        self._clock = clock = clock_of(options.servers)
+        self._now = trio.current_time if clock is None else clock.monotonic
+        self._wall_us = machine_wall_us if clock is None else clock.wall_us
 
     # ----- life
 
@@ -76,6 +81,8 @@ class TrioDriver:
         if self._nursery is not None:
             self._pump()
             self._nursery.cancel_scope.cancel()
+        if self._clock is not None:
+            self._clock.detach(self)
         try:
             return bool(await self._manager.__aexit__(kind, error, trace))
         except BaseExceptionGroup as group:
@@ -94,14 +101,17 @@ class TrioDriver:
             nursery.cancel_scope.shield = True
             self._nursery = nursery
             nursery.start_soon(self._take_turns)
-            nursery.start_soon(self._keep_time)
+            if self._clock is None:
+                nursery.start_soon(self._keep_time)
+            else:
+                self._clock.attach(self)
             task_status.started()
 
     # ----- waiting
 
     def touch(self) -> None:
         """Tell the core the time."""
-        self.core.set_time(trio.current_time(), time.time_ns() // 1000)
+        self.core.set_time(self._now(), self._wall_us())
 
     async def run(self, operation: Operation[T]) -> T:
         """Carry out an operation; cancelling ends it."""
@@ -169,7 +179,7 @@ class TrioDriver:
     def _pump(self) -> None:
         core = self.core
         assert self._nursery is not None
-        core.turn(trio.current_time(), time.time_ns() // 1000)
+        core.turn(self._now(), self._wall_us())
         for wire in core.take_opening():
             self._nursery.start_soon(self._serve, wire)
         for wire in core.take_closing():
@@ -184,6 +194,35 @@ class TrioDriver:
             # A later deadline is not worth moving the timer: it fires early and looks again.
             if deadline < timer.deadline:
                 timer.deadline = deadline
+        elif self._clock is not None:
+            self._clock.alarm(self, core.next_deadline())
+
+    # ----- for a clock of a test, from other threads
+
+    def wake(self) -> None:
+        """Take a turn soon."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._turn_unless_closed)
+
+    def rest(self) -> Held | None:
+        """Take a turn, let all tasks go on until they wait, and tell what is under way."""
+        try:
+            return trio.from_thread.run(self._rest, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            return None
+
+    async def _rest(self) -> Held | None:
+        from trio.testing import wait_all_tasks_blocked
+
+        self._turn_unless_closed()
+        await wait_all_tasks_blocked()
+        if self.core.closed:
+            return None
+        return held(self.core, lambda outbox: outbox.sock if outbox else None)
+
+    def _turn_unless_closed(self) -> None:
+        if not self.core.closed:
+            self._pump()
 
     # ----- connections
 
@@ -214,7 +253,7 @@ class TrioDriver:
                 except BlockingIOError:
                     break
                 core.hold()
-                wire.received(count, trio.current_time())
+                wire.received(count, self._now())
                 self._pump()
                 if count < len(space) or wire.closing:
                     break

@@ -2,10 +2,13 @@
 
 `with broker() as running:` works in plain code and `async with broker()` under trio and asyncio;
 `penstock.testing.plugin` gives the same as pytest fixtures. The broker is the one that runs in
-production, over a store in memory; it is found through the entry point group `penstock.broker`,
+production, over a store in memory, if wanted with a `VirtualClock` that the test moves by
+`advance("1h")`; it is found through the entry point group `penstock.broker`,
 so this part of the client knows only its name.
 """
 
 from penstock.testing.brokers import RunningBroker, broker
+from penstock.testing.clock import VirtualClock
+from penstock.testing.crash import crash
 
-__all__ = ["RunningBroker", "broker"]
+__all__ = ["RunningBroker", "VirtualClock", "broker", "crash"]

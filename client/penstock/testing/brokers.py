@@ -6,17 +6,17 @@ ends. Starting and stopping block for some milliseconds, so async code runs them
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from penstock import _parts
+from penstock._core.options import parse_address
+from penstock._drivers import clocks
+from penstock.testing.clock import Resting, VirtualClock
+from penstock.testing.threads import in_thread
 
-Result = TypeVar("Result")
 
-
-class RunningBroker(Protocol):
+class RunningBroker(Resting, Protocol):
     """A broker that listens, until `stop` is called."""
 
     @property
@@ -30,22 +30,26 @@ class RunningBroker(Protocol):
 class Starter(Protocol):
     """What the entry point `embed` names."""
 
-    def __call__(self, *, data: str | None, port: int) -> RunningBroker:
-        """Start a broker and return when it listens."""
+    def __call__(self, *, data: str | None, port: int, clock: VirtualClock | None) -> RunningBroker:
+        """Start a broker, by the machine's clock if none is given; return when it listens."""
 
 
 class BrokerContext:
     """Starts a broker when entered and stops it when left, by `with` and by `async with`."""
 
-    def __init__(self, data: str | None, port: int) -> None:
+    def __init__(self, data: str | None, port: int, clock: VirtualClock | None) -> None:
         self._data = data
         self._port = port
+        self._clock = clock
         self._running: RunningBroker | None = None
 
     def __enter__(self) -> RunningBroker:
         start: Starter = _parts.load("embed")
-        self._running = start(data=self._data, port=self._port)
-        return self._running
+        self._running = running = start(data=self._data, port=self._port, clock=self._clock)
+        if self._clock is not None:
+            self._clock.serve(running, running.address)
+            clocks.announce(parse_address(running.address), self._clock)
+        return running
 
     def __exit__(
         self,
@@ -54,12 +58,16 @@ class BrokerContext:
         trace: TracebackType | None,
     ) -> None:
         running, self._running = self._running, None
-        if running is not None:
-            running.stop()
+        if running is None:
+            return
+        if self._clock is not None:
+            clocks.withdraw(parse_address(running.address))
+            self._clock.serve(None)
+        running.stop()
 
     async def __aenter__(self) -> RunningBroker:
         try:
-            return await _in_thread(self.__enter__)
+            return await in_thread(self.__enter__)
         except BaseException:
             # Cancelled while it started: nobody else will stop what runs by now.
             self.__exit__(None, None, None)
@@ -71,35 +79,21 @@ class BrokerContext:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await _in_thread(lambda: self.__exit__(kind, error, trace))
+        await in_thread(lambda: self.__exit__(kind, error, trace))
 
 
-def broker(data: str | None = None, *, port: int = 0) -> BrokerContext:
+def broker(
+    data: str | None = None, *, port: int = 0, clock: VirtualClock | None = None
+) -> BrokerContext:
     """Run a broker for the length of a `with` or `async with` block.
 
     Args:
         data: The data directory; None keeps everything in memory.
         port: The port to listen on, on the loopback interface; 0 takes a free one.
+        clock: A clock of the test's own, for the broker and for all clients of it that are opened
+            in this process while it runs; None takes the machine's.
 
     Raises:
         PenstockError: the broker could not start, or none is installed.
     """
-    return BrokerContext(data, port)
-
-
-async def _in_thread(function: Callable[[], Result]) -> Result:
-    """Run a blocking function to its end in a thread of the async library that runs now."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        import trio
-
-        # Not abandoned on cancellation: a half started broker would go on running.
-        with trio.CancelScope(shield=True):
-            return await trio.to_thread.run_sync(function)
-    work = asyncio.ensure_future(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
+    return BrokerContext(data, port, clock)

@@ -2,7 +2,9 @@
 
 It is found by pytest when Penstock is installed. All fixtures are ordinary ones, so that a test
 under pytest-asyncio, pytest-trio or neither can ask for them; an async test opens its own client
-with `penstock.connect(penstock_address)`. Nothing starts before a fixture is asked for.
+with `penstock.connect(penstock_address)`. In a test that asks for
+`penstock_clock` time stands still: `advance("1h")` moves it, and all that comes due is carried out.
+Nothing starts before a fixture is asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.testing.brokers import RunningBroker, broker
+from penstock.testing.clock import VirtualClock
 
 if TYPE_CHECKING:
     from penstock.sync import Client
@@ -35,15 +38,30 @@ def penstock_broker() -> Iterator[RunningBroker]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def penstock_address(penstock_broker: RunningBroker) -> str:
-    """Where the session's broker listens, for `penstock.connect`."""
-    return penstock_broker.address
+@pytest.fixture
+def penstock_clock() -> Iterator[VirtualClock]:
+    """A clock that stands still but for `advance`, and a broker of the test's own that goes by it.
+
+    The other fixtures belong to that broker in a test that asks for this one.
+    """
+    clock = VirtualClock()
+    with broker(clock=clock):
+        yield clock
+
+
+@pytest.fixture
+def penstock_address(request: pytest.FixtureRequest) -> str:
+    """Where the test's broker listens, for `penstock.connect`: the session's, or the clock's."""
+    if "penstock_clock" in request.fixturenames:
+        clock: VirtualClock = request.getfixturevalue("penstock_clock")
+        return clock.address
+    running: RunningBroker = request.getfixturevalue("penstock_broker")
+    return running.address
 
 
 @pytest.fixture
 def penstock_sync(penstock_address: str) -> Iterator[Client]:
-    """A blocking client, connected to the session's broker."""
+    """A blocking client, connected to the test's broker."""
     # Imported here: pytest loads every installed plugin, also for projects that do not use it.
     from penstock import sync
 
