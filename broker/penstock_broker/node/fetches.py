@@ -39,10 +39,11 @@ class Fetch(NamedTuple):
 class ColdRead:
     """A job: reads one range of a segment in the reader thread."""
 
-    __slots__ = ("cold", "data", "fetch", "partition")
+    __slots__ = ("cold", "data", "fetch", "partition", "session")
 
     def __init__(self, partition: PartitionGroup, fetch: Fetch, cold: Cold) -> None:
         self.partition = partition
+        self.session = fetch.session
         self.fetch = fetch
         self.cold = cold
         self.data: Buffer = b""

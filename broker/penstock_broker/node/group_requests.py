@@ -180,9 +180,8 @@ def _target(node: Node, topic: str, partition: int, position: int, exact: bool) 
     return position
 
 
-def list_groups(node: Node, session: Session, correlation: int, asked: messages.ListGroups) -> None:
-    """All groups by name."""
-    del asked
+def summaries(node: Node) -> list[messages.GroupSummary]:
+    """All ordered groups."""
     found = []
     for coordinator in node.groups.coordinators.values():
         for summary in coordinator.machine.list_groups():
@@ -198,8 +197,16 @@ def list_groups(node: Node, session: Session, correlation: int, asked: messages.
                     lag=sum(row.lag for row in _lags(node, described)),
                 )
             )
-    found.sort(key=lambda group: group.group)
-    node.reply(session, correlation, messages.ListGroupsReply(groups=found))
+    return found
+
+
+def is_known(node: Node, group: str) -> bool:
+    """Whether there is an ordered group of that name.
+
+    Raises:
+        LeaderUnknown: its coordinator has no leader at the moment.
+    """
+    return node.groups.coordinator_of(group).machine.describe(group) is not None
 
 
 def describe(node: Node, session: Session, correlation: int, asked: messages.DescribeGroup) -> None:

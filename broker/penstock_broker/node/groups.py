@@ -18,6 +18,7 @@ from penstock_broker.machine.effects import (
     Effect,
     GroupCreated,
     GroupDeleted,
+    SharedChanged,
     TopicRevised,
 )
 from penstock_broker.machine.topology import Topic
@@ -131,11 +132,19 @@ class Groups:
                     for gid in effect.groups:
                         if gid in self._node.partitions:
                             self._node.partitions[gid].configure(effect.config)
+                case SharedChanged():
+                    self._reconcile(effect.groups)
                 case TopicRevised():
                     for coordinator in self.coordinators.values():
                         coordinator.topic_revised(effect)
                 case _:
                     pass
+
+    def _reconcile(self, gids: Sequence[int]) -> None:
+        """The shared groups of a topic changed."""
+        for gid in gids:
+            if gid in self._node.partitions:
+                self._node.partitions[gid].shared.configuring.reconcile()
 
     def _create(self, effect: GroupCreated) -> None:
         node, gid = self._node, effect.group

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from penstock.protocol import messages
+from penstock.protocol import messages, sharing
 from penstock_broker.node import group_requests, status, topic_requests
+from penstock_broker.node.sharing import attach
+from penstock_broker.node.sharing import requests as shared_requests
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
@@ -31,8 +33,13 @@ HANDLERS: dict[type, Handler] = {
     messages.LeaveGroup: group_requests.leave,
     messages.CommitOffsets: group_requests.commit,
     messages.SeekGroup: group_requests.seek,
-    messages.ListGroups: group_requests.list_groups,
-    messages.DescribeGroup: group_requests.describe,
-    messages.DeleteGroup: group_requests.delete,
+    messages.ListGroups: shared_requests.list_groups,
+    messages.DescribeGroup: shared_requests.describe,
+    messages.DeleteGroup: shared_requests.delete,
+    sharing.CreateGroup: shared_requests.create,
+    sharing.AlterGroup: shared_requests.alter,
+    sharing.AttachGroup: attach.attach,
+    sharing.RenewLeases: attach.renew_leases,
+    sharing.DetachGroup: attach.detach,
     messages.BrokerStatus: status.broker_status,
 }

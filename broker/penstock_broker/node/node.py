@@ -30,6 +30,7 @@ from penstock.protocol.frames import (
     read_fetch,
     read_publish,
 )
+from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.messages import TYPE_OF, Hello, Message
 from penstock_broker.node import fetches, hello
 from penstock_broker.node.checkpoints import Checkpoints
@@ -45,11 +46,16 @@ from penstock_broker.node.session import (
     OUTPUT_BYTES_TOTAL_MAX,
     Session,
 )
+from penstock_broker.node.sharing import acquire, settle
+from penstock_broker.node.sharing.reading import SharedRead
+from penstock_broker.node.sharing.shared import SharedPartition
 from penstock_broker.raft import Message as RaftMessage
 from penstock_broker.storage import Flush, Job, Store
 
 HELLO_SECONDS_MAX: Final = 5.0
 HOUSEKEEPING_SECONDS: Final = 0.25
+REST_US: Final = 150_000
+"""Nobody rests who has something to do so soon: the runtime's rests last 100 ms."""
 REQUESTS_PER_READ_MAX: Final = 64
 """Requests other than publishes that one connection gets answered before others have their turn."""
 PUT_OFF: Final = -1
@@ -94,6 +100,8 @@ class Node:
         """Data partitions by group id."""
         self.polling: dict[int, PartitionGroup] = {}
         """Those with fetches that wait."""
+        self.sharing: dict[int, SharedPartition] = {}
+        """Shared groups of the partitions that this broker leads."""
         self.groups = Groups(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
@@ -101,7 +109,7 @@ class Node:
         """What the shell counts, for the status; the shell sets this."""
         self._dirty: list[Group] = []
         self._output: list[Session] = []
-        self._reads: list[ColdRead] = []
+        self._reads: list[ColdRead | SharedRead] = []
         self.housekeeping_at = 0.0
         """When sessions, retention and other slow matters are looked at next."""
 
@@ -127,6 +135,8 @@ class Node:
         self.draining = True
         for group in self.partitions.values():
             group.polls.end()
+        for shared in self.sharing.values():
+            shared.drain()
         self.checkpoints.request()
 
     @property
@@ -152,6 +162,10 @@ class Node:
         session.closing = True
         for poll in list(session.polls):
             poll.drop()
+        for asked in list(session.acquires):
+            asked.drop()
+        for attachment in list(session.attachments.values()):
+            attachment.disconnected()
         self.sessions.pop(session.id, None)
         self.sent(session, 0)
 
@@ -189,6 +203,10 @@ class Node:
                 requests += 1
                 if type_ == FETCH:
                     self._fetch(session, buffer, at, at + length, correlation, gid)
+                elif type_ == ACQUIRE:
+                    acquire.handle(self, session, buffer, at, at + length, correlation, gid)
+                elif type_ == SETTLE:
+                    settle.handle(self, session, buffer, at, at + length, correlation, gid)
                 else:
                     self._request(session, type_, correlation, buffer[at + 16 : at + length])
             at += length
@@ -214,12 +232,17 @@ class Node:
         self.reply_error(session, 0, 0, error)
         session.closing = True
 
-    def job_done(self, job: Job | Flush | ColdRead, error: PenstockError | None) -> None:
+    def job_done(
+        self, job: Job | Flush | ColdRead | SharedRead, error: PenstockError | None
+    ) -> None:
         """A job was carried out."""
         if isinstance(job, ColdRead):
             self._count_read(job, -1)
             if not job.fetch.session.closing:
                 fetches.finish(job, error)
+        elif isinstance(job, SharedRead):
+            self._count_read(job, -1)
+            job.finish(job, error)
         elif isinstance(job, Flush):
             for gid, index, term in self.store.done(job):
                 group = self.groups.get(gid)
@@ -232,6 +255,8 @@ class Node:
         """Let time pass: elections, long polls, sessions, retention."""
         self.now(wall_us, clock)
         self.groups.tick()
+        for shared in list(self.sharing.values()):
+            shared.tick()
         if clock < self.housekeeping_at:
             return
         self.housekeeping_at = clock + HOUSEKEEPING_SECONDS
@@ -248,7 +273,10 @@ class Node:
     @property
     def at_rest(self) -> bool:
         """Whether nobody waits for anything, so that time may be looked at less often."""
-        return not (self.polling or self.pending or self.draining or self.uncommitted_bytes)
+        if self.polling or self.pending or self.draining or self.uncommitted_bytes:
+            return False
+        soon_us = self.wall_us + REST_US
+        return not any(shared.restless(soon_us) for shared in self.sharing.values())
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
@@ -267,7 +295,7 @@ class Node:
             session.queued = False
         return output
 
-    def take_reads(self) -> list[ColdRead]:
+    def take_reads(self) -> list[ColdRead | SharedRead]:
         """Cold reads to run in a thread."""
         reads, self._reads = self._reads, []
         return reads
@@ -301,13 +329,13 @@ class Node:
         group.raft.step(message)
         self.mark(group)
 
-    def start_read(self, read: ColdRead) -> None:
+    def start_read(self, read: ColdRead | SharedRead) -> None:
         """Have a cold read done in a thread."""
         self._count_read(read, 1)
         self._reads.append(read)
 
-    def _count_read(self, read: ColdRead, sign: int) -> None:
-        session, size = read.fetch.session, sign * read.cold.length
+    def _count_read(self, read: ColdRead | SharedRead, sign: int) -> None:
+        session, size = read.session, sign * read.cold.length
         session.reading_bytes += size
         session.unsent_bytes += size
         self.output_bytes += size

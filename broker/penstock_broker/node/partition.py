@@ -43,6 +43,7 @@ from penstock_broker.node.deliveries import Deliveries, Done
 from penstock_broker.node.fetches import Fetch
 from penstock_broker.node.group import Group
 from penstock_broker.node.polls import Polls
+from penstock_broker.node.sharing.shared import SharedPartition
 from penstock_broker.raft import Entry, Raft, Role
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class PartitionGroup(Group):
     """One partition: its log, its machine, and the requests that wait for it."""
 
     __slots__ = ("_append_ts_us", "_deliveries", "_joined", "batch_bytes_max", "config", "flights",
-                 "log", "machine", "next_offset", "partition", "polls", "retention_at", "topic",
-                 "uncommitted_bytes")  # fmt: skip
+                 "log", "machine", "next_offset", "partition", "polls", "retention_at", "shared",
+                 "topic", "uncommitted_bytes")  # fmt: skip
 
     def __init__(self, node: Node, raft: Raft, made: GroupCreated, state: bytes | None) -> None:
         super().__init__(node, made.group, raft)
@@ -81,6 +82,7 @@ class PartitionGroup(Group):
         self._joined: dict[int, list[Joined]] = {}
         self._deliveries = Deliveries()
         self.polls = Polls(self)
+        self.shared = SharedPartition(self)
         self.next_offset = 0
         self.uncommitted_bytes = 0
         self._append_ts_us = 0
@@ -220,6 +222,8 @@ class PartitionGroup(Group):
             self._deliveries.applied(self.applied_index)
         if self.polls:
             self.polls.retry()
+        if self.shared.dispatchers:
+            self.shared.grown()
         self.raft.compact(min(self.applied_index, self.raft.log.durable))
 
     def _land(self, entries: Sequence[Entry]) -> None:
@@ -255,6 +259,8 @@ class PartitionGroup(Group):
             if isinstance(effect, LogStartMoved):
                 self.log.trim(effect.offset)
         self.node.pending.applied(self.gid, entry.term, entry.index, reply)
+        if self.leading:
+            self.shared.applied(entry.index, reply, effects)
 
     def _answer_joined(self) -> None:
         for index in [index for index in self._joined if index <= self.applied_index]:
@@ -262,6 +268,10 @@ class PartitionGroup(Group):
                 self._reply(
                     session, correlation, found.base_offset, found.append_ts_us, FLAG_DUPLICATE
                 )
+
+    def close_round(self) -> None:
+        self.shared.propose()
+        super().close_round()
 
     # ----- who leads
 
@@ -272,6 +282,7 @@ class PartitionGroup(Group):
         self.next_offset = self.log.end_offset
         self._append_ts_us = self.log.last_append_ts_us
         self.configure(self.config)
+        self.shared.on_leading()
 
     def on_lost_leadership(self) -> None:
         self.machine.drop_overlay()
@@ -279,12 +290,14 @@ class PartitionGroup(Group):
         leader = self.raft.leader
         self._refuse_flights(NotLeader("the leader changed; the outcome is unknown", leader=leader))
         self.polls.refuse(NotLeader(leader=leader))
+        self.shared.on_lost_leadership()
 
     def deleted(self) -> None:
         """The topic is gone: answer everybody who waits."""
         error = TopicNotFound(f"the topic {self.topic!r} was deleted")
         self._refuse_flights(error)
         self.polls.refuse(error)
+        self.shared.deleted()
 
     def _refuse_flights(self, error: PenstockError) -> None:
         for _, session, correlation, _, _, size, _ in self.flights:

@@ -8,6 +8,8 @@ from penstock.protocol.batch import Buffer
 
 if TYPE_CHECKING:
     from penstock_broker.node.polls import Poll
+    from penstock_broker.node.sharing.members import Attachment
+    from penstock_broker.node.sharing.waiting import Asked
 
 CREDIT_BYTES: Final = 16 * 1024 * 1024
 """Unanswered published bytes per connection after which it is not read any more."""
@@ -26,8 +28,11 @@ class Session:
     """One connection: the output queue and the limits that apply to it."""
 
     __slots__ = (
+        "acquires",
+        "attachments",
         "closing",
         "fd",
+        "handles",
         "id",
         "name",
         "out",
@@ -64,6 +69,12 @@ class Session:
         """Of these, what cold reads in a thread will bring."""
         self.polls: dict[Poll, None] = {}
         """Its fetches that wait for records."""
+        self.acquires: dict[Asked, None] = {}
+        """Its acquires that wait for records."""
+        self.handles = 0
+        """The last handle that was given out."""
+        self.attachments: dict[int, Attachment] = {}
+        """Members of shared groups that acquire over it, by handle."""
 
     @property
     def readable(self) -> bool:

@@ -1,0 +1,323 @@
+"""Hands out the records of one shared group in one partition, as its leader.
+
+An acquire is answered at once: the grant is proposed in the same round and not waited for. What is
+granted and not applied yet is known here (`flying`), so it is not granted twice; what the entry
+really leased is told by its reply. Leases run out by their deadline in the replicated state: this
+side only watches the time and proposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from penstock.errors import PenstockError
+from penstock_broker.machine.effects import (
+    Effect,
+    RecordsDelayed,
+    RecordsFreed,
+    RecordsSettled,
+)
+from penstock_broker.machine.sharing.ops import Expire, Grant, Renew, Settle
+from penstock_broker.machine.sharing.replies import Granted, OpReply
+from penstock_broker.machine.sharing.state import LEASED
+from penstock_broker.node.session import OUTPUT_BYTES_MAX
+from penstock_broker.node.sharing import acquire
+from penstock_broker.node.sharing.members import Attachment, Member
+from penstock_broker.node.sharing.reading import Covered
+from penstock_broker.node.sharing.ready import Ready, ReadyByOffset
+from penstock_broker.node.sharing.spans import Spans, flat, pairs, total, without
+from penstock_broker.node.sharing.timers import Timers
+from penstock_broker.node.sharing.waiting import Asked, Outcome, Waiting
+
+if TYPE_CHECKING:
+    from penstock_broker.machine.sharing.group import SharedGroup
+    from penstock_broker.node.session import Session
+    from penstock_broker.node.sharing.shared import SharedPartition
+
+GRANT_RECORDS_MAX: Final = 10_000
+"""Records of one lease."""
+EXPIRE_RECORDS_MAX: Final = 50_000
+"""Records of the leases that one op ends."""
+GONE_US: Final = 5_000_000
+"""How long leases outlive their member's connection, unless it attaches again."""
+RETRY_US: Final = 5_000_000
+"""How long records whose bytes can't be read are left alone."""
+EXPIRE_AGAIN_US: Final = 1_000_000
+
+
+class Dispatcher:
+    """Who gets the records of one group.
+
+    Attributes:
+        shared: the partition's shared groups.
+        group: the replicated state; read only.
+        members: by name: attached, or holding something.
+        waiting: acquires that wait.
+        claimed: records handed out, or being read, whose grant is not applied.
+    """
+
+    __slots__ = ("_expiry", "_holders", "_retries", "claimed", "group", "members", "ready",
+                 "shared", "waiting")  # fmt: skip
+
+    def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
+        self.shared = shared
+        self.group = group
+        self.members: dict[str, Member] = {}
+        self.waiting = Waiting()
+        self.claimed = 0
+        now_us = shared.partition.node.wall_us
+        self._expiry = Timers(now_us)
+        """Lease ids by deadline."""
+        self._retries = Timers(now_us)
+        """Offsets by ready time."""
+        self._holders: dict[int, Member] = {}
+        """Who has which lease, those included whose grant is not applied."""
+        for lease in group.leases.values():
+            self._expiry.add(lease.id, lease.deadline_us)
+            member = self._holders[lease.id] = self._member(lease.member, lease.host)
+            member.hold(lease.id, lease.left)
+        for offset, ready_us in group.window.delayed(limit=1 << 62):
+            self._retries.add(offset, ready_us)
+        self.ready: Ready = ReadyByOffset(group, shared.partition.log)
+
+    def configure(self) -> None:
+        """The group's settings changed."""
+        self.pump()
+
+    # ----- members
+
+    def _member(self, name: str, host: str = "") -> Member:
+        member = self.members.get(name)
+        if member is None:
+            member = self.members[name] = Member(name, host, 0)
+        return member
+
+    def attach(self, session: Session, name: str, host: str, in_flight_max: int) -> Attachment:
+        """Let a member acquire over a connection; an earlier one of the same name may not."""
+        member = self._member(name, host)
+        member.host, member.in_flight_max = host, in_flight_max
+        if member.attachment is not None:
+            self.detach(member.attachment)
+        return Attachment(self, session, member)
+
+    def detach(self, attachment: Attachment) -> None:
+        """A member acquires no more over this connection; its waiting acquires end empty."""
+        if attachment.member.attachment is attachment:
+            for asked in self.waiting.of(attachment.member):
+                acquire.answer_empty(self, asked)
+        attachment.end()
+        self._forget(attachment.member)
+
+    def lost(self, member: Member) -> None:
+        """A member's connection is gone: its leases end soon, unless it attaches again."""
+        until_us = self.shared.partition.node.wall_us + GONE_US
+        leases = [
+            lease
+            for lease in member.leases
+            if lease in member.flying or self.group.leases[lease].deadline_us > until_us
+        ]
+        if leases:
+            self.shared.offer(Renew(self.group.name, member.name, leases, until_us))
+            for lease in leases:
+                self._expiry.add(lease, until_us)
+        self._forget(member)
+
+    def _forget(self, member: Member) -> None:
+        if member.idle:
+            self.members.pop(member.name, None)
+
+    def watch(self, lease: int, deadline_us: int) -> None:
+        """A lease has an earlier deadline than was known."""
+        self._expiry.add(lease, deadline_us)
+
+    # ----- handing out
+
+    @property
+    def in_flight(self) -> int:
+        """Records under lease, those included whose grant is not applied."""
+        return self.group.window.count(LEASED) + self.claimed
+
+    def acquire(self, asked: Asked) -> None:
+        """Answer now, or when there is something."""
+        if self.waiting:
+            self.waiting.add(asked)
+            self.pump()
+        elif self.serve(asked) is not Outcome.SERVED:
+            if asked.deadline:
+                self.waiting.add(asked)
+            else:
+                acquire.answer_empty(self, asked)
+
+    def pump(self) -> None:
+        """Something changed: serve those who wait."""
+        if self.waiting:
+            self.waiting.serve(self.serve)
+
+    def serve(self, asked: Asked) -> Outcome:
+        """Try to answer an acquire with records."""
+        member, settings = asked.member, self.group.settings
+        if asked.session.unsent_bytes >= OUTPUT_BYTES_MAX:
+            return Outcome.BLOCKED
+        own = min(member.in_flight_max, settings.member_in_flight_max)
+        room = min(own - member.held - member.claimed, asked.max_records, GRANT_RECORDS_MAX)
+        if room <= 0:
+            return Outcome.BLOCKED
+        room = min(room, settings.max_in_flight - self.in_flight)
+        if room <= 0:
+            return Outcome.EMPTY
+        spans = self.ready.take(room, self.shared.partition.node.wall_us)
+        if not spans:
+            return Outcome.EMPTY
+        count = total(spans)
+        member.claimed += count
+        self.claimed += count
+        acquire.read(self, asked, spans)
+        return Outcome.SERVED
+
+    def grant(self, asked: Asked, found: Covered) -> tuple[int, int]:
+        """Lease what was found to who asked; returns lease and deadline."""
+        member, node = asked.member, self.shared.partition.node
+        lease = self.shared.next_lease()
+        deadline_us = node.wall_us + self.group.settings.lease_ms * 1000
+        op = Grant(self.group.name, lease, member.name, member.host, flat(found.spans), deadline_us)
+        member.flying[lease] = found.spans
+        self._holders[lease] = member
+        self._expiry.add(lease, deadline_us)
+        self.shared.offer(op, partial(self._granted, op, member), 32 + 8 * len(op.spans))
+        if found.rest:
+            self.put_back(member, found.rest)
+        return lease, deadline_us
+
+    def _granted(self, op: Grant, member: Member, reply: OpReply | PenstockError) -> None:
+        spans = member.flying.pop(op.lease)
+        count = total(spans)
+        member.claimed -= count
+        self.claimed -= count
+        if isinstance(reply, Granted) and reply.spans != op.spans:
+            self.ready.put_back(without(spans, pairs(reply.spans)))
+        self.touched(op.lease)
+
+    def put_back(self, member: Member, spans: Spans) -> None:
+        """Taken for a member, and not granted after all."""
+        count = total(spans)
+        member.claimed -= count
+        self.claimed -= count
+        self.ready.put_back(spans)
+
+    def set_aside(self, member: Member, spans: Spans) -> None:
+        """The bytes of these can't be read: others go first for a while."""
+        count = total(spans)
+        member.claimed -= count
+        self.claimed -= count
+        at_us = self.shared.partition.node.wall_us + RETRY_US
+        for first, length in spans:
+            for offset in range(first, first + length):
+                self._retries.add(offset, at_us)
+
+    def touched(self, lease: int) -> None:
+        """An op about a lease was applied."""
+        member = self._holders.get(lease)
+        if member is None:
+            return
+        found = self.group.leases.get(lease)
+        if found is None:
+            del self._holders[lease]
+        member.hold(lease, found.left if found is not None else 0)
+        self._forget(member)
+
+    def settle(
+        self,
+        op: Settle,
+        done: Callable[[OpReply | PenstockError], None] | None = None,
+        weight: int = 64,
+    ) -> None:
+        """Propose a verdict; `done` is told what came of it."""
+
+        def landed(reply: OpReply | PenstockError) -> None:
+            self.touched(op.lease)
+            if done is not None:
+                done(reply)
+
+        self.shared.offer(op, landed, weight)
+
+    def holder_of(self, lease: int) -> str:
+        """The member that has a lease; empty: it is over."""
+        member = self._holders.get(lease)
+        return member.name if member is not None else ""
+
+    # ----- what was applied
+
+    def on_effect(self, effect: Effect) -> None:
+        """An entry that touches this group was applied."""
+        if isinstance(effect, RecordsSettled):
+            self.ready.settled(effect.spans, effect.done)
+            for lease in effect.ended:
+                self.touched(lease)
+        elif isinstance(effect, RecordsFreed):
+            self.ready.freed(effect.spans)
+        elif isinstance(effect, RecordsDelayed):
+            for offset, ready_us in effect.records:
+                self._retries.add(offset, ready_us)
+
+    # ----- time
+
+    def tick(self) -> None:
+        """Let time pass: leases, retries, deadlines of acquires."""
+        node = self.shared.partition.node
+        now_us = node.wall_us
+        if (self._expiry.next_us or now_us + 1) <= now_us:
+            self._expire(self._expiry.due(now_us), now_us)
+        if (self._retries.next_us or now_us + 1) <= now_us:
+            self.ready.due(self._retries.due(now_us))
+            self.pump()
+        if self.ready.busy:
+            self.ready.work(now_us)
+            self.pump()
+        if self.waiting:
+            for asked in self.waiting.expired(node.clock):
+                acquire.answer_empty(self, asked)
+            self.pump()
+
+    def _expire(self, due: list[int], now_us: int) -> None:
+        """Propose the end of leases whose deadline has passed."""
+        over: list[int] = []
+        records = 0
+        for id_ in due:
+            lease = self.group.leases.get(id_)
+            if lease is None:
+                continue
+            if lease.deadline_us > now_us:
+                self._expiry.add(id_, lease.deadline_us)
+                continue
+            self._expiry.add(id_, now_us + EXPIRE_AGAIN_US)
+            if over and records + lease.left > EXPIRE_RECORDS_MAX:
+                self.shared.offer(Expire(self.group.name, over))
+                over, records = [], 0
+            over.append(id_)
+            records += lease.left
+        if over:
+            self.shared.offer(Expire(self.group.name, over))
+
+    def restless(self, until_us: int) -> bool:
+        """Whether somebody waits, or something is due before a time."""
+        if self.waiting or self.ready.busy:
+            return True
+        times = (self._retries.next_us, self._expiry.next_us)
+        return any(at is not None and at <= until_us for at in times)
+
+    # ----- the end
+
+    def drain(self) -> None:
+        """The broker stops: who waits gets nothing."""
+        for asked in self.waiting.end():
+            acquire.answer_empty(self, asked)
+
+    def end(self, error: PenstockError) -> None:
+        """This broker hands out the group's records no more."""
+        for asked in self.waiting.end():
+            acquire.refuse(self, asked, error)
+        for member in self.members.values():
+            if member.attachment is not None:
+                member.attachment.end()

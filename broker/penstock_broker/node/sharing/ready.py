@@ -1,0 +1,156 @@
+"""Which records are next, for groups without order, limits and shares: by offset, in runs.
+
+Two sources: a cursor over what was never handed out, and a heap of runs that came back. A run in
+the heap is only a hint: when it is taken, the window says what of it can be granted, so that late
+acks, purges and trims need not be looked for here.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Protocol
+
+from penstock_broker.machine.sharing.state import DELAYED, FREE
+from penstock_broker.node.sharing.spans import Spans, merged, pairs, runs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock_broker.machine.sharing.group import SharedGroup
+    from penstock_broker.storage import PartitionLog
+
+_EVERY_RUN = 1 << 62
+
+
+class Ready(Protocol):
+    """What a dispatcher asks which records are next. Spans are ascending."""
+
+    def take(self, count: int, now_us: int) -> Spans:
+        """Up to so many records, which nobody else gets now."""
+
+    def put_back(self, spans: Spans) -> None:
+        """Taken, and not granted after all."""
+
+    def freed(self, numbers: Sequence[int]) -> None:
+        """These (a flat list of spans) became FREE."""
+
+    def due(self, offsets: Sequence[int]) -> None:
+        """The ready time of these DELAYED records has passed, or is not so any more."""
+
+    def settled(self, numbers: Sequence[int], done: Sequence[int]) -> None:
+        """These are not LEASED any more, some of them DONE."""
+
+    def work(self, now_us: int) -> None:
+        """Go on with what is done piece by piece."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is such work left: it is done as time passes."""
+
+    @property
+    def blocked_by(self) -> str:
+        """Why the last `take` gave less than was asked; empty: there was nothing more."""
+
+
+def grantable(group: SharedGroup, first: int, count: int, now_us: int) -> Spans:
+    """What of a run can be granted at a time."""
+    window, stop = group.window, first + count
+    found: Spans = []
+    for state, _, low, high in window.pieces(first, stop):
+        if state == FREE:
+            found.append((low, high - low))
+        elif state == DELAYED:
+            ready = (o for o in range(low, high) if window.ready_at(o) <= now_us)
+            found += runs_of(ready)
+    beyond = max(first, window.end)
+    if beyond < stop:
+        found.append((beyond, stop - beyond))
+    return merged(found) if len(found) > 1 else found
+
+
+class ReadyByOffset:
+    """`Ready` by offset."""
+
+    __slots__ = ("_again", "_group", "_log", "blocked_by", "next")
+
+    def __init__(self, group: SharedGroup, log: PartitionLog) -> None:
+        self._group = group
+        self._log = log
+        self.next = max(group.end, log.start_offset)
+        """First offset that was never handed out."""
+        self._again: Spans = group.window.runs(FREE, limit=_EVERY_RUN)
+        heapify(self._again)
+        self.blocked_by = ""
+
+    @property
+    def busy(self) -> bool:
+        """There is never anything left to do."""
+        return False
+
+    def work(self, now_us: int) -> None:
+        """There is nothing to do."""
+
+    def take(self, count: int, now_us: int) -> Spans:
+        """The lowest offsets first."""
+        found: Spans = []
+        if self._again:
+            count = self._take_again(found, count, now_us)
+        self.blocked_by = ""
+        if count:
+            self._take_new(found, count)
+        return found
+
+    def _take_again(self, found: Spans, count: int, now_us: int) -> int:
+        again, group = self._again, self._group
+        while again and count:
+            begin, size = heappop(again)
+            if found:  # what is told twice counts once
+                size = max(0, begin + size - max(begin, found[-1][0] + found[-1][1]))
+                begin = max(begin, found[-1][0] + found[-1][1])
+            for first, length in grantable(group, begin, size, now_us):
+                taken = min(length, count)
+                if taken:
+                    found.append((first, taken))
+                    count -= taken
+                if taken < length:
+                    heappush(again, (first + taken, length - taken))
+        if len(found) > 1:
+            found[:] = merged(found)
+        return count
+
+    def _take_new(self, found: Spans, count: int) -> None:
+        group, log = self._group, self._log
+        start = max(self.next, group.end, log.start_offset)
+        limit = group.start + group.settings.window_max
+        stop = min(start + count, log.end_offset)
+        if stop > limit:
+            stop = limit
+            self.blocked_by = "window"
+        if stop <= start:
+            return
+        self.next = stop
+        if found and found[-1][0] + found[-1][1] == start:
+            found[-1] = (found[-1][0], stop - found[-1][0])
+        else:
+            found.append((start, stop - start))
+
+    def put_back(self, spans: Spans) -> None:
+        """The newest runs go before the cursor again, the others among what came back."""
+        for first, count in reversed(spans):
+            if first + count == self.next and first >= self._group.end:
+                self.next = first
+            else:
+                heappush(self._again, (first, count))
+
+    def freed(self, numbers: Sequence[int]) -> None:
+        """They can be taken again."""
+        for run in pairs(numbers):
+            heappush(self._again, run)
+
+    def due(self, offsets: Sequence[int]) -> None:
+        """They can be taken again."""
+        for run in runs_of(sorted(offsets)):
+            heappush(self._again, run)
+
+    def settled(self, numbers: Sequence[int], done: Sequence[int]) -> None:
+        """Whoever takes records sees that."""

@@ -1,0 +1,237 @@
+"""The shared groups of one partition, on its leader: ops of a round, and what came of them.
+
+What the groups' dispatchers and the movers want changed is gathered and proposed as one entry a
+round. An op's reply comes when its entry is applied, in order. `Part` is how others (moves, delays)
+take part: they are told of effects, of the lead, and of time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from penstock.errors import GroupNotFound, NotLeader, PenstockError, TopicNotFound
+from penstock_broker.machine import encoding
+from penstock_broker.machine.commands import COMMAND_VERSION, Refused, ShareOps
+from penstock_broker.machine.effects import (
+    Effect,
+    RecordsDelayed,
+    RecordsFreed,
+    RecordsSettled,
+    SharedConfigured,
+    SharedRemoved,
+)
+from penstock_broker.machine.sharing.ops import ShareOp
+from penstock_broker.machine.sharing.replies import OpReply, ShareReplies
+from penstock_broker.machine.sharing.state import TIMER
+from penstock_broker.node.sharing import configuring
+from penstock_broker.node.sharing.dispatch import Dispatcher
+from penstock_broker.node.sharing.members import Member
+
+if TYPE_CHECKING:
+    from penstock_broker.node.partition import PartitionGroup
+
+OPS_PER_ENTRY: Final = 5_000
+WEIGHT_PER_ENTRY: Final = 1 << 20
+"""Bytes of requests whose ops one entry carries; more make several entries."""
+
+Done = Callable[[OpReply | PenstockError], None]
+"""Takes an op's reply, or the error that left its outcome unknown."""
+
+
+class Part(Protocol):
+    """Somebody who works on the shared groups of a partition while this broker leads it."""
+
+    def on_leading(self) -> None:
+        """The lead is gained: build soft state from the machine."""
+
+    def on_lost_leadership(self) -> None:
+        """The lead is lost, or the partition deleted: drop it."""
+
+    def on_effects(self, effects: Sequence[Effect]) -> None:
+        """An entry was applied."""
+
+    def tick(self) -> None:
+        """Time has passed: about 50 times a second while something is due."""
+
+    @property
+    def next_us(self) -> int | None:
+        """When `tick` has something to do (wall clock); None: nothing is due."""
+
+
+class SharedPartition:
+    """What a partition's leader knows of its shared groups beside the replicated state.
+
+    Attributes:
+        dispatchers: by name, for each group from which records are acquired.
+        parts: others who take part; add before the lead is gained.
+        uncommitted_bytes: weight of ops that are proposed and not applied.
+    """
+
+    __slots__ = ("_dones", "_flights", "_leases", "_ops", "_weight", "configuring", "dispatchers",
+                 "partition", "parts", "uncommitted_bytes")  # fmt: skip
+
+    def __init__(self, partition: PartitionGroup) -> None:
+        self.partition = partition
+        self.dispatchers: dict[str, Dispatcher] = {}
+        self.parts: list[Part] = []
+        self.configuring = configuring.Configuring(self)
+        self.uncommitted_bytes = 0
+        self._ops: list[ShareOp] = []
+        self._dones: list[Done | None] = []
+        self._weight = 0
+        self._flights: deque[tuple[int, list[Done | None], int]] = deque()
+        """Entries under way: index, whom to tell, weight."""
+        self._leases = 0
+
+    # ----- ops
+
+    def offer(self, op: ShareOp, done: Done | None = None, weight: int = 64) -> None:
+        """Have an op proposed when the round ends; only while leading.
+
+        Args:
+            op: what to propose.
+            done: told the op's reply once it is applied, or the error if the lead was lost.
+            weight: about how many bytes it has.
+        """
+        self._ops.append(op)
+        self._dones.append(done)
+        self._weight += weight
+        if len(self._ops) >= OPS_PER_ENTRY or self._weight >= WEIGHT_PER_ENTRY:
+            self.propose()
+        elif not self.partition.dirty:
+            self.partition.node.mark(self.partition)
+
+    def next_lease(self) -> int:
+        """A lease id that was never used."""
+        self._leases += 1
+        return self.partition.raft.term << 32 | self._leases
+
+    def propose(self) -> None:
+        """Propose what was gathered, as one entry."""
+        if not self._ops:
+            return
+        ops, self._ops = self._ops, []
+        dones, self._dones = self._dones, []
+        weight, self._weight = self._weight, 0
+        body = encoding.encode(COMMAND_VERSION, ShareOps(ops=ops))
+        index = self.partition.propose_command(body)
+        self._flights.append((index, dones, weight))
+        self.uncommitted_bytes += weight
+        self.partition.node.uncommitted_bytes += weight
+
+    def applied(self, index: int, reply: object, effects: Sequence[Effect]) -> None:
+        """A command of this partition was applied; the partition calls this while leading."""
+        for effect in effects:
+            if isinstance(effect, RecordsFreed | RecordsDelayed | RecordsSettled):
+                dispatcher = self.dispatchers.get(effect.group)
+                if dispatcher is not None:
+                    dispatcher.on_effect(effect)
+            elif isinstance(effect, SharedConfigured | SharedRemoved):
+                self._configured(effect.group)
+        for part in self.parts:
+            part.on_effects(effects)
+        if self._flights and self._flights[0][0] == index:
+            self._landed(reply)
+        for dispatcher in list(self.dispatchers.values()):
+            dispatcher.pump()
+
+    def _landed(self, reply: object) -> None:
+        _, dones, weight = self._flights.popleft()
+        self.uncommitted_bytes -= weight
+        self.partition.node.uncommitted_bytes -= weight
+        if isinstance(reply, ShareReplies):
+            for done, each in zip(dones, reply.replies, strict=True):
+                if done is not None:
+                    done(each)
+            return
+        assert isinstance(reply, Refused), "ops are answered by replies or refused as a whole"
+        for done in dones:
+            if done is not None:
+                done(reply)
+
+    def grown(self) -> None:
+        """Records were appended."""
+        for dispatcher in self.dispatchers.values():
+            dispatcher.pump()
+
+    # ----- groups
+
+    def _configured(self, name: str) -> None:
+        """A group was made, changed or removed."""
+        group = self.partition.machine.sharing.groups.get(name)
+        dispatcher = self.dispatchers.get(name)
+        if dispatcher is not None and dispatcher.group is not group:
+            del self.dispatchers[name]
+            dispatcher.end(GroupNotFound(f"the group {name!r} was deleted", group=name))
+            dispatcher = None
+        if dispatcher is not None:
+            dispatcher.configure()
+        elif group is not None and group.kind != TIMER:
+            self.dispatchers[name] = Dispatcher(self, group)
+        self.configuring.changed(name)
+
+    def members_of(self, group: str) -> dict[str, Member]:
+        """Who is attached to a group here, or holds something."""
+        dispatcher = self.dispatchers.get(group)
+        return dispatcher.members if dispatcher is not None else {}
+
+    # ----- who leads
+
+    def on_leading(self) -> None:
+        """This broker leads the partition and may serve."""
+        self._leases = 0
+        self.partition.node.sharing[self.partition.gid] = self
+        for name, group in self.partition.machine.sharing.groups.items():
+            if group.kind != TIMER:
+                self.dispatchers[name] = Dispatcher(self, group)
+        for part in self.parts:
+            part.on_leading()
+        self.configuring.reconcile()
+
+    def on_lost_leadership(self, error: PenstockError | None = None) -> None:
+        """Drop everything; whoever waits is told."""
+        node = self.partition.node
+        node.sharing.pop(self.partition.gid, None)
+        unknown = error or NotLeader("the leader changed; the outcome is unknown")
+        flights, self._flights = self._flights, deque()
+        dones = [done for _, several, _ in flights for done in several] + self._dones
+        self._ops, self._dones, self._weight = [], [], 0
+        node.uncommitted_bytes -= self.uncommitted_bytes
+        self.uncommitted_bytes = 0
+        dispatchers, self.dispatchers = self.dispatchers, {}
+        for done in dones:
+            if done is not None:
+                done(unknown)
+        for dispatcher in dispatchers.values():
+            dispatcher.end(error or NotLeader())
+        for part in self.parts:
+            part.on_lost_leadership()
+        self.configuring.end()
+
+    def deleted(self) -> None:
+        """The topic is gone."""
+        topic = self.partition.topic
+        self.on_lost_leadership(TopicNotFound(f"the topic {topic!r} was deleted", topic=topic))
+
+    # ----- time
+
+    def tick(self) -> None:
+        """Let time pass."""
+        for dispatcher in list(self.dispatchers.values()):
+            dispatcher.tick()
+        for part in self.parts:
+            part.tick()
+
+    def drain(self) -> None:
+        """The broker stops: answer those who wait."""
+        for dispatcher in self.dispatchers.values():
+            dispatcher.drain()
+
+    def restless(self, until_us: int) -> bool:
+        """Whether somebody waits, or something is due before a time."""
+        if any(dispatcher.restless(until_us) for dispatcher in self.dispatchers.values()):
+            return True
+        times = [part.next_us for part in self.parts]
+        return any(at is not None and at <= until_us for at in times)
