@@ -13,13 +13,24 @@ from typing import Final
 from msgspec import Struct
 
 from penstock.errors import BadRequest, CorruptBatch, LimitExceeded, OffsetOutOfRange
-from penstock.protocol.batch import FLAG_COMPACTED, BatchHeader, Buffer, PublishHeader, next_offset
+from penstock.protocol.batch import (
+    FLAG_COMPACTED,
+    SYSTEM_PRODUCERS,
+    BatchHeader,
+    Buffer,
+    PublishHeader,
+    next_offset,
+)
 from penstock_broker.machine import encoding
 from penstock_broker.machine.commands import (
     Command,
     Configure,
+    DropSchedule,
     HoldFloor,
+    PauseSchedule,
+    PutSchedule,
     Refused,
+    SkipSchedule,
     Trim,
     refuse,
 )
@@ -27,6 +38,12 @@ from penstock_broker.machine.config import KEYS, TopicConfig
 from penstock_broker.machine.dedup import DedupRow, DedupWindow, dedup_id_of
 from penstock_broker.machine.effects import Effect, LogStartMoved
 from penstock_broker.machine.producers import Duplicate, ProducerRow, Producers
+from penstock_broker.machine.schedules import (
+    Schedule,
+    ScheduleReply,
+    Schedules,
+)
+from penstock_broker.machine.sharing.sharing import Sharing
 from penstock_broker.machine.stamp import Stamp
 
 FLOORS_MAX: Final = 1_000
@@ -49,7 +66,7 @@ class FloorHeld(Struct, frozen=True):
     floor: int | None
 
 
-PartitionReply = Refused | Trimmed | Configured | FloorHeld
+PartitionReply = Refused | Trimmed | Configured | FloorHeld | ScheduleReply
 
 
 class _State(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +79,7 @@ class _State(Struct, frozen=True, forbid_unknown_fields=True):
     producers: list[ProducerRow]
     dedup_now_us: int
     dedup: list[DedupRow]
+    schedules: list[Schedule] = []
 
 
 _DECODER: Final = encoding.decoder_of(_State)
@@ -74,17 +92,22 @@ class PartitionMachine:
         epoch: how many leaders the partition's lineage has had.
         log_start_offset: first offset that is not deleted.
         end_offset: the offset after the last applied batch.
+        sharing: the shared groups.
+        schedules: what is published again and again.
     """
 
-    __slots__ = ("_dedup", "_floors", "_producers", "end_offset", "epoch", "log_start_offset")
+    __slots__ = ("_dedup", "_floors", "_producers", "end_offset", "epoch", "log_start_offset",
+                 "schedules", "sharing")  # fmt: skip
 
     def __init__(self) -> None:
         self.epoch = 0
         self.log_start_offset = 0
         self.end_offset = 0
+        self.sharing = Sharing()
         self._floors: dict[str, int] = {}
         self._producers = Producers()
         self._dedup = DedupWindow(TopicConfig().dedup_window_ms * 1000)
+        self.schedules = Schedules(self._producers.forget)
 
     @property
     def producers(self) -> int:
@@ -188,6 +211,8 @@ class PartitionMachine:
         self.end_offset = base_offset + count
         if id_:
             self._producers.apply(head, index, base_offset, append_ts_us)
+            if id_ >= SYSTEM_PRODUCERS:
+                self.schedules.fired(id_, ext_len, batch)
         elif ext_len:
             self._apply_dedup_id(ext_len, base_offset, append_ts_us, batch)
 
@@ -210,6 +235,8 @@ class PartitionMachine:
                 return self._configure(window_ms), []
             case HoldFloor():
                 return self._hold_floor(command), []
+            case PutSchedule() | PauseSchedule() | SkipSchedule() | DropSchedule():
+                return self.schedules.apply(command)
         return refuse(BadRequest, f"a partition takes no {type(command).__name__}"), []
 
     def _trim(self, offset: int) -> tuple[PartitionReply, list[Effect]]:
@@ -262,6 +289,7 @@ class PartitionMachine:
             producers,
             dedup_now_us,
             dedup,
+            self.schedules.all(),
         )
         return encoding.encode(_VERSION, state)
 
@@ -279,3 +307,4 @@ class PartitionMachine:
         self._producers.restore(state.producers_now_us, state.producers)
         self._dedup.window_us = state.dedup_window_us
         self._dedup.restore(state.dedup_now_us, state.dedup)
+        self.schedules.restore(state.schedules)

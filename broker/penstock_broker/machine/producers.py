@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
+from hashlib import blake2b
 from typing import Final
 
 from msgspec import Struct
@@ -38,6 +39,12 @@ _Flight = tuple[int, int, int, int, int, int]
 
 ProducerRow = tuple[int, int, int, int, bytes]
 """Producer id, epoch, next sequence, last use, ring: the snapshot's form."""
+
+
+def system_producer(*parts: object) -> int:
+    """A producer id of the brokers' own, made of what it stands for."""
+    text = "\0".join(map(str, parts)).encode()
+    return SYSTEM_PRODUCERS | int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
 class Duplicate(Struct, frozen=True, gc=False):
