@@ -25,11 +25,14 @@ from penstock_broker.machine import encoding
 from penstock_broker.machine.commands import (
     Command,
     Configure,
+    ConfigureShared,
     DropSchedule,
     HoldFloor,
     PauseSchedule,
     PutSchedule,
     Refused,
+    RemoveShared,
+    ShareOps,
     SkipSchedule,
     Trim,
     refuse,
@@ -43,7 +46,9 @@ from penstock_broker.machine.schedules import (
     ScheduleReply,
     Schedules,
 )
-from penstock_broker.machine.sharing.sharing import Sharing
+from penstock_broker.machine.sharing.arrivals import deliver_at_of
+from penstock_broker.machine.sharing.group import GroupRow
+from penstock_broker.machine.sharing.sharing import Sharing, SharingReply
 from penstock_broker.machine.stamp import Stamp
 
 FLOORS_MAX: Final = 1_000
@@ -66,7 +71,7 @@ class FloorHeld(Struct, frozen=True):
     floor: int | None
 
 
-PartitionReply = Refused | Trimmed | Configured | FloorHeld | ScheduleReply
+PartitionReply = Refused | Trimmed | Configured | FloorHeld | ScheduleReply | SharingReply
 
 
 class _State(Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +85,7 @@ class _State(Struct, frozen=True, forbid_unknown_fields=True):
     dedup_now_us: int
     dedup: list[DedupRow]
     schedules: list[Schedule] = []
+    shared: list[GroupRow] = []
 
 
 _DECODER: Final = encoding.decoder_of(_State)
@@ -127,7 +133,9 @@ class PartitionMachine:
     @property
     def floor(self) -> int | None:
         """Lowest offset that a group still needs; None: no group said so."""
-        return min(self._floors.values(), default=None)
+        floors = list(self._floors.values())
+        shared = self.sharing.floor
+        return min(floors if shared is None else [*floors, shared], default=None)
 
     # ----- the leader, around appending
 
@@ -202,6 +210,8 @@ class PartitionMachine:
         self.apply_appended(head, header.log_index, header.base_offset, header.append_ts_us, batch)
         if header.flags & FLAG_COMPACTED:
             self.end_offset = next_offset(batch, header)
+            if self.sharing.collecting:
+                self.sharing.appended(self.end_offset, 0)
 
     def apply_appended(
         self, head: PublishHeader, index: int, base_offset: int, append_ts_us: int, batch: Buffer
@@ -215,6 +225,8 @@ class PartitionMachine:
                 self.schedules.fired(id_, ext_len, batch)
         elif ext_len:
             self._apply_dedup_id(ext_len, base_offset, append_ts_us, batch)
+        if self.sharing.collecting:
+            self.sharing.appended(self.end_offset, deliver_at_of(batch, ext_len))
 
     def _apply_dedup_id(
         self, ext_len: int, base_offset: int, append_ts_us: int, batch: Buffer
@@ -237,6 +249,8 @@ class PartitionMachine:
                 return self._hold_floor(command), []
             case PutSchedule() | PauseSchedule() | SkipSchedule() | DropSchedule():
                 return self.schedules.apply(command)
+            case ShareOps() | ConfigureShared() | RemoveShared():
+                return self.sharing.apply(command, at, self.log_start_offset, self.end_offset)
         return refuse(BadRequest, f"a partition takes no {type(command).__name__}"), []
 
     def _trim(self, offset: int) -> tuple[PartitionReply, list[Effect]]:
@@ -250,7 +264,7 @@ class PartitionMachine:
         if offset <= self.log_start_offset:
             return Trimmed(self.log_start_offset), []
         self.log_start_offset = offset
-        return Trimmed(offset), [LogStartMoved(offset)]
+        return Trimmed(offset), [LogStartMoved(offset), *self.sharing.trimmed(offset)]
 
     def _configure(self, window_ms: int) -> PartitionReply:
         high = KEYS["dedup_window_ms"].high
@@ -290,6 +304,7 @@ class PartitionMachine:
             dedup_now_us,
             dedup,
             self.schedules.all(),
+            self.sharing.rows(),
         )
         return encoding.encode(_VERSION, state)
 
@@ -300,6 +315,7 @@ class PartitionMachine:
             UnsupportedFormat, CorruptData: it can't be read; the state is as before.
         """
         state: _State = encoding.decode(_VERSION, _DECODER, blob, "a partition snapshot")
+        self.sharing.restore(state.shared)
         self.epoch = state.epoch
         self.log_start_offset = state.log_start_offset
         self.end_offset = state.end_offset

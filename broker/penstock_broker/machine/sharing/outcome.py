@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from penstock_broker.machine.commands import Refused
 from penstock_broker.machine.effects import (
     Effect,
     MovesWaiting,
@@ -11,13 +14,27 @@ from penstock_broker.machine.effects import (
     RecordsSettled,
 )
 from penstock_broker.machine.sharing.ops import Spans
+from penstock_broker.machine.sharing.replies import OpReply
+
+
+class Scene(NamedTuple):
+    """What an op is applied to, beside its group."""
+
+    entry: int
+    """Raft index of the entry."""
+    now_us: int
+    """The entry's time."""
+    log_start: int
+    log_end: int
 
 
 def add(spans: Spans, first: int, end: int) -> None:
     """Append [first, end) to spans; joined with the last one if it follows it."""
+    if end <= first:
+        return
     if spans and spans[-2] + spans[-1] == first:
         spans[-1] += end - first
-    elif end > first:
+    else:
         spans += (first, end - first)
 
 
@@ -30,8 +47,11 @@ class Outcome:
     """The changes of one op.
 
     Attributes:
-        settled: left LEASED, or became DONE.
+        settled: left LEASED, or became DONE, MOVING or HELD.
         done: became DONE.
+        freed: became FREE.
+        held: became HELD.
+        delayed: became DELAYED: offset and ready time.
         ended: leases that are over.
         moving: whether the mover has work.
     """
@@ -61,3 +81,14 @@ class Outcome:
         if self.moving:
             found.append(MovesWaiting(group))
         return found
+
+
+UNCHANGED = Outcome()
+"""The outcome of an op that changed no record."""
+
+Result = tuple[OpReply, Outcome]
+
+
+def refused(reply: Refused) -> Result:
+    """The op changes nothing."""
+    return reply, UNCHANGED
