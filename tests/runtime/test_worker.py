@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import threading
 
 from penstock_broker.runtime.worker import Worker
 
@@ -33,4 +34,20 @@ def test_jobs_run_in_order_and_errors_come_back() -> None:
     assert [error is not None for _, error in done] == [False, False, True, False]
     assert worker.busy == 0
     assert worker.finished() == []
+    assert worker.close(5)
+
+
+def test_a_quick_job_can_be_waited_for_and_a_slow_one_is_given_up() -> None:
+    worker = Worker("test")
+    goes_on = threading.Event()
+
+    class Slow:
+        def run(self) -> None:
+            goes_on.wait()
+
+    worker.submit(Slow())  # type: ignore[arg-type]  # as above
+    assert not worker.wait(0.001)
+    goes_on.set()
+    assert worker.wait(5)
+    assert len(worker.finished()) == 1
     assert worker.close(5)

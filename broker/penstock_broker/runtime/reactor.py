@@ -2,9 +2,10 @@
 
 A round reads each ready connection once, hands whole frames to the node, lets the node close the
 round (propose, commit, reply), hands one flush to the committer thread, then sends one gathered
-write per connection. There is no `await` inside a round, so a round is atomic and cancellation
-cannot split it. Level-triggered and one read per connection and round: no connection starves
-another.
+write per connection. A small flush is waited for, a moment at most, so that its acknowledgments
+leave in the round that brought it. There is no `await` inside a round, so a round is atomic and
+cancellation cannot split it. Level-triggered and one read per connection and round: no connection
+starves another.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ CHECK_SECONDS: Final = 1.0
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
 CONNECTIONS_MAX: Final = 10_000
 BACKGROUND_JOBS_MAX: Final = 2
+AWAITED_FLUSH_BYTES_MAX: Final = 256 * 1024
+AWAITED_FLUSH_SECONDS_MAX: Final = 0.002
+"""How long a round waits for a small flush: longer than a quick disk needs."""
+SLOW_DISK_SECONDS: Final = 0.25
+"""How long no flush is waited for after one that took longer."""
 CLOSE_SECONDS_MAX: Final = 5.0
 JOB_SECONDS_MAX: Final = 2.0
 """How long the end of the broker waits for a job that is under way."""
@@ -93,6 +99,7 @@ class Reactor:
         self._put_off: dict[int, Connection] = {}
         """With requests that are here and come in the next round."""
         self._check_at = 0.0
+        self._await_flushes_at = 0.0
         self._accepting = True
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._epoll = select.epoll()
@@ -252,6 +259,7 @@ class Reactor:
 
     def _close_round(self) -> None:
         self.node.end_round()
+        self._commit()
         self._submit_jobs()
         self._send_output()
         if self._awaited:
@@ -293,12 +301,30 @@ class Reactor:
 
     # ----- jobs
 
+    def _commit(self) -> None:
+        """Hand the next flush to the committer; a small one may be done, and answered, at once.
+
+        While this thread sleeps the committer need not ask for the interpreter lock at each of its
+        calls, which takes longer than a quick disk does.
+        """
+        committer = self._committer
+        for may_wait in (True, True, False):
+            flush = None if committer.busy else self.node.store.take_flush()
+            if flush is None:
+                return
+            committer.submit(flush)
+            if not may_wait or flush.length > AWAITED_FLUSH_BYTES_MAX:
+                return
+            if self.node.clock < self._await_flushes_at:
+                return
+            if not committer.wait(AWAITED_FLUSH_SECONDS_MAX):
+                self._await_flushes_at = self.node.clock + SLOW_DISK_SECONDS
+                return
+            self._take_finished(committer)
+            self.node.end_round()
+
     def _submit_jobs(self) -> None:
         node = self.node
-        if not self._committer.busy:
-            flush = node.store.take_flush()
-            if flush is not None:
-                self._committer.submit(flush)
         while self._background.busy < BACKGROUND_JOBS_MAX:
             job = node.store.take_job()
             if job is None:

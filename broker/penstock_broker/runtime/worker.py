@@ -7,6 +7,7 @@ reactor learns of a finished job from the eventfd, which lies in its epoll like 
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 from queue import SimpleQueue
@@ -25,6 +26,8 @@ class Worker:
         self.busy = 0
         self._jobs: SimpleQueue[Work | None] = SimpleQueue()
         self._done: deque[tuple[Work, BaseException | None]] = deque()
+        self._poll = select.poll()
+        self._poll.register(self.eventfd, select.POLLIN)
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -44,6 +47,13 @@ class Worker:
             done.append(self._done.popleft())
         self.busy -= len(done)
         return done
+
+    def wait(self, seconds_max: float) -> bool:
+        """Block until a job is finished; False: it takes longer than this.
+
+        The thread has the interpreter for itself meanwhile.
+        """
+        return bool(self._poll.poll(seconds_max * 1000))
 
     def close(self, seconds_max: float) -> bool:
         """End the thread after the jobs queued so far; False: a job hangs, and is left alone."""
