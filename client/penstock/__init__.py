@@ -21,8 +21,10 @@ from penstock._version import __version__
 if typing.TYPE_CHECKING:
     from penstock._core.events import ClientEvent
     from penstock._core.outgoing import Receipt, Receipts, StoredRange
+    from penstock._core.sharing.signals import Reject, Retry
     from penstock._drivers.consuming import Subscription
     from penstock._drivers.facade import Client, Pending, connect
+    from penstock._drivers.sharing import SharedBatch, SharedRecord, SharedSubscription
     from penstock.errors import PenstockError
     from penstock.protocol.record import Record
     from penstock.protocol.record_batch import RecordBatch
@@ -36,6 +38,11 @@ __all__ = [
     "Receipts",
     "Record",
     "RecordBatch",
+    "Reject",
+    "Retry",
+    "SharedBatch",
+    "SharedRecord",
+    "SharedSubscription",
     "StoredRange",
     "Subscription",
     "__version__",
@@ -51,6 +58,11 @@ _HOMES = {
     "Receipts": "penstock._core.outgoing",
     "Record": "penstock.protocol.record",
     "RecordBatch": "penstock.protocol.record_batch",
+    "Reject": "penstock._core.sharing.signals",
+    "Retry": "penstock._core.sharing.signals",
+    "SharedBatch": "penstock._drivers.sharing",
+    "SharedRecord": "penstock._drivers.sharing",
+    "SharedSubscription": "penstock._drivers.sharing",
     "StoredRange": "penstock._core.outgoing",
     "Subscription": "penstock._drivers.consuming",
     "connect": "penstock._drivers.facade",

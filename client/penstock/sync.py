@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self, overload
 
 from penstock._core import bulk, subscription
 from penstock._core.events import ClientEvent
@@ -20,17 +20,33 @@ from penstock._core.options import (
     Options,
     parse_servers,
     seconds,
+    seconds_or_none,
 )
 from penstock._core.outgoing import Outgoing, Receipt, Receipts
 from penstock._core.positions import Start
+from penstock._core.sharing import shared_subscription
+from penstock._core.sharing.shared_subscription import OnError
 from penstock._core.subscription import Commit, Offsets, OutOfRange
 from penstock._drivers.blocking import BlockingDriver
 from penstock._drivers.blocking_admin import BlockingAdmin
+from penstock._drivers.blocking_sharing import (
+    SharedBatch,
+    SharedRecord,
+    SharedSubscription,
+)
 from penstock.errors import ClientClosed, QueueFull, TimedOut
 from penstock.protocol.record import Record
 from penstock.protocol.record_batch import RecordBatch
 
-__all__ = ["Client", "Pending", "Subscription", "connect"]
+__all__ = [
+    "Client",
+    "Pending",
+    "SharedBatch",
+    "SharedRecord",
+    "SharedSubscription",
+    "Subscription",
+    "connect",
+]
 
 CLOSE_SECONDS: Final = 5.0
 CLOSE_SECONDS_IN_ERROR: Final = 1.0
@@ -182,12 +198,13 @@ class Client:
 
     # ----- consuming
 
+    @overload
     def subscribe(
         self,
         topics: str | Sequence[str],
         *,
         group: str | None = None,
-        mode: str = "ordered",
+        mode: Literal["ordered"] = "ordered",
         partitions: Sequence[int] | None = None,
         start: Start = "earliest",
         commit: Commit = "auto",
@@ -195,18 +212,66 @@ class Client:
         on_out_of_range: OutOfRange = "earliest",
         commit_interval: Duration = 5.0,
         session_timeout: Duration = 10.0,
-    ) -> Subscription:
-        """Read topics: all partitions, some of them, or what a group assigns.
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        topics: str | Sequence[str],
+        *,
+        group: str,
+        mode: Literal["shared"],
+        start: Start = "earliest",
+        max_in_flight: int = 100,
+        create: bool | Mapping[str, object] = True,
+        on_error: OnError = "nack",
+        drain_timeout: Duration = 5.0,
+    ) -> SharedSubscription: ...
+
+    def subscribe(
+        self,
+        topics: str | Sequence[str],
+        *,
+        group: str | None = None,
+        mode: str = "ordered",
+        start: Start = "earliest",
+        partitions: Sequence[int] | None = None,
+        commit: Commit = "auto",
+        max_bytes: int = 16 * 1024 * 1024,
+        on_out_of_range: OutOfRange = "earliest",
+        commit_interval: Duration = 5.0,
+        session_timeout: Duration = 10.0,
+        max_in_flight: int = 100,
+        create: bool | Mapping[str, object] = True,
+        on_error: OnError = "nack",
+        drain_timeout: Duration = 5.0,
+    ) -> Subscription | SharedSubscription:
+        """Read topics: all partitions, some of them, or what a group gives.
 
         Arguments as of `penstock.Client.subscribe`; enter it with `with`.
 
         Raises:
             BadRequest, InvalidName: an argument does not fit.
         """
+        names = [topics] if isinstance(topics, str) else topics
         driver = self._driver
+        if mode == "shared":
+            shared = shared_subscription.SharedSubscription(
+                driver.core,
+                names,
+                SharedRecord,
+                SharedBatch,
+                group=group,
+                start=start,
+                max_in_flight=max_in_flight,
+                create=create,
+                on_error=on_error,
+                drain_timeout=seconds_or_none(drain_timeout, "drain_timeout"),
+            )
+            return SharedSubscription(driver, shared)
         core = subscription.Subscription(
             driver.core,
-            [topics] if isinstance(topics, str) else topics,
+            names,
             group=group,
             mode=mode,
             partitions=partitions,

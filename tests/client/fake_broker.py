@@ -21,7 +21,7 @@ from penstock.errors import (
     TopicNotFound,
     from_wire,
 )
-from penstock.protocol import messages
+from penstock.protocol import messages, sharing
 from penstock.protocol.batch import Kind, check_publish, next_offset, parse_header, stamp
 from penstock.protocol.codec import decode_request, encode_error, encode_message
 from penstock.protocol.compacted import encode_gap
@@ -41,12 +41,15 @@ from penstock.protocol.frames import (
     Frame,
     scan,
 )
+from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.record_batch import RecordBatch
 from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, TopicRef
 from penstock_broker.machine.groups import GroupsMachine
 from penstock_broker.machine.producers import Producers
 from penstock_broker.machine.stamp import Stamp
+from tests.client import fake_sharing
+from tests.client.fake_sharing import AcquirePoll, Shared
 
 CREDIT = 16 * 1024 * 1024
 
@@ -94,6 +97,13 @@ class Poll:
     max_bytes: int
     until: float
 
+    @property
+    def ready(self) -> bool:
+        return self.partition.end > self.offset
+
+    def answer(self) -> None:
+        self.connection.answer_fetch(self)
+
 
 class FakeCluster:
     """Brokers "node1:7400", "node2:7400", ... that share their data.
@@ -116,7 +126,12 @@ class FakeCluster:
         self.silent: set[int] = set()
         self.deaf: set[int] = set()
         self.seen: dict[int, int] = defaultdict(int)
-        self.polls: list[Poll] = []
+        self.polls: list[Poll | AcquirePoll] = []
+        self.shared: dict[tuple[str, str, int], Shared] = {}
+        self.definitions: set[tuple[str, str]] = set()
+        self.lease_ms = fake_sharing.LEASE_MS
+        self.granted_bytes = 0
+        self.settled_entries: list[int] = []
         self.answers_everything = False
         self.credit = CREDIT
         self.batch_bytes_max = 1024 * 1024
@@ -142,6 +157,13 @@ class FakeCluster:
         """Every stored value of a topic."""
         return [value for part in self.topics[topic].partitions for value in part.values()]
 
+    def define(self, topic: str, group: str, *, hold: bool = False) -> None:
+        """Make a shared group."""
+        self.definitions.add((topic, group))
+        for number, partition in enumerate(self.topics[topic].partitions):
+            made = Shared(topic, group, partition, hold=hold)
+            self.shared.setdefault((topic, group, number), made)
+
     def find(self, group: int) -> Partition:
         """The partition of a Raft group."""
         for topic in self.topics.values():
@@ -154,9 +176,8 @@ class FakeCluster:
         """Answer the polls that have something now, or whose time is over."""
         waiting, self.polls = self.polls, []
         for poll in waiting:
-            ready = poll.partition.end > poll.offset or self.now >= poll.until
-            if ready:
-                poll.connection.answer_fetch(poll)
+            if poll.ready or self.now >= poll.until:
+                poll.answer()
             else:
                 self.polls.append(poll)
 
@@ -207,6 +228,7 @@ class FakeConnection:
         self.node = node
         self.out = bytearray()
         self.greeted = False
+        self.handles: list[tuple[Shared, str]] = []
         self._in = bytearray()
 
     def receive(self, data: bytes) -> None:
@@ -238,6 +260,10 @@ class FakeConnection:
                 self._publish(data, frame)
             elif frame.type == FETCH:
                 self._fetch(data, frame)
+            elif frame.type == ACQUIRE:
+                fake_sharing.acquire(self, data, frame)
+            elif frame.type == SETTLE:
+                fake_sharing.settle(self, data, frame)
             else:
                 self._request(data, frame)
         except PenstockError as error:
@@ -246,6 +272,10 @@ class FakeConnection:
                 self.out += encode_error(frame.correlation, frame.type, error)
         if frame.type in cluster.silent:
             del self.out[before:]
+
+    def handle(self, number: int) -> tuple[Shared, str]:
+        """What an attach gave."""
+        return fake_sharing.handle_of(self, number)
 
     def _leading(self, group: int) -> Partition:
         partition = self.cluster.find(group)
@@ -475,4 +505,8 @@ HANDLERS: dict[type, Callable] = {
     messages.CommitOffsets: FakeConnection._commit,
     messages.SeekGroup: FakeConnection._seek,
     messages.DescribeGroup: FakeConnection._describe_group,
+    sharing.CreateGroup: fake_sharing.create,
+    sharing.AttachGroup: fake_sharing.attach,
+    sharing.RenewLeases: fake_sharing.renew,
+    sharing.DetachGroup: fake_sharing.detach,
 }

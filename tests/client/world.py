@@ -9,6 +9,8 @@ from random import Random
 from penstock._core.client import ClientCore
 from penstock._core.options import Options, parse_servers
 from penstock._core.scheduler import Process, Ticket
+from penstock._core.sharing.shared_record import SharedBatch, SharedRecord
+from penstock._core.sharing.shared_subscription import SharedSubscription
 from penstock._core.subscription import Subscription
 from penstock._core.wire import Wire
 from penstock.errors import ConnectionLost
@@ -178,6 +180,15 @@ class World:
         self.run(subscription.open())
         return subscription
 
-    def fetch(self, subscription: Subscription, count: int = 1000, wait: float = 1.0) -> list:
+    def share(self, topics: str = "t", **options: object) -> SharedSubscription:
+        """Join a shared group."""
+        options.setdefault("group", "g")
+        shared = SharedSubscription(self.core, [topics], SharedRecord, SharedBatch, **options)
+        self.run(shared.open())
+        return shared
+
+    def fetch(
+        self, subscription: Subscription | SharedSubscription, count: int = 1000, wait: float = 1.0
+    ) -> list:
         """The values of the next records."""
         return [record.value for record in self.run(subscription.fetch(count, wait))]

@@ -21,6 +21,8 @@ from penstock._core.pool import Pool
 from penstock._core.producer import Producer
 from penstock._core.requests import Requests
 from penstock._core.scheduler import Operation, Process, Scheduler, Ticket
+from penstock._core.sharing.renewal import Renewals
+from penstock._core.sharing.shared_subscription import SharedSubscription
 from penstock._core.subscription import Subscription
 from penstock._core.wire import Wire
 from penstock.errors import ClientClosed
@@ -40,7 +42,8 @@ class ClientCore:
         self.requests = Requests(self.scheduler, self.pool, self.metadata, options)
         self.producer = Producer(self.scheduler, self.pool, self.metadata, options, self.events)
         self.admin = Admin(self.requests, self.metadata, self.scheduler)
-        self.subscriptions: list[Subscription] = []
+        self.subscriptions: list[Subscription | SharedSubscription] = []
+        self.renewals = Renewals()
         self.closed = False
 
     def __repr__(self) -> str:
@@ -145,7 +148,7 @@ class ClientCore:
         """End everything at once."""
         self.closed = True
         self.producer.close()
-        for subscription in self.subscriptions:
+        for subscription in list(self.subscriptions):
             subscription.shut()
         self.pool.stop()
         self.events.add("closed")

@@ -34,6 +34,18 @@ def seconds(value: Duration, name: str) -> float:
     return number
 
 
+def seconds_or_none(value: Duration, name: str) -> float:
+    """A duration in seconds that may be 0.
+
+    Raises:
+        BadRequest: it is below zero.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not number >= 0:
+        raise BadRequest(f"{name} must not be below zero, not {value!r}")
+    return number
+
+
 def parse_servers(text: str) -> tuple[tuple[str, int], ...]:
     """Read "host:port,host2:port2"; `penstock://` before it and the port may be left out.
 

@@ -234,6 +234,11 @@ class Scheduler:
             self._cancelled_timers -= 1
         return min(timers[0][0], self._sweep_at) if timers else self._sweep_at
 
+    @property
+    def turn_wanted(self) -> bool:
+        """Whether a turn was asked for since the last one."""
+        return self._signalled
+
     def request_turn(self) -> None:
         """Ask the driver for a turn, once."""
         if not self._signalled:

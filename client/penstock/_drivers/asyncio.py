@@ -20,6 +20,7 @@ from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Ticket
 from penstock._core.wire import Wire
 from penstock._drivers.clocks import Held, clock_of, held, machine_wall_us
+from penstock._drivers.renewing import Renewer
 from penstock.errors import ConnectionLost
 from penstock.protocol.batch import Buffer
 
@@ -108,6 +109,7 @@ class AsyncioDriver:
 
     def __init__(self, options: Options) -> None:
         self.core = ClientCore(options, random.Random(os.urandom(16)), self._signal)
+        self.renewer = Renewer(options, self.core.renewals)
         self.connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self._clock = clock = clock_of(options.servers)
@@ -144,6 +146,7 @@ class AsyncioDriver:
                 await self.run(self.core.close(flush_seconds))
         finally:
             self.core.shut()
+            self.renewer.stop()
             await self._end()
         return False
 

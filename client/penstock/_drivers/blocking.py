@@ -26,6 +26,7 @@ from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Process, Ticket
 from penstock._core.wire import Wire
 from penstock._drivers.clocks import Held, clock_of, held, machine_wall_us
+from penstock._drivers.renewing import Renewer
 from penstock._drivers.sockets import Outbox
 from penstock._drivers.threads import Alarm, Waiter
 from penstock.errors import ClientClosed, ConnectionLost
@@ -44,6 +45,7 @@ class BlockingDriver:
     def __init__(self, options: Options) -> None:
         self.core = ClientCore(options, random.Random(os.urandom(16)), lambda: None)
         self.lock = threading.Lock()
+        self.renewer = Renewer(options, self.core.renewals)
         self._options = options
         self._selector = selectors.DefaultSelector()
         self._alarm = Alarm()
@@ -82,6 +84,7 @@ class BlockingDriver:
             if not self.core.closed:
                 self.run(self.core.close(timeout))
         finally:
+            self.renewer.stop()
             self.end()
 
     def end(self) -> None:

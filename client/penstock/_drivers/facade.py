@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from penstock._core import bulk, subscription
 from penstock._core.events import ClientEvent
@@ -23,13 +23,17 @@ from penstock._core.options import (
     Options,
     parse_servers,
     seconds,
+    seconds_or_none,
 )
 from penstock._core.outgoing import Outgoing, Receipt, Receipts
 from penstock._core.positions import Start
 from penstock._core.producer import Producer
+from penstock._core.sharing import shared_subscription
+from penstock._core.sharing.shared_subscription import OnError
 from penstock._core.subscription import Commit, OutOfRange
 from penstock._drivers.admin import Admin
 from penstock._drivers.consuming import Subscription, wait_for
+from penstock._drivers.sharing import SharedBatch, SharedRecord, SharedSubscription
 from penstock.errors import BadRequest, ClientClosed, QueueFull
 
 if TYPE_CHECKING:
@@ -262,12 +266,13 @@ class Client:
 
     # ----- consuming
 
+    @overload
     def subscribe(
         self,
         topics: str | Sequence[str],
         *,
         group: str | None = None,
-        mode: str = "ordered",
+        mode: Literal["ordered"] = "ordered",
         partitions: Sequence[int] | None = None,
         start: Start = "earliest",
         commit: Commit = "auto",
@@ -275,17 +280,51 @@ class Client:
         on_out_of_range: OutOfRange = "earliest",
         commit_interval: Duration = 5.0,
         session_timeout: Duration = 10.0,
-    ) -> Subscription:
-        """Read topics: all partitions, some of them, or what a group assigns.
+    ) -> Subscription: ...
+
+    @overload
+    def subscribe(
+        self,
+        topics: str | Sequence[str],
+        *,
+        group: str,
+        mode: Literal["shared"],
+        start: Start = "earliest",
+        max_in_flight: int = 100,
+        create: bool | Mapping[str, object] = True,
+        on_error: OnError = "nack",
+        drain_timeout: Duration = 5.0,
+    ) -> SharedSubscription: ...
+
+    def subscribe(
+        self,
+        topics: str | Sequence[str],
+        *,
+        group: str | None = None,
+        mode: str = "ordered",
+        start: Start = "earliest",
+        partitions: Sequence[int] | None = None,
+        commit: Commit = "auto",
+        max_bytes: int = 16 * 1024 * 1024,
+        on_out_of_range: OutOfRange = "earliest",
+        commit_interval: Duration = 5.0,
+        session_timeout: Duration = 10.0,
+        max_in_flight: int = 100,
+        create: bool | Mapping[str, object] = True,
+        on_error: OnError = "nack",
+        drain_timeout: Duration = 5.0,
+    ) -> Subscription | SharedSubscription:
+        """Read topics: all partitions, some of them, or what a group gives.
 
         Args:
             topics: one name or several.
-            group: an ordered group: its members share the partitions, one owner each, and go on
-                from the committed offsets.
-            mode: "ordered".
+            group: with mode="ordered" its members share the partitions, one owner each, and go on
+                from the committed offsets; with mode="shared" they share the records, each of
+                which is acquired under a lease and settled by itself.
+            mode: "ordered" or "shared".
             partitions: read these only, without a group.
-            start: where a partition without a committed offset begins: "earliest", "latest", an
-                offset, an aware datetime, or "-1h".
+            start: where a partition without a committed offset, or a new shared group, begins:
+                "earliest", "latest", an offset, an aware datetime, or "-1h".
             commit: "auto" commits what the loop has finished, every `commit_interval` seconds, when
                 a partition is given away and at the end; "manual" leaves it to `commit()`.
             max_bytes: how much is fetched ahead.
@@ -293,13 +332,34 @@ class Client:
             commit_interval: seconds.
             session_timeout: seconds without a heartbeat after which the group gives the
                 partitions to others.
+            max_in_flight: shared: how many records may be with this member at once.
+            create: shared: make the group if there is none, with these settings if any.
+            on_error: shared: whether an exception in a record's block ends there ("nack") or is
+                raised when the attempt has been failed ("raise").
+            drain_timeout: shared: how long leaving waits for records that were handed out, seconds.
 
         Raises:
             BadRequest, InvalidName: an argument does not fit.
         """
+        names = [topics] if isinstance(topics, str) else topics
+        driver = self._driver
+        if mode == "shared":
+            shared = shared_subscription.SharedSubscription(
+                driver.core,
+                names,
+                SharedRecord,
+                SharedBatch,
+                group=group,
+                start=start,
+                max_in_flight=max_in_flight,
+                create=create,
+                on_error=on_error,
+                drain_timeout=seconds_or_none(drain_timeout, "drain_timeout"),
+            )
+            return SharedSubscription(driver, shared)
         core = subscription.Subscription(
-            self._driver.core,
-            [topics] if isinstance(topics, str) else topics,
+            driver.core,
+            names,
             group=group,
             mode=mode,
             partitions=partitions,
@@ -310,7 +370,7 @@ class Client:
             commit_interval=seconds(commit_interval, "commit_interval"),
             session_timeout=seconds(session_timeout, "session_timeout"),
         )
-        return Subscription(self._driver, core)
+        return Subscription(driver, core)
 
     def events(self) -> Events:
         """What happens to the client from now on, as an async iterator of `ClientEvent`."""

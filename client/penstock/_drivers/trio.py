@@ -23,6 +23,7 @@ from penstock._core.options import Options
 from penstock._core.scheduler import Operation, Ticket
 from penstock._core.wire import Wire
 from penstock._drivers.clocks import Held, clock_of, held, machine_wall_us
+from penstock._drivers.renewing import Renewer
 from penstock._drivers.sockets import Outbox
 from penstock._drivers.trio_dial import dial
 from penstock.errors import ConnectionLost
@@ -38,6 +39,7 @@ class TrioDriver:
 
     def __init__(self, options: Options) -> None:
         self.core = ClientCore(options, random.Random(os.urandom(16)), self._signal)
+        self.renewer = Renewer(options, self.core.renewals)
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
         self._parked: Task | None = None
@@ -70,6 +72,7 @@ class TrioDriver:
         """Close the core within a time and end the background tasks."""
         if not self.core.closed:
             await self.finish(self.core.close(flush_seconds))
+        self.renewer.stop()
         return await self._end(kind, error, trace)
 
     async def _end(

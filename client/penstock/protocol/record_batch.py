@@ -202,6 +202,14 @@ class RecordBatch:
         """The extension fields: type -> bytes."""
         return extensions(self._buffer, self.header)
 
+    def copy(self) -> RecordBatch:
+        """The same batch on bytes of its own, so that the run it came in can be let go."""
+        found = RecordBatch(
+            bytes(self._buffer), verify=False, topic=self.topic, partition=self.partition
+        )
+        found._skip = self._skip
+        return found
+
     def column_ids(self) -> frozenset[int]:
         """The ids of the columns that the payload has."""
         return frozenset(self._columns())

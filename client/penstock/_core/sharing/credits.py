@@ -1,0 +1,93 @@
+"""How many records a member may have in its hands, shared among the partitions that it reads.
+
+Each partition has one acquire in flight at a time, and what it asks for is spoken for until the
+answer is there. A partition that had more than it was asked for is *hot*: it asks for all that is
+free and does not wait. Any other waits at the broker for a small part only, so that quiet
+partitions hold up little. Invariant: what is held and asked for together is at most `total`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from penstock._core.sharing.share import Share
+
+WAIT_MS: Final = 5000
+"""How long a broker holds an acquire before it answers with nothing."""
+ROTATION_MS: Final = 500
+ROTATION_MS_MIN: Final = 20
+"""With fewer credits than partitions: how long one round of asking all of them takes, about."""
+QUIET_PARTS: Final = 4
+"""All quiet partitions together hold at most one such part of the credits."""
+REFILL_PARTS: Final = 4
+"""While there is something to hand out, nothing is asked for less than such a part."""
+
+
+class Credits:
+    """The credits of one subscription.
+
+    Attributes:
+        total: how many records may be in this member's hands.
+        held: how many are.
+        asked: how many are asked for in acquires that are not answered.
+    """
+
+    __slots__ = ("_queued", "_waiting", "asked", "held", "shares", "total")
+
+    def __init__(self, total: int, queued: Callable[[], int]) -> None:
+        self.total = total
+        self.held = 0
+        self.asked = 0
+        self.shares = 0
+        """How many partitions share them."""
+        self._queued = queued
+        """Tells how many of those held were not handed out yet."""
+        self._waiting: deque[Share] = deque()
+
+    def ask(self, share: Share) -> tuple[int, int]:
+        """How many records to acquire, and how many milliseconds to wait for them.
+
+        0 records: there is nothing to give; the share is called when there is.
+        """
+        free = self._free()
+        if not free:
+            if share not in self._waiting:
+                self._waiting.append(share)
+            return 0, 0
+        if self.shares == 1:
+            count, wait = free, WAIT_MS
+        elif share.hot:
+            count, wait = max(1, free - len(self._waiting)), 0
+        else:
+            count = min(free, max(1, self.total // (QUIET_PARTS * self.shares)))
+            wait = WAIT_MS
+            if self.shares > self.total:
+                wait = max(ROTATION_MS_MIN, ROTATION_MS * self.total // self.shares)
+        self.asked += count
+        return count, wait
+
+    def answered(self, asked: int) -> None:
+        """An acquire ended, whatever came of it; count what it brought before."""
+        self.asked -= asked
+        self.offer()
+
+    def offer(self) -> None:
+        """Credits may be free: call the partitions that wait for some."""
+        free = self._free() if self._waiting else 0
+        while free > 0 and self._waiting:
+            free -= 1
+            self._waiting.popleft().bell.ring()
+
+    def leave(self, share: Share) -> None:
+        """A partition is not read any more."""
+        if share in self._waiting:
+            self._waiting.remove(share)
+
+    def _free(self) -> int:
+        free = self.total - self.held - self.asked
+        if free <= 0 or (free * REFILL_PARTS < self.total and self._queued()):
+            return 0
+        return free

@@ -1,0 +1,518 @@
+"""A subscription of a shared group: records under leases, from all partitions in fair turns.
+
+It attaches to every partition of its topics, and of their dead-letter topics, where records wait
+that were brought back for this group. Invariants: at most `max_in_flight` records are with this
+member, handed out or not; a record is handed out once for each lease; records whose lease is lost
+are not handed out any more; leaving gives back what was not begun.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import length_hint
+from typing import TYPE_CHECKING, Final, Literal
+
+from penstock._core.positions import Start, exact_offset, resolvable
+from penstock._core.scheduler import Bell, Operation, Process, renewed
+from penstock._core.sharing.credits import Credits
+from penstock._core.sharing.portions import DAMAGED, DAMAGED_TEXT
+from penstock._core.sharing.share import Share
+from penstock._core.sharing.shared_record import Portion, SharedBatch, SharedRecord
+from penstock._core.sharing.verdicts import Grant
+from penstock._core.wire import Wire
+from penstock.errors import (
+    BadRequest,
+    ClientClosed,
+    CorruptBatch,
+    PenstockError,
+    TimedOut,
+)
+from penstock.protocol.leases import NACK
+from penstock.protocol.names import check_name
+from penstock.protocol.sharing import CreateGroup, CreateGroupReply
+
+if TYPE_CHECKING:
+    from penstock._core.client import ClientCore
+
+OnError = Literal["nack", "raise"]
+
+TOPICS_MAX: Final = 100
+IN_FLIGHT_MAX: Final = 100_000
+RUN_RECORDS: Final = 512
+"""How many records are made at once for a loop."""
+METADATA_SECONDS: Final = 60.0
+"""How often new partitions are looked for."""
+FLUSH_SECONDS: Final = 5.0
+DETACH_SECONDS: Final = 2.0
+DRAIN_LOOK: Final = 0.05
+"""How often leaving looks whether handlers are done, in seconds."""
+NOTHING: Iterator[SharedRecord] = iter(())
+
+
+def _nothing() -> None:
+    """For drivers whose core always knows the time."""
+
+
+def _call(function: Callable[[], None]) -> None:
+    function()
+
+
+def dead_letter_topic(topic: str, group: str) -> str:
+    """The name of the topic where dead letters of a group lie."""
+    return f"dead.{topic}.{group}"
+
+
+class SharedSubscription:
+    """One member of a shared group.
+
+    Attributes:
+        arrival: rings when there may be something to take.
+        settled: rings when verdicts were confirmed.
+        records: the iterator that the application's loop takes from; exhausted: ask for more.
+        touch: tells the core the time; set by the driver.
+        guard: runs a verdict's hand-over; a driver with threads sets one that locks.
+    """
+
+    def __init__(
+        self,
+        core: ClientCore,
+        topics: Sequence[str],
+        kind: type[SharedRecord],
+        batch_kind: type[SharedBatch],
+        *,
+        group: str | None,
+        start: Start = "earliest",
+        max_in_flight: int = 100,
+        create: bool | Mapping[str, object] = True,
+        on_error: OnError = "nack",
+        drain_timeout: float = 5.0,
+    ) -> None:
+        _check(topics, group, start, max_in_flight, on_error, drain_timeout)
+        assert group is not None
+        self.scheduler = core.scheduler
+        self.options = core.options
+        self.pool = core.pool
+        self.metadata = core.metadata
+        self.requests = core.requests
+        self.events = core.events
+        self.topics = tuple(dict.fromkeys(topics))
+        self.group = group
+        self.on_error = on_error
+        self.member = f"{self.scheduler.rng.getrandbits(96):024x}"
+        self.opened_at = 0.0
+        self.credits = Credits(max_in_flight, self._queued)
+        self.arrival = Bell(self.scheduler)
+        self.settled = Bell(self.scheduler)
+        self.shares: dict[tuple[str, int], Share] = {}
+        self.records: Iterator[SharedRecord] = NOTHING
+        self.closed = False
+        self.touch: Callable[[], None] = _nothing
+        self.guard: Callable[[Callable[[], None]], None] = _call
+        self._core = core
+        self._kind = kind
+        self._batch_kind = batch_kind
+        self._start = start
+        self._create = create
+        self._drain_timeout = drain_timeout
+        self._closing = False
+        self._iterator: Iterator[SharedRecord] = NOTHING
+        self._portions: deque[Portion] = deque()
+        self._portion_records = 0
+        self.run_size = 0
+        """How many records were made for the loop last."""
+        self._fetched: list[SharedRecord] = []
+        self._failed: PenstockError | None = None
+        self._flush_error: PenstockError | None = None
+        self._watch: Process[None] | None = None
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return f"<{', '.join(self.topics)} as {self.group}, shared{state}>"
+
+    # ----- life
+
+    def open(self) -> Operation[None]:
+        """Make the group if it is to be made, and attach to its partitions.
+
+        Raises:
+            TopicNotFound, GroupNotFound: there is nothing of that name.
+            PenstockError: the broker refused, or could not be reached in time.
+        """
+        self._core.check_open()
+        self.opened_at = self.scheduler.now
+        for topic in self.topics:
+            yield from self.metadata.ensure(topic)
+            if self._create is not False:
+                yield from self._make_group(topic)
+        yield self.metadata.refresh(*self._all_topics())
+        self._core.subscriptions.append(self)
+        self._core.renewals.add(self)
+        self.pool.on_change.append(self._wire_changed)
+        try:
+            self._add_shares()
+            yield from self._attached()
+        except BaseException:
+            self.shut()
+            raise
+        self._watch = self.scheduler.spawn(self._watch_partitions(), essential=True)
+
+    def close(self, in_error: bool = False) -> Operation[None]:
+        """Give back what was not begun, wait for what is in handlers, send all verdicts, leave.
+
+        Args:
+            in_error: the application failed: do not wait for handlers.
+        """
+        if self.closed or self._closing:
+            return
+        self._closing = True
+        self.credits.total = 0
+        self._give_back()
+        self.arrival.ring()
+        try:
+            yield from self._drain(0.0 if in_error else self._drain_timeout)
+            yield from self._flushed(self.scheduler.now + FLUSH_SECONDS)
+            yield from self._detach()
+        finally:
+            self.shut()
+
+    def shut(self) -> None:
+        """Stop at once."""
+        self.closed = self._closing = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for share in self.shares.values():
+            share.stop()
+        self._portions.clear()
+        self._portion_records = 0
+        self.records = self._iterator = NOTHING
+        if self in self._core.subscriptions:
+            self._core.subscriptions.remove(self)
+            self._core.renewals.remove(self)
+            self.pool.on_change.remove(self._wire_changed)
+        self.arrival.ring()
+        self.settled.ring()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed in order, so that iterating ends."""
+        return self._closing and self.scheduler.crashed is None
+
+    # ----- taking
+
+    def take(self) -> bool:
+        """Have `records` go on with more of them; False: nothing is there now.
+
+        Raises:
+            ClientClosed: the subscription is closed.
+            PenstockError: the subscription failed.
+        """
+        self._fetched = []
+        self._came_back()
+        return self._load()
+
+    def take_batch(self) -> SharedBatch | None:
+        """The next records of one batch; None: nothing is there now."""
+        self._came_back()
+        while True:
+            rest = list(self._iterator)
+            if rest:
+                # What a loop left over: it goes back, as columns have no records in between.
+                self._restore(rest)
+            portion = self._next_portion()
+            if portion is None:
+                return None
+            try:
+                portion.values  # noqa: B018 - decoded here, where damage can still be told
+            except CorruptBatch:
+                self._damaged(portion)
+            else:
+                return self._batch_kind(portion)
+
+    def fetch(self, max_records: int, wait: float) -> Operation[list[SharedRecord]]:
+        """Up to so many records, as soon as there are any; empty when the wait is over."""
+        if max_records < 1 or wait < 0:
+            raise BadRequest("max_records is at least 1 and wait not below 0")
+        until = self.scheduler.now + wait
+        while True:
+            self._came_back()
+            self._fetched = self._gather(max_records)
+            if self._fetched or self.scheduler.now >= until:
+                return self._fetched
+            yield self.arrival.wait(until)
+
+    def fetch_cancelled(self) -> None:
+        """A fetch was given up: what it had found, if anything, is handed out again."""
+        fetched, self._fetched = self._fetched, []
+        if self.closed or not fetched:
+            return
+        if self._closing:
+            for record in fetched:
+                SharedRecord.release(record)
+            return
+        self._iterator = iter([*fetched, *self._iterator])
+        self.records = self._iterator
+
+    # ----- verdicts
+
+    def flush(self) -> Operation[None]:
+        """Wait until all verdicts so far are confirmed.
+
+        Raises:
+            LeaseLost: in a strict group a verdict came too late.
+            PenstockError: the broker refused verdicts; the first such failure since the last flush.
+        """
+        yield from self._flushed(None)
+        error, self._flush_error = self._flush_error, None
+        if error is not None:
+            raise renewed(error)
+
+    def ack_many(self, records: Sequence[SharedRecord | SharedBatch]) -> None:
+        """Ack records or batches."""
+        for record in records:
+            record.ack()
+
+    # ----- for partitions
+
+    def counted(self, count: int) -> None:
+        """So many records left this member's hands."""
+        self.credits.held -= count
+
+    def arrived(self, portions: Sequence[Portion]) -> None:
+        """Records came."""
+        self._portions.extend(portions)
+        self._portion_records += sum(portion.count for portion in portions)
+        if self._closing:
+            self._give_back()
+        self.arrival.ring()
+
+    def lost(self, share: Share, grant: Grant) -> None:
+        """A lease is over: nothing more of it is handed out."""
+        kept = deque(portion for portion in self._portions if portion.grant is not grant)
+        dropped = self._portion_records - sum(portion.count for portion in kept)
+        self._portions = kept
+        self._portion_records -= dropped
+        rest = list(self._iterator)
+        mine = [record for record in rest if record._grant is not grant]
+        dropped += len(rest) - len(mine)
+        self.records = self._iterator = iter(mine)
+        grant.ledger.drop(dropped)
+        self.events.add(
+            "lease_lost",
+            topic=share.topic,
+            partition=share.partition,
+            dropped=dropped,
+            left=grant.left - dropped,
+        )
+        self.credits.offer()
+
+    def interrupt(self) -> None:
+        """Have the loop come back before the next record; called in the renewing thread."""
+        self.records = NOTHING
+
+    def share_failed(self, share: Share, error: PenstockError) -> None:
+        """A partition can't be read any more."""
+        share.stop()
+        self.shares.pop((share.topic, share.partition), None)
+        self.credits.shares = len(self.shares)
+        if share.topic in self.topics:
+            self._failed = error
+            self.arrival.ring()
+
+    def note_failure(self, error: PenstockError) -> None:
+        """Verdicts failed: the next flush raises it."""
+        if self._flush_error is None:
+            self._flush_error = error
+
+    # ----- inside: opening
+
+    def _all_topics(self) -> list[str]:
+        dead = [dead_letter_topic(topic, self.group) for topic in self.topics]
+        return [*self.topics, *dead]
+
+    def _make_group(self, topic: str) -> Operation[None]:
+        settings = self._create if isinstance(self._create, Mapping) else {}
+        request = CreateGroup(
+            topic=topic,
+            group=self.group,
+            settings=dict(settings),
+            start=resolvable(self._start, self.scheduler.wall_us),
+            if_not_exists=True,
+        )
+        yield from self.requests.call(request, CreateGroupReply)
+
+    def _add_shares(self) -> None:
+        """Read partitions that are not read yet."""
+        for topic in self._all_topics():
+            for number in self.metadata.partitions(topic):
+                if (topic, number) not in self.shares:
+                    share = self.shares[(topic, number)] = Share(self, topic, number)
+                    self.credits.shares = len(self.shares)
+                    share.start()
+
+    def _attached(self) -> Operation[None]:
+        """Wait until one partition of each topic is attached, at most one request's time."""
+        limit = self.scheduler.now + self.options.request_timeout
+        waiting = set(self.topics)
+        while waiting:
+            if self._failed is not None:
+                raise renewed(self._failed)
+            for share in self.shares.values():
+                if share.attached:
+                    waiting.discard(share.topic)
+            if waiting:
+                if self.scheduler.now >= limit:
+                    raise TimedOut(f"could not attach to {', '.join(sorted(waiting))} in time")
+                yield self.arrival.wait(limit)
+
+    def _watch_partitions(self) -> Operation[None]:
+        """Find partitions and dead-letter topics that are added while the subscription runs."""
+        looked_at = self.scheduler.now
+        while True:
+            yield self.metadata.bell.wait(self.scheduler.now + METADATA_SECONDS)
+            if not self._closing:
+                self._add_shares()
+            if self.scheduler.now >= looked_at + METADATA_SECONDS:
+                looked_at = self.scheduler.now
+                self.metadata.refresh(*self._all_topics())
+
+    def _wire_changed(self, _: Wire) -> None:
+        for share in self.shares.values():
+            share.nudge()
+
+    # ----- inside: taking
+
+    def _queued(self) -> int:
+        return self._portion_records + length_hint(self._iterator)
+
+    def _came_back(self) -> None:
+        """The application wants more: notice verdicts, and leases that were found to be lost."""
+        if self.closed:
+            raise ClientClosed("the subscription is closed")
+        self._core.renewals.tell(self)
+        for share in self.shares.values():
+            share.ledger.count()
+        self.credits.offer()
+
+    def _load(self) -> bool:
+        """Make the next records, if the present ones are used up."""
+        if length_hint(self._iterator):
+            self.records = self._iterator
+            return True
+        made: list[SharedRecord] = []
+        while len(made) < RUN_RECORDS:
+            portion = self._next_portion() if not made or self._portions else None
+            if portion is None:
+                break
+            try:
+                made.extend(portion.records(self._kind))
+            except CorruptBatch:
+                self._damaged(portion)
+        self.records = self._iterator = iter(made)
+        self.run_size = len(made)
+        return bool(made)
+
+    def _next_portion(self) -> Portion | None:
+        if self._portions:
+            portion = self._portions.popleft()
+            self._portion_records -= portion.count
+            return portion
+        if self._failed is not None:
+            raise renewed(self._failed)
+        return None
+
+    def _gather(self, count: int) -> list[SharedRecord]:
+        found = list(islice(self._iterator, count))
+        try:
+            while len(found) < count and self._load():
+                found.extend(islice(self._iterator, count - len(found)))
+        except PenstockError:
+            # What is there comes first; the failure is still there the next time.
+            if not found:
+                raise
+        return found
+
+    def _restore(self, rest: list[SharedRecord]) -> None:
+        for record in rest:
+            SharedRecord.release(record)
+        self.records = self._iterator = NOTHING
+
+    def _damaged(self, portion: Portion) -> None:
+        end = portion.first + portion.count
+        portion.grant.ledger.add(portion.grant, portion.first, end, NACK, 0, DAMAGED, DAMAGED_TEXT)
+        self.events.add(
+            "records_unreadable",
+            topic=portion.topic,
+            partition=portion.partition,
+            missing=0,
+            damaged=portion.count,
+        )
+
+    # ----- inside: leaving
+
+    def _give_back(self) -> None:
+        for record in self._iterator:
+            SharedRecord.release(record)
+        self.records = self._iterator = NOTHING
+        while self._portions:
+            self._portions.popleft().give_back()
+        self._portion_records = 0
+
+    def _drain(self, seconds: float) -> Operation[None]:
+        """Wait for handlers."""
+        until = self.scheduler.now + seconds
+        while True:
+            for share in self.shares.values():
+                share.ledger.count()
+            if self.credits.held <= 0 or self.scheduler.now >= until:
+                return
+            yield self.settled.wait(min(until, self.scheduler.now + DRAIN_LOOK))
+
+    def _flushed(self, until: float | None) -> Operation[None]:
+        marks = [(share, share.ledger.mark()) for share in self.shares.values()]
+        while True:
+            marks = [each for each in marks if not each[0].ledger.is_confirmed(each[1])]
+            if not marks or self.closed:
+                return
+            if until is None:
+                yield self.settled.wait()
+            elif self.scheduler.now >= until:
+                return
+            else:
+                yield self.settled.wait(until)
+
+    def _detach(self) -> Operation[None]:
+        """Tell every leader, and give them a moment to answer."""
+        spawn = self.scheduler.spawn
+        leaving = [spawn(share.detach()) for share in self.shares.values() if share.attached]
+        until = self.scheduler.now + DETACH_SECONDS
+        bell = Bell(self.scheduler)
+        while not all(process.done for process in leaving) and self.scheduler.now < until:
+            yield bell.wait(min(until, self.scheduler.now + DRAIN_LOOK))
+
+
+def _check(
+    topics: Sequence[str],
+    group: str | None,
+    start: Start,
+    max_in_flight: int,
+    on_error: str,
+    drain_timeout: float,
+) -> None:
+    if not 0 < len(topics) <= TOPICS_MAX:
+        raise BadRequest(f"subscribe to 1 to {TOPICS_MAX} topics")
+    for topic in topics:
+        check_name(topic, "topic")
+    if group is None:
+        raise BadRequest("a shared subscription needs a group")
+    check_name(group, "group")
+    if exact_offset(start) is not None:
+        raise BadRequest("a shared group starts at earliest, latest, a datetime or '-1h'")
+    resolvable(start, 0)
+    if not 1 <= max_in_flight <= IN_FLIGHT_MAX:
+        raise BadRequest(f"max_in_flight lies between 1 and {IN_FLIGHT_MAX}")
+    if on_error not in ("nack", "raise"):
+        raise BadRequest(f"on_error is nack or raise, not {on_error!r}")
+    if drain_timeout < 0:
+        raise BadRequest("drain_timeout is not below 0")
