@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
+    from penstock_broker.node.sharing.shared import SharedPartition
 
 STRICTLY_LATER: Final = 0.001
 """Added where a deadline must have passed, not only be reached."""
@@ -24,10 +25,11 @@ def seconds_to_next(node: Node) -> float:
 
 def waiting(node: Node) -> dict[str, set[int]]:
     """Client address -> correlation ids of its requests that wait for something to happen."""
-    return {
-        session.peer: {poll.fetch.correlation for poll in session.polls}
-        for session in node.sessions.values()
-    }
+    found = {}
+    for session in node.sessions.values():
+        calls = {poll.fetch.correlation for poll in session.polls}
+        found[session.peer] = calls | {asked.correlation for asked in session.acquires}
+    return found
 
 
 def look_now(node: Node, *, thorough: bool) -> None:
@@ -44,6 +46,23 @@ def _moments(node: Node) -> Iterator[float]:
     for session in node.sessions.values():
         for poll in session.polls:
             yield poll.fetch.deadline
+        for asked in session.acquires:
+            yield asked.deadline
     for coordinator in node.groups.coordinators.values():
         for timer in coordinator.timers.values():
             yield timer.last_seen + timer.timeout + STRICTLY_LATER
+    for shared in node.sharing.values():
+        for at_us in _times(shared):
+            yield node.clock + (at_us - node.wall_us) / 1_000_000
+
+
+def _times(shared: SharedPartition) -> Iterator[int]:
+    """Wall-clock times when a partition's shared groups have something to do."""
+    for part in shared.parts:
+        if part.next_us is not None:
+            yield part.next_us
+    for dispatcher in shared.dispatchers.values():
+        if dispatcher.ready.busy:
+            yield 0
+        if dispatcher.next_us is not None:
+            yield dispatcher.next_us

@@ -49,6 +49,7 @@ from penstock_broker.node.session import (
 from penstock_broker.node.sharing import acquire, settle
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.node.sharing.shared import SharedPartition
+from penstock_broker.node.sharing.timers import GRAIN_BITS
 from penstock_broker.raft import Message as RaftMessage
 from penstock_broker.storage import Flush, Job, Store
 
@@ -73,6 +74,8 @@ class NodeConfig:
     address: str
     version: str
     host: str = ""
+    timer_grain_bits: int = GRAIN_BITS
+    """Leases and retries are watched by the 2 ** so many microseconds; 0 for clocks of tests."""
 
 
 class Node:
@@ -336,6 +339,8 @@ class Node:
 
     def _count_read(self, read: ColdRead | SharedRead, sign: int) -> None:
         session, size = read.session, sign * read.cold.length
+        if session is None:
+            return
         session.reading_bytes += size
         session.unsent_bytes += size
         self.output_bytes += size

@@ -14,7 +14,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
@@ -101,11 +101,7 @@ class Broker:
         hangs = False
         try:
             listener = self._listen()
-            node = Node(
-                store,
-                NodeConfig(address=self.address, version=__version__),
-                random.Random(secrets.randbits(64)),
-            )
+            node = Node(store, self._node_config(), random.Random(secrets.randbits(64)))
             clock = self.options.clock or SystemClock()
             self.reactor = reactor = Reactor(node, clock, _raise_file_limit())
             try:
@@ -163,6 +159,11 @@ class Broker:
             "wal_file_bytes": self.options.wal_file_bytes,
         }
         return StorageConfig(**{key: value for key, value in given.items() if value is not None})
+
+    def _node_config(self) -> NodeConfig:
+        config = NodeConfig(address=self.address, version=__version__)
+        # A clock of a test may stand still exactly when something is due.
+        return config if self.options.clock is None else replace(config, timer_grain_bits=0)
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET

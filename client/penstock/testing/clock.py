@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from math import inf
+from math import ceil, inf
 from typing import Final, Protocol
 
 from penstock._core.positions import datetime_of, microseconds_of
@@ -27,6 +27,8 @@ from penstock.testing.threads import carry_out
 
 STEP_US_MIN: Final = 1_000
 """The shortest step, so that what stays due can't hold up time."""
+ROUNDING_US: Final = 0.01
+"""Times in seconds are no more exact than this, and whole microseconds are to stay whole."""
 REST_SECONDS_MAX: Final = 10.0
 """Real seconds after which a broker and clients that never come to rest are an error."""
 
@@ -221,4 +223,4 @@ def _microseconds(duration: str | float | timedelta) -> int:
 
 def _ceiling(seconds: float) -> int:
     """Microseconds, rounded up; one week for "never": nobody minds a rest in between."""
-    return int(min(max(seconds, 0.0), 604_800.0) * 1_000_000) + 1
+    return ceil(min(max(seconds, 0.0), 604_800.0) * 1_000_000 - ROUNDING_US)

@@ -66,3 +66,13 @@ def test_half_a_million_entries_take_eleven_mebibytes() -> None:
     buckets = timers._buckets.values()
     assert sum(map(sys.getsizeof, buckets)) < 11 * 1024 * 1024
     assert len(buckets) < 1000
+
+
+def test_without_a_grain_an_entry_fires_exactly_then() -> None:
+    timers = Timers(START, grain_bits=0)
+    for number, at_us in enumerate((START + 1, START + 7_000_001, START + 90_000_000_003)):
+        timers.add(number, at_us)
+        while (next_us := timers.next_us) is not None and next_us < at_us:
+            assert timers.due(next_us) == []
+        assert timers.next_us == at_us
+        assert timers.due(at_us) == [number]

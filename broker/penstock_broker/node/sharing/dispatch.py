@@ -68,9 +68,10 @@ class Dispatcher:
         self.waiting = Waiting()
         self.claimed = 0
         now_us = shared.partition.node.wall_us
-        self._expiry = Timers(now_us)
+        grain_bits = shared.partition.node.config.timer_grain_bits
+        self._expiry = Timers(now_us, grain_bits)
         """Lease ids by deadline."""
-        self._retries = Timers(now_us)
+        self._retries = Timers(now_us, grain_bits)
         """Offsets by ready time."""
         self._holders: dict[int, Member] = {}
         """Who has which lease, those included whose grant is not applied."""
@@ -304,8 +305,14 @@ class Dispatcher:
         """Whether somebody waits, or something is due before a time."""
         if self.waiting or self.ready.busy:
             return True
+        at_us = self.next_us
+        return at_us is not None and at_us <= until_us
+
+    @property
+    def next_us(self) -> int | None:
+        """When the next lease may run out, or the next retry be due."""
         times = (self._retries.next_us, self._expiry.next_us)
-        return any(at is not None and at <= until_us for at in times)
+        return min((at_us for at_us in times if at_us is not None), default=None)
 
     # ----- the end
 

@@ -2,7 +2,8 @@
 
 An entry lies in the bucket of its time, on the finest level that reaches that far; a bucket of a
 coarser level is dealt out again when its time begins. Nothing fires early; an entry fires at most
-`GRAIN_US` after its time, plus what the caller's own rhythm adds. Entries are not removed: whoever
+a grain after its time, plus what the caller's own rhythm adds. Without a grain (0 bits, for clocks
+that stand still) it fires exactly then. Entries are not removed: whoever
 is told that an offset is due looks whether that is still so.
 """
 
@@ -14,7 +15,7 @@ from typing import Final
 
 GRAIN_BITS: Final = 14
 GRAIN_US: Final = 1 << GRAIN_BITS
-"""Width of the finest buckets: 16 ms."""
+"""Width of the finest buckets, unless another is asked for: 16 ms."""
 _LEVEL_BITS: Final = 6
 _LEVELS: Final = 7
 _REACH: Final = 1 << _LEVEL_BITS
@@ -24,10 +25,11 @@ _REACH: Final = 1 << _LEVEL_BITS
 class Timers:
     """Pairs of offset and time, given back when their time has come."""
 
-    __slots__ = ("_buckets", "_count", "_now_us", "_order")
+    __slots__ = ("_buckets", "_count", "_grain_bits", "_now_us", "_order")
 
-    def __init__(self, now_us: int) -> None:
+    def __init__(self, now_us: int, grain_bits: int = GRAIN_BITS) -> None:
         self._now_us = now_us
+        self._grain_bits = grain_bits
         self._count = 0
         self._buckets: dict[tuple[int, int], array[int]] = {}
         """By level and number: offset, time, offset, time, ..."""
@@ -44,7 +46,7 @@ class Timers:
 
     def add(self, offset: int, at_us: int) -> None:
         """Have an offset given back once a time has come; in the past means at the next look."""
-        level, shift = 0, GRAIN_BITS
+        level, shift = 0, self._grain_bits
         now_us = self._now_us
         while level < _LEVELS - 1 and (at_us >> shift) - (now_us >> shift) >= _REACH:
             level += 1
@@ -53,7 +55,7 @@ class Timers:
         bucket = self._buckets.get((level, number))
         if bucket is None:
             bucket = self._buckets[level, number] = array("Q")
-            look_at = number << shift if level else (number + 1) << shift
+            look_at = number << shift if level or not shift else (number + 1) << shift
             heappush(self._order, (look_at, level, number))
         bucket.append(offset)
         bucket.append(at_us)
