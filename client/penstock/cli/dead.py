@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from penstock.cli.explained import attempt_lines, attempt_row, count_words
-from penstock.cli.output import Column, field_lines, printable
+from penstock.cli.explained import attempt_lines, attempt_row, count_words, error_line
+from penstock.cli.output import Column, field_lines
 from penstock.cli.params import COUNT, MOMENT, NUMBER, PAIR
 from penstock.cli.printing import show_bytes
 from penstock.cli.records import record_row, scope_of
-from penstock.cli.units import show_moment, show_time, time_us
+from penstock.cli.units import SECOND_US, show_moment, show_time, time_us
 from penstock.cli.where import NAMES, WhereError, glob, parse
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def select(client: Client, topic: str, group: str, wanted: Filter) -> Iterator[l
 
 def no_letters(topic: str, group: str, wanted: Filter) -> str:
     """What to say when nothing was found."""
-    which = "dead letter" if wanted == Filter() else "such dead letter"
+    which = "dead letter" if replace(wanted, limit=None) == Filter() else "such dead letter"
     return f"group {group} has no {which} on {topic}"
 
 
@@ -161,8 +161,8 @@ def no_letters(topic: str, group: str, wanted: Filter) -> str:
 
 LETTERS: Final = (
     Column("place", "PLACE"),
-    Column("died", "DIED"),
-    Column("reason", "REASON"),
+    Column("age", "DIED", "ago"),
+    Column("reason", "REASON", spare=True),
     Column("failures", "TRIES", "number"),
     Column("key_shown", "KEY"),
     Column("value_shown", "VALUE"),
@@ -173,8 +173,8 @@ LETTERS: Final = (
 REASONS: Final = (
     Column("reason", "REASON"),
     Column("letters", "DEAD LETTERS", "number"),
-    Column("first", "FIRST DIED", wide=True),
-    Column("last", "LAST DIED"),
+    Column("first_age", "FIRST DIED", "ago"),
+    Column("last_age", "LAST DIED", "ago"),
     Column("error", "LAST ERROR"),
 )
 CELL: Final = 60
@@ -203,11 +203,11 @@ def letter_row(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def table_row(letter: DeadLetter) -> dict[str, Any]:
+def table_row(letter: DeadLetter, now_us: int) -> dict[str, Any]:
     """The dead letter as one line of a table."""
     return {
         "place": place_of(letter),
-        "died": show_time(letter.died_us).partition(".")[0] + "Z",
+        "age": _age(letter.died_us, now_us),
         "reason": letter.reason,
         "failures": letter.failed + letter.timed_out,
         "key_shown": show_bytes(letter.record.key),
@@ -218,15 +218,12 @@ def table_row(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
+def _age(since_us: int, now_us: int) -> float:
+    return max(0.0, (now_us - since_us) / SECOND_US)
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= CELL else text[: CELL - 1] + "…"
-
-
-def error_line(error: str) -> str:
-    """The line of an error, or of a trace, that names it: the last one that is not indented."""
-    lines = [line for line in error.splitlines() if line.strip()]
-    plain = [line for line in lines if not line.startswith((" ", "\t"))]
-    return printable((plain or lines or [""])[-1].strip())
 
 
 class Reasons:
@@ -249,7 +246,7 @@ class Reasons:
             self._letters[reason] += 1
         self.total += len(letters)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, now_us: int) -> list[dict[str, Any]]:
         """One row for each reason, the most frequent first."""
         return [
             {
@@ -257,6 +254,8 @@ class Reasons:
                 "letters": count,
                 "first": show_time(self._span[reason][0]),
                 "last": show_time(self._span[reason][1]),
+                "first_age": _age(self._span[reason][0], now_us),
+                "last_age": _age(self._span[reason][1], now_us),
                 "error": self._error[reason],
             }
             for reason, count in self._letters.most_common()

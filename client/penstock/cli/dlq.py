@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,9 +34,9 @@ from penstock.cli.output import (
 )
 from penstock.cli.params import PLACE, complete_topics, shared_argument, topic_argument
 from penstock.cli.printing import reader_is_gone
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.shared_view import unsettled
-from penstock.cli.units import count_of, show_time
+from penstock.cli.units import SECOND_US, count_of, show_time
 from penstock.errors import GroupNotFound, TopicNotFound
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _GROUPS = (
     Column("group", "GROUP"),
     Column("dead_letters", "DEAD LETTERS", "number"),
     Column("redriven", "REDRIVEN", "number"),
-    Column("oldest_seconds", "OLDEST", "seconds"),
+    Column("oldest_seconds", "OLDEST", "ago"),
     Column("dead_topic", "DEAD-LETTER TOPIC"),
 )
 
@@ -99,7 +99,7 @@ def _group_row(client: Client, topic: str, group: str) -> dict[str, Any] | None:
         "dead_letters": held,
         "redriven": sum(map(unsettled, partitions)) - held,
         "oldest": show_time(oldest) if oldest else None,
-        "oldest_seconds": max(0.0, time.time() - oldest / 1e6) if oldest else None,
+        "oldest_seconds": max(0.0, (wall_us() - oldest) / SECOND_US) if oldest else None,
         "dead_topic": dead,
     }
 
@@ -120,7 +120,7 @@ def reasons(settings: Settings, /, topic: str, group: str, **filters: Any) -> No
     with settings.connect() as client:
         for page in select(client, topic, group, wanted):
             counted.add(page)
-    print_rows(counted.rows(), REASONS, settings.output, name="reason")
+    print_rows(counted.rows(wall_us()), REASONS, settings.output, name="reason")
     if not counted.total:
         settings.say(no_letters(topic, group, wanted))
 
@@ -146,7 +146,9 @@ def peek(settings: Settings, /, topic: str, group: str, **filters: Any) -> None:
     with settings.connect() as client:
         letters = [letter for page in select(client, topic, group, wanted) for letter in page]
     if settings.output in ("table", "wide"):
-        print_table([table_row(it) for it in letters], LETTERS, wide=settings.output == "wide")
+        print_table(
+            [table_row(it, wall_us()) for it in letters], LETTERS, wide=settings.output == "wide"
+        )
     else:
         print_rows([letter_row(it) for it in letters], (), settings.output, name="place")
     if not letters:
@@ -181,11 +183,11 @@ def show(settings: Settings, topic: str, group: str, place: tuple[int, int]) -> 
             code=Exit.NOT_FOUND,
             hint=f"It may be redriven or purged; see penstock dlq peek {topic} {group}",
         )
-    found, now_us = letter, time.time_ns() // 1000
+    found = letter
 
     def tell() -> None:
         whole = settings.output == "wide"
-        for line in letter_lines(found, now_us=now_us, width=terminal_width(), whole=whole):
+        for line in letter_lines(found, now_us=wall_us(), width=terminal_width(), whole=whole):
             click.echo(line)
 
     print_object(letter_row(letter), settings.output, name="place", show=tell)
@@ -209,7 +211,7 @@ def export(settings: Settings, /, topic: str, group: str, **filters: Any) -> Non
     `publish --format ndjson` publishes it as new records.
     """
     wanted, total = Filter(**filters), 0
-    stream = click.get_binary_stream("stdout")
+    stream = sys.stdout.buffer
     with settings.connect() as client:
         for page in select(client, topic, group, wanted):
             if not page and reader_is_gone(stream):

@@ -11,7 +11,7 @@ import msgspec
 from penstock.cli.dead import place_of
 from penstock.cli.reading import InputError, Source, read_lines
 from penstock.cli.records import parse_row
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure
 
 if TYPE_CHECKING:
     from penstock import DeadLetter
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Values = dict[tuple[int, int], bytes | None]
 """Partition and offset in the dead-letter topic -> the new value."""
 COMMAND_SECONDS: Final = 60.0
-ERRORS_SAID: Final = 5
 
 
 class Editor(Protocol):
@@ -94,9 +93,8 @@ class WithCommand:
     """Each value goes through a shell command: on its input, back from its output."""
 
     command: str
-    settings: Settings
-    failed: list[DeadLetter] = field(default_factory=list)
-    """Those for which the command failed: they are left alone."""
+    failed: list[tuple[DeadLetter, str]] = field(default_factory=list)
+    """Those for which the command failed, and why: they are left alone."""
 
     def wants(self, letter: DeadLetter) -> bool:
         """Yes."""
@@ -111,9 +109,7 @@ class WithCommand:
             try:
                 new = self._run(old or b"")
             except _CommandError as error:
-                self.failed.append(letter)
-                if len(self.failed) <= ERRORS_SAID:
-                    self.settings.warn(f"{place_of(letter)} is left alone: {error}")
+                self.failed.append((letter, str(error)))
                 continue
             fine.append(letter)
             if new != old:

@@ -34,7 +34,7 @@ from penstock.cli.params import (
 )
 from penstock.cli.progress import Pace, Progress
 from penstock.cli.reading import InputError, Source
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import count_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Plan:
     def announce(self, settings: Settings) -> None:
         """Show it by reason."""
         if settings.output in ("table", "wide"):
-            print_table(self.reasons.rows(), REASONS, wide=settings.output == "wide")
+            print_table(self.reasons.rows(wall_us()), REASONS, wide=settings.output == "wide")
             sys.stdout.flush()
 
 
@@ -147,7 +147,7 @@ def redrive(
     """
     if file is not None and command is not None:
         raise click.UsageError("give either --edit or --edit-with")
-    editor = _editor(settings, file, command)
+    editor = _editor(file, command)
     with settings.connect() as client:
         plan = Plan(client, topic, group, Filter(**filters), editor)
         outcome = _prepare(
@@ -156,15 +156,17 @@ def redrive(
         if outcome.matched and not dry_run:
             _redrive(settings, plan, outcome, Pace(rate), force=force)
     if isinstance(editor, WithCommand):
-        outcome.left_alone = [place_of(letter) for letter in editor.failed]
+        outcome.left_alone = [place_of(letter) for letter, _ in editor.failed]
+        for letter, why in editor.failed[:SAID_MAX]:
+            settings.warn(f"{place_of(letter)}: {why}")
     _print_outcome(settings, outcome)
     if outcome.matched and not dry_run:
         _tell_redriven(settings, outcome, f"group {group} on {topic}")
 
 
-def _editor(settings: Settings, file: BinaryIO | None, command: str | None) -> Editor:
+def _editor(file: BinaryIO | None, command: str | None) -> Editor:
     if command is not None:
-        return WithCommand(command, settings)
+        return WithCommand(command)
     if file is None:
         return Unchanged()
     try:

@@ -10,14 +10,15 @@ import click
 
 from penstock.cli.output import Column
 from penstock.cli.plugins import load
-from penstock.cli.units import show_moment, show_time, time_at
+from penstock.cli.units import SECOND_US, show_time, time_at
 from penstock.errors import InvalidConfig
 
 TIMES_MAX: Final = 1000
 DUE: Final = (
     Column("local", "TIME"),
     Column("zone", "ZONE"),
-    Column("shown", "UTC"),
+    Column("time", "UTC"),
+    Column("in_seconds", "IN", "seconds"),
 )
 
 
@@ -66,7 +67,7 @@ def due_rows(times: Sequence[int], zone: str, now_us: int) -> list[dict[str, Any
             "time": show_time(due),
             "local": f"{time_at(due).astimezone(place):%a %Y-%m-%d %H:%M:%S}",
             "zone": zone,
-            "shown": show_moment(due, now_us),
+            "in_seconds": max(0.0, (due - now_us) / SECOND_US),
         }
         for due in times
     ]

@@ -75,11 +75,19 @@ def exit_for(error: BaseException) -> Exit:
     return Exit.ERROR
 
 
+_HINTS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (errors.GroupNotFound, "`penstock group list` shows those there are."),
+    (errors.PartitionNotFound, "`penstock topic describe TOPIC` shows those there are."),
+    (errors.ScheduleNotFound, "`penstock schedule list` shows those there are."),
+)
+"""Commands that help, for errors that say only what is wrong."""
+
+
 def hint_for(error: BaseException) -> str:
     """What to do next about an error, or "" where there is nothing useful to say."""
     if isinstance(error, errors.PenstockError) and error.hint not in _EMPTY_HINTS:
         return error.hint
-    return ""
+    return next((hint for cls, hint in _HINTS if isinstance(error, cls)), "")
 
 
 def table() -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.protocol.sharing import AttemptInfo, RecordState
 
 ERROR_LINES: Final = 6
-"""Lines of an attempt's error that people are shown: the last ones, where the cause stands."""
+"""Lines of the last attempt's error that people are shown: the end, where the cause stands."""
 
 BLOCKED: Final[Mapping[str, str]] = {
     "key": "an earlier record of the same key",
@@ -143,7 +143,7 @@ def count_words(delivered: int, failed: int, timed_out: int, redrives: int) -> s
 def attempt_lines(
     attempts: Sequence[AttemptInfo], *, width: int | None, whole: bool = False
 ) -> list[str]:
-    """The attempts that did not end well, oldest first, with the ends of their errors."""
+    """The attempts that did not end well, oldest first, and the end of the last one's error."""
     lines = ["  " + styled("Attempts", bold=True)] if attempts else []
     for number, attempt in enumerate(attempts, 1):
         kind = attempt.kind.replace("_", " ")
@@ -153,10 +153,20 @@ def attempt_lines(
         parts.append(f"by {holder(attempt.member, attempt.host)}" if attempt.member else "")
         head = " ".join(filter(None, parts))
         lines += _indented(head, width, first="", rest=" " * 7)
-        if attempt.reason:
+        if attempt.reason and attempt.reason not in attempt.error:
             lines += _indented(f"reason: {attempt.reason}", width)
-        lines += _error_lines(attempt.error, width, whole=whole)
+        if whole or number == len(attempts):
+            lines += _error_lines(attempt.error, width, whole=whole)
+        elif attempt.error:
+            lines += _indented(error_line(attempt.error), width)
     return lines
+
+
+def error_line(error: str) -> str:
+    """The line of an error, or of a trace, that names it: the last one that is not indented."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    plain = [line for line in lines if not line.startswith((" ", "\t"))]
+    return printable((plain or lines or [""])[-1].strip())
 
 
 def _error_lines(error: str, width: int | None, *, whole: bool) -> list[str]:

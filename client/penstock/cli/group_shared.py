@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +25,7 @@ from penstock.cli.params import (
     topic_argument,
     whole_number,
 )
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.shared_settings import SETTINGS_NOTE, settings_options, show_settings
 from penstock.cli.shared_view import MEMBERS, partition_columns, shared_fields, shared_value
 from penstock.cli.topic_config import gather_config
@@ -152,8 +151,7 @@ def print_definition(settings: Settings, group: SharedGroupInfo) -> None:
 def describe_shared(settings: Settings, client: Client, topic: str, group: str) -> None:
     """Print a shared group: its state, figures, members and partitions."""
     reply = client.admin.describe_shared(topic, group)
-    now_us = time.time_ns() // 1000
-    value = shared_value(reply, _dead_side(client, reply), now_us)
+    value = shared_value(reply, _dead_side(client, reply), wall_us())
     wide = settings.output == "wide"
 
     def show() -> None:
@@ -188,7 +186,7 @@ _STUCK = (
     Column("state", "STATE"),
     Column("deliveries", "DELIVERED", "number"),
     Column("failed", "FAILED", "number"),
-    Column("member", "MEMBER"),
+    Column("member", "MEMBER", spare=True),
     Column("text", "WHY"),
 )
 
@@ -234,7 +232,7 @@ def _stuck_row(state: RecordState, topic: str, partition: int) -> dict[str, Any]
 
 
 def _tell(topic: str, found: list[tuple[int, RecordState]]) -> None:
-    now_us, width = time.time_ns() // 1000, terminal_width()
+    now_us, width = wall_us(), terminal_width()
     for number, (partition, state) in enumerate(found):
         if number:
             click.echo()

@@ -22,6 +22,8 @@ Row = Mapping[str, Any]
 GAP: Final = "  "
 WIDTH_MIN: Final = 8
 """No column is cut below this many characters."""
+SPARE_MIN: Final = 14
+"""Down to this many characters a spare column gives way before the others do."""
 
 
 def _number(value: object) -> str:
@@ -55,17 +57,26 @@ KINDS: Final[Mapping[str, Callable[[Any], str]]] = {
     "size": lambda value: show_size(value) if value is not None and value >= 0 else "-",
     "time": lambda value: show_time(value) if value is not None else "-",
     "seconds": lambda value: show_duration(value) if value is not None else "-",
+    "ago": lambda value: f"{show_duration(value)} ago" if value is not None else "-",
 }
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table; `wide` ones are shown by `-o wide` only."""
+    """One column of a table.
+
+    Attributes:
+        key: the field of a row.
+        kind: how the field is shown, one of `KINDS`; only `text` is ever cut.
+        wide: shown by `-o wide` only.
+        spare: gives way before the others when the terminal is too narrow.
+    """
 
     key: str
     title: str
     kind: str = "text"
     wide: bool = False
+    spare: bool = False
 
     def show(self, row: Row) -> str:
         """The cell of a row."""
@@ -100,7 +111,9 @@ def _fit(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
         ]
         if not able:
             break
-        fitted[max(able, key=lambda i: fitted[i])] -= 1
+        # Spare columns first; among equals the widest.
+        chosen = max(able, key=lambda i: (columns[i].spare and fitted[i] > SPARE_MIN, fitted[i]))
+        fitted[chosen] -= 1
         excess -= 1
     return fitted
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -34,7 +33,7 @@ from penstock.cli.scheduled import (
     schedule_row,
     show_schedule,
 )
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import count_of
 
 if TYPE_CHECKING:
@@ -144,8 +143,8 @@ def list_schedules(settings: Settings, topic: str | None) -> None:
     """List the recurring schedules, of a topic or of all."""
     with settings.connect() as client:
         found = client.admin.list_schedules(topic)
-    now_us = time.time_ns() // 1000
-    rows = [schedule_row(info, now_us) for info in found]
+    now = wall_us()
+    rows = [schedule_row(info, now) for info in found]
     print_rows(rows, INFO_LIST, settings.output, name=schedule_name)
     if not rows:
         where = f"Topic {topic} has no schedule" if topic else "There is no schedule"
@@ -204,8 +203,8 @@ def next_(
 
 
 def _show_times(settings: Settings, cron: str, zone: str, count: int) -> None:
-    now_us = time.time_ns() // 1000
-    rows = due_rows(next_times(cron, zone, now_us, count), zone, now_us)
+    now = wall_us()
+    rows = due_rows(next_times(cron, zone, now, count), zone, now)
     print_rows(rows, DUE, settings.output, name="time")
 
 
@@ -281,7 +280,7 @@ def delayed(settings: Settings, topic: str, partition: int | None, limit: int) -
     """
     with settings.connect() as client:
         found = client.admin.list_scheduled(topic, partition=partition, limit=limit)
-    rows = delayed_rows(found.scheduled, topic, time.time_ns() // 1000)
+    rows = delayed_rows(found.scheduled, topic, wall_us())
     print_rows(rows, DELAYED, settings.output, name="id")
     if not found.total:
         settings.say(f"no record of {topic} waits for its time")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,8 @@ from penstock.cli.due import DUE, due_rows, next_times
 from penstock.cli.output import Column, Row, print_fields, print_object, print_table
 from penstock.cli.printing import show_bytes
 from penstock.cli.records import text_of
-from penstock.cli.units import show_moment, show_time
+from penstock.cli.settings import wall_us
+from penstock.cli.units import SECOND_US, show_moment, show_time
 from penstock.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ INFO_LIST: Final = (
 DELAYED: Final = (
     Column("id", "ID"),
     Column("count", "RECORDS", "number"),
-    Column("due", "DUE"),
+    Column("deliver_at", "DUE"),
+    Column("in_seconds", "IN", "seconds"),
 )
 
 
@@ -60,7 +61,7 @@ def schedule_row(info: ScheduleInfo, now_us: int) -> dict[str, Any]:
         "fired": info.fired,
         "last": show_time(info.last_us) if info.last_us else None,
         "next": show_time(due) if due else None,
-        "next_in": max(0.0, (due - now_us) / 1e6) if due else None,
+        "next_in": max(0.0, (due - now_us) / SECOND_US) if due else None,
         "headers": {name: text_of(data) for name, data in info.headers.items()},
     }
     for name, data in (("key", info.key), ("value", info.value)):
@@ -73,15 +74,15 @@ def schedule_row(info: ScheduleInfo, now_us: int) -> dict[str, Any]:
 
 def show_schedule(settings: Settings, info: ScheduleInfo, *, count: int) -> None:
     """Print a schedule with its next times."""
-    now_us = time.time_ns() // 1000
-    rows = _upcoming(info, now_us, count)
+    now = wall_us()
+    rows = _upcoming(info, now, count)
     value = {
-        **schedule_row(info, now_us),
+        **schedule_row(info, now),
         "next_times": [row["time"] for row in rows],
     }
 
     def show() -> None:
-        print_fields(_fields(info, now_us))
+        print_fields(_fields(info, now))
         if rows:
             click.echo()
             print_table(rows, DUE, wide=settings.output == "wide")
@@ -139,7 +140,7 @@ def delayed_rows(
             "id": f"{partition}:{record.id}",
             "count": record.count,
             "deliver_at": show_time(record.deliver_at_us),
-            "due": show_moment(record.deliver_at_us, now_us),
+            "in_seconds": max(0.0, (record.deliver_at_us - now_us) / SECOND_US),
         }
         for partition, record in scheduled
     ]

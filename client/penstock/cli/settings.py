@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ PATIENCE_SECONDS: Final = 1.0
 DELIVERY_FACTOR: Final = 3
 """A publish is tried this many times as long as one answer may take."""
 TABULAR: Final = ("table", "wide", "json", "ndjson", "name")
+
+
+def wall_us() -> int:
+    """The time of day in microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 class Failure(click.ClickException):

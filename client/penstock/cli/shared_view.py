@@ -32,7 +32,7 @@ MEMBERS: Final = (
     Column("member", "MEMBER"),
     Column("host", "HOST"),
     Column("in_flight", "IN FLIGHT", "number"),
-    Column("oldest_seconds", "OLDEST", "seconds"),
+    Column("oldest_seconds", "OLDEST", "ago"),
     Column("attached", "ATTACHED"),
     Column("partitions", "PARTITIONS", wide=True),
 )

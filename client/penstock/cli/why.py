@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,8 +13,9 @@ from penstock.cli.output import field_lines, print_object, terminal_width
 from penstock.cli.params import PLACE, complete_groups, topic_argument
 from penstock.cli.printing import show_bytes
 from penstock.cli.records import record_row
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import show_moment
+from penstock.errors import GroupNotFound
 
 if TYPE_CHECKING:
     from penstock import Record
@@ -66,6 +66,8 @@ def why(settings: Settings, topic: str, place: tuple[int, int], group: str) -> N
                 code=Exit.NOT_FOUND,
                 hint=_end_hint(reply, partition),
             )
+        if group and not reply.states:
+            raise GroupNotFound(f"there is no group {group} on topic {topic}")
         record = None
         if offset >= reply.log_start_offset:
             record = read_one(client, topic, partition, offset)
@@ -84,9 +86,7 @@ def why(settings: Settings, topic: str, place: tuple[int, int], group: str) -> N
         for line in _lines(settings, value, reply, record):
             click.echo(line)
         if not reply.states:
-            settings.say(
-                f"no group {group} on {topic}" if group else f"No group reads {topic} yet."
-            )
+            settings.say(f"No group reads {topic} yet.")
 
     print_object(value, settings.output, name="name", show=show)
 
@@ -101,7 +101,7 @@ def _end_hint(reply: ExplainRecordReply, partition: int) -> str:
 def _lines(
     settings: Settings, value: dict[str, Any], reply: ExplainRecordReply, record: Record | None
 ) -> list[str]:
-    now_us, width = time.time_ns() // 1000, terminal_width()
+    now_us, width = wall_us(), terminal_width()
     facts = [("Record", f"{value['topic']} {value['partition']}:{value['offset']}")]
     if record is not None:
         facts.append(("Time", show_moment(record.timestamp_us, now_us)))
