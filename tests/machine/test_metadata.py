@@ -13,7 +13,7 @@ from penstock.errors import (
     TopicNotFound,
     UnsupportedFormat,
 )
-from penstock_broker.machine import metadata
+from penstock_broker.machine import drafts, metadata
 from penstock_broker.machine.commands import (
     AlterTopic,
     CreateTopic,
@@ -197,13 +197,13 @@ def test_what_can_not_be_is_refused(cluster: Cluster, command: Any, error: type)
 def test_partitions_and_topics_have_limits(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "PARTITIONS_MAX", 12)
+    monkeypatch.setattr(drafts, "PARTITIONS_MAX", 12)
     assert cluster.refuse(create(partitions=5)) is LimitExceeded
     cluster.apply(create(partitions=4))
     assert cluster.refuse(AlterTopic(name="orders", partitions=5)) is LimitExceeded
     cluster.apply(DeleteTopic(name="orders"))
     cluster.apply(create(partitions=4))
-    monkeypatch.setattr(metadata, "TOPICS_MAX", 2)
+    monkeypatch.setattr(drafts, "TOPICS_MAX", 2)
     assert cluster.refuse(create("more")) is LimitExceeded
 
 

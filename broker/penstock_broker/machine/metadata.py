@@ -11,40 +11,43 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from penstock.errors import (
-    BadRequest,
-    InvalidConfig,
-    InvalidName,
-    LimitExceeded,
-    PreconditionFailed,
-    TopicExists,
-    TopicNotFound,
-)
-from penstock_broker.machine import config, encoding
+from penstock.errors import BadRequest, LimitExceeded, PreconditionFailed, RequestError
+from penstock_broker.machine import encoding
 from penstock_broker.machine.commands import (
+    AlterSharedGroup,
     AlterTopic,
     Command,
+    CreateSharedGroup,
     CreateTopic,
+    DeleteSharedGroup,
     DeleteTopic,
+    EnableDelays,
     InitCluster,
     RaiseFeatureLevel,
     Refused,
     RegisterNode,
     refuse,
 )
+from penstock_broker.machine.drafts import Draft
 from penstock_broker.machine.effects import (
     ConfigChanged,
     Effect,
     GroupCreated,
     GroupDeleted,
     NodeChanged,
+    SharedChanged,
     TopicRevised,
 )
-from penstock_broker.machine.names import TEXT_LENGTH_MAX, check_topic_name
-from penstock_broker.machine.placement import Placer, Replicas
+from penstock_broker.machine.names import TEXT_LENGTH_MAX
+from penstock_broker.machine.shared_plans import (
+    alter_shared,
+    create_shared,
+    delete_shared,
+    enable_delays,
+)
 from penstock_broker.machine.stamp import Stamp
+from penstock_broker.machine.topic_plans import alter_topic, create_topic, delete_topic
 from penstock_broker.machine.topology import (
     GROUPS_PARTITIONS,
     GROUPS_TOPIC,
@@ -54,24 +57,26 @@ from penstock_broker.machine.topology import (
     Initialised,
     MetadataReply,
     NodeEntry,
-    Partition,
     Registered,
     Topic,
-    TopicAltered,
-    TopicCreated,
-    TopicDeleted,
 )
 
 GROUPS_REPLICATION_MAX: Final = 3
 NODES_MAX: Final = 1_000
-TOPICS_MAX: Final = 10_000
-PARTITIONS_PER_TOPIC_MAX: Final = 10_000
-PARTITIONS_MAX: Final = 20_000
-REPLICATION_MAX: Final = 7
 FEATURE_LEVEL: Final = 1
 """The highest feature level that this version knows."""
 
 _VERSION: Final = 1
+
+TopicCommand = (
+    CreateTopic
+    | AlterTopic
+    | DeleteTopic
+    | CreateSharedGroup
+    | AlterSharedGroup
+    | DeleteSharedGroup
+    | EnableDelays
+)
 
 
 class _State(Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +128,15 @@ class MetadataMachine:
         found = self._located.get(group)
         return None if found is None else (self._topics[found[0]], found[1])
 
+    def dead_partition(self, topic: str, group: str, partition: int) -> int:
+        """Raft group of the partition where dead letters go to; 0: they go nowhere."""
+        found = self._topics.get(topic)
+        definition = None if found is None else found.shared.get(group)
+        dead = None if definition is None else self._topics.get(definition.dead_topic)
+        if dead is None or not 0 <= partition < len(dead.partitions):
+            return 0
+        return dead.partitions[partition].group
+
     def is_deleted(self, group: int) -> bool:
         """Whether the group's deletion is committed: only then its data may go."""
         return any(first <= group <= last for first, last in self._tombstones)
@@ -136,23 +150,17 @@ class MetadataMachine:
                 return self._init_cluster(command, at)
             case RegisterNode():
                 return self._register(command, at)
-            case CreateTopic() | AlterTopic() | DeleteTopic():
-                reply = self.preview(command, at)
-                return reply, self._carry_out(reply, at)
             case RaiseFeatureLevel():
                 return self._raise_feature_level(command), []
+        if isinstance(command, TopicCommand):
+            draft = self._draft(at)
+            reply = _plan(draft, command, bool(self.cluster))
+            return reply, [] if isinstance(reply, Refused) else self._carry_out(draft)
         return refuse(BadRequest, f"group 0 takes no {type(command).__name__}"), []
 
-    def preview(self, command: CreateTopic | AlterTopic | DeleteTopic, at: Stamp) -> MetadataReply:
+    def preview(self, command: TopicCommand, at: Stamp) -> MetadataReply:
         """The reply that the command would get now; changes nothing (dry runs)."""
-        try:
-            if isinstance(command, CreateTopic):
-                return self._plan_create(command, at)
-            if isinstance(command, AlterTopic):
-                return self._plan_alter(command, at)
-            return self._plan_delete(command)
-        except (InvalidName, InvalidConfig) as error:
-            return refuse(type(error), error.message)
+        return _plan(self._draft(at), command, bool(self.cluster))
 
     def _init_cluster(self, command: InitCluster, at: Stamp) -> tuple[MetadataReply, list[Effect]]:
         if self.cluster:
@@ -174,14 +182,10 @@ class MetadataMachine:
         for founder in founders:
             effects += self._set_node(founder.uuid, founder.address, founder.host, at)[1]
         replication = min(len(founders), GROUPS_REPLICATION_MAX)
-        places = self._place(command.groups_topic_id, 0, GROUPS_PARTITIONS, replication)
-        topic = Topic(
-            GROUPS_TOPIC, command.groups_topic_id, KIND_GROUPS, replication, {},
-            self._partitions(places), at.index, at.time_us,
-        )  # fmt: skip
-        return Initialised(self.cluster, True), effects + self._carry_out(
-            TopicCreated(topic, True), at
-        )
+        draft = self._draft(at)
+        id_ = command.groups_topic_id
+        draft.create(GROUPS_TOPIC, id_, KIND_GROUPS, {}, replication, GROUPS_PARTITIONS)
+        return Initialised(self.cluster, True), effects + self._carry_out(draft)
 
     def _register(self, command: RegisterNode, at: Stamp) -> tuple[MetadataReply, list[Effect]]:
         if not self.cluster:
@@ -210,137 +214,44 @@ class MetadataMachine:
         self.feature_level = max(self.feature_level, command.level)
         return FeatureLevelRaised(self.feature_level)
 
-    # ----- topics: a plan is the reply with the topic as it will be
-
-    def _plan_create(self, command: CreateTopic, at: Stamp) -> MetadataReply:
-        check_topic_name(command.name)
-        if not self.cluster:
-            return refuse(PreconditionFailed, "the cluster is not initialised")
-        present = self._topics.get(command.name)
-        if present is not None:
-            if present.id == command.id:
-                return TopicCreated(present, True)
-            if command.if_not_exists:
-                return TopicCreated(present, False)
-            return refuse(TopicExists, f"the topic {command.name!r} exists", topic=command.name)
-        if not _is_text(command.id):
-            return refuse(BadRequest, "a topic needs an id")
-        if len(self._topics) >= TOPICS_MAX:
-            return refuse(LimitExceeded, f"a cluster has at most {TOPICS_MAX} topics")
-        settings = config.parse(command.config)
-        refused = self._check_replication(command.replication)
-        refused = refused or self._check_partitions(0, command.partitions)
-        if refused is not None:
-            return refused
-        places = command.replicas
-        if places is None:
-            places = self._place(command.id, 0, command.partitions, command.replication)
-        elif not self._fits(places, command):
-            return refuse(BadRequest, "the replicas do not fit partitions, replication and nodes")
-        partitions = self._partitions(places)
-        return TopicCreated(
-            Topic(command.name, command.id, KIND_RECORDS, command.replication, settings,
-                  partitions, at.index, at.time_us),
-            True,
-        )  # fmt: skip
-
-    def _plan_alter(self, command: AlterTopic, at: Stamp) -> MetadataReply:
-        check_topic_name(command.name)
-        topic = self._topics.get(command.name)
-        if topic is None:
-            return refuse(TopicNotFound, f"there is no topic {command.name!r}", topic=command.name)
-        settings = config.merge(topic.settings, command.config)
-        partitions, revision = topic.partitions, topic.revision
-        if command.partitions is not None and command.partitions != len(partitions):
-            refused = self._check_partitions(len(partitions), command.partitions)
-            if refused is not None:
-                return refused
-            places = self._place(topic.id, len(partitions), command.partitions, topic.replication)
-            partitions, revision = partitions + self._partitions(places), at.index
-        return TopicAltered(
-            replace(topic, settings=settings, partitions=partitions, revision=revision)
-        )
-
-    def _plan_delete(self, command: DeleteTopic) -> MetadataReply:
-        check_topic_name(command.name)
-        topic = self._topics.get(command.name)
-        if topic is None:
-            return refuse(TopicNotFound, f"there is no topic {command.name!r}", topic=command.name)
-        return TopicDeleted(topic)
-
-    def _check_replication(self, replication: int) -> Refused | None:
-        if not 1 <= replication <= REPLICATION_MAX:
-            return refuse(LimitExceeded, f"replication must be between 1 and {REPLICATION_MAX}")
-        if replication > len(self._nodes):
-            there = f"the cluster has {len(self._nodes)}"
-            return refuse(
-                PreconditionFailed, f"replication {replication} needs as many nodes; {there}"
-            )
-        return None
-
-    def _check_partitions(self, before: int, after: int) -> Refused | None:
-        if after < before:
-            return refuse(BadRequest, f"there are {before} partitions; they can't become fewer")
-        if not 1 <= after <= PARTITIONS_PER_TOPIC_MAX:
-            limit = f"a topic has between 1 and {PARTITIONS_PER_TOPIC_MAX} partitions"
-            return refuse(LimitExceeded, limit)
-        if self._partition_count + after - before > PARTITIONS_MAX:
-            return refuse(LimitExceeded, f"a cluster has at most {PARTITIONS_MAX} partitions")
-        return None
-
-    def _fits(self, places: list[Replicas], command: CreateTopic) -> bool:
-        return len(places) == command.partitions and all(
-            len(replicas) == command.replication == len(dict.fromkeys(replicas))
-            and all(node in self._nodes for node in replicas)
-            for replicas in places
-        )
-
-    def _place(self, topic_id: str, first: int, end: int, replication: int) -> list[Replicas]:
-        placed = [p.replicas for topic in self._topics.values() for p in topic.partitions]
-        placer = Placer({node.id: node.host for node in self._nodes.values()}, placed)
-        return [placer.place(topic_id, partition, replication) for partition in range(first, end)]
-
-    def _partitions(self, places: list[Replicas]) -> list[Partition]:
-        return [
-            Partition(group, replicas) for group, replicas in enumerate(places, self._next_group)
-        ]
-
     # ----- carrying a plan out
 
-    def _carry_out(self, plan: MetadataReply, at: Stamp) -> list[Effect]:
-        match plan:
-            case TopicCreated(topic):
-                before = self._topics.get(topic.name)
-                return [] if before is not None else self._put(topic, 0)
-            case TopicAltered(topic):
-                before = self._topics[topic.name]
-                effects = self._put(topic, len(before.partitions))
-                if topic.settings != before.settings:
-                    groups = [partition.group for partition in before.partitions]
-                    effects.append(ConfigChanged(topic.name, groups, topic.config))
-                return effects
-            case TopicDeleted(topic):
-                return self._drop(topic, at.index)
-        return []
+    def _draft(self, at: Stamp) -> Draft:
+        return Draft(at, self._nodes, self._topics, self._next_group, self._partition_count)
 
-    def _put(self, topic: Topic, known: int) -> list[Effect]:
-        """Store a topic, of which `known` partitions were there before."""
-        self._topics[topic.name] = topic
-        settings = topic.config
+    def _carry_out(self, draft: Draft) -> list[Effect]:
         effects: list[Effect] = []
-        for number, partition in enumerate(topic.partitions[known:], known):
+        for topic in draft.put.values():
+            effects += self._put(topic)
+        for topic in draft.dropped:
+            effects += self._drop(topic, draft.at.index)
+        return effects
+
+    def _put(self, topic: Topic) -> list[Effect]:
+        """Store a topic that is new or changed."""
+        before = self._topics.get(topic.name)
+        known = [] if before is None else before.partitions
+        self._topics[topic.name] = topic
+        effects: list[Effect] = []
+        for number, partition in enumerate(topic.partitions[len(known) :], len(known)):
             assert partition.group == self._next_group, "a group id is given once"
             self._next_group += 1
             self._partition_count += 1
             self._located[partition.group] = (topic.name, number)
             effects.append(
                 GroupCreated(partition.group, topic.name, number, topic.kind, partition.replicas,
-                             settings)
+                             topic.config)
             )  # fmt: skip
         if effects and topic.kind == KIND_RECORDS:
             effects.append(
                 TopicRevised(topic.name, topic.id, len(topic.partitions), topic.revision)
             )
+        if before is not None and topic.settings != before.settings:
+            groups = [partition.group for partition in known]
+            effects.append(ConfigChanged(topic.name, groups, topic.config))
+        if topic.shared != ({} if before is None else before.shared):
+            groups = [partition.group for partition in topic.partitions]
+            effects.append(SharedChanged(topic.name, groups))
         return effects
 
     def _drop(self, topic: Topic, revision: int) -> list[Effect]:
@@ -351,7 +262,8 @@ class MetadataMachine:
             self._partition_count -= 1
             effects.append(GroupDeleted(partition.group, topic.name, number))
         self._bury([partition.group for partition in topic.partitions])
-        effects.append(TopicRevised(topic.name, topic.id, 0, revision))
+        if topic.kind == KIND_RECORDS:
+            effects.append(TopicRevised(topic.name, topic.id, 0, revision))
         return effects
 
     def _bury(self, groups: list[int]) -> None:
@@ -398,6 +310,30 @@ class MetadataMachine:
         }
         self._partition_count = len(self._located)
         self._tombstones = state.tombstones
+
+
+def _plan(draft: Draft, command: TopicCommand, initialised: bool) -> MetadataReply:
+    """Plan a command; a refusal leaves a draft that must not be used."""
+    try:
+        if not initialised:
+            raise PreconditionFailed("the cluster is not initialised")
+        match command:
+            case CreateTopic():
+                return create_topic(draft, command)
+            case AlterTopic():
+                return alter_topic(draft, command)
+            case DeleteTopic():
+                return delete_topic(draft, command)
+            case CreateSharedGroup():
+                return create_shared(draft, command)
+            case AlterSharedGroup():
+                return alter_shared(draft, command)
+            case DeleteSharedGroup():
+                return delete_shared(draft, command)
+            case EnableDelays():
+                return enable_delays(draft, command)
+    except RequestError as error:
+        return refuse(type(error), error.message, **error.detail)
 
 
 def _is_text(text: str) -> bool:

@@ -1,0 +1,166 @@
+"""Topics as a command will leave them, before anything is changed.
+
+A command about topics is planned on a draft: what it creates, changes and drops is gathered there,
+limits and placements count what the draft holds already, and only a plan that succeeds as a whole
+is carried out. Refusals are raised as errors of the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec.structs import replace
+
+from penstock.errors import (
+    BadRequest,
+    LimitExceeded,
+    PreconditionFailed,
+    TopicNotFound,
+)
+from penstock_broker.machine.keys import Value
+from penstock_broker.machine.names import TEXT_LENGTH_MAX
+from penstock_broker.machine.placement import Placer, Replicas
+from penstock_broker.machine.stamp import Stamp
+from penstock_broker.machine.topology import NodeEntry, Partition, Topic
+
+TOPICS_MAX: Final = 10_000
+PARTITIONS_PER_TOPIC_MAX: Final = 10_000
+PARTITIONS_MAX: Final = 20_000
+REPLICATION_MAX: Final = 7
+
+
+class Draft:
+    """Changes to topics that are not carried out yet.
+
+    Attributes:
+        at: the command's stamp.
+        put: topics that are new or changed, by name, in the order of their group ids.
+        dropped: topics that go.
+    """
+
+    def __init__(
+        self,
+        at: Stamp,
+        nodes: Mapping[int, NodeEntry],
+        topics: Mapping[str, Topic],
+        next_group: int,
+        partition_count: int,
+    ) -> None:
+        self.at = at
+        self.put: dict[str, Topic] = {}
+        self.dropped: list[Topic] = []
+        self._nodes = nodes
+        self._topics = topics
+        self._next_group = next_group
+        self._partition_count = partition_count
+
+    def find(self, name: str) -> Topic | None:
+        """A topic as it is in the draft."""
+        return self.put.get(name) or self._topics.get(name)
+
+    def need(self, name: str) -> Topic:
+        """A topic that must exist.
+
+        Raises:
+            TopicNotFound: it does not.
+        """
+        found = self.find(name)
+        if found is None:
+            raise TopicNotFound(f"there is no topic {name!r}", topic=name)
+        return found
+
+    def create(
+        self,
+        name: str,
+        id_: str,
+        kind: str,
+        settings: dict[str, Value],
+        replication: int,
+        places: list[Replicas] | int,
+    ) -> Topic:
+        """Add a topic; with a number of partitions in `places`, they are placed.
+
+        Raises:
+            BadRequest, LimitExceeded, PreconditionFailed: that can't be.
+        """
+        if not 0 < len(id_) <= TEXT_LENGTH_MAX:
+            raise BadRequest("a topic needs an id")
+        if len(self._topics) + len(self.put.keys() - self._topics.keys()) >= TOPICS_MAX:
+            raise LimitExceeded(f"a cluster has at most {TOPICS_MAX} topics")
+        self._check_replication(replication)
+        count = places if isinstance(places, int) else len(places)
+        self._check_partitions(0, count)
+        if isinstance(places, int):
+            places = self._place(id_, 0, count, replication)
+        elif not self._fits(places, replication):
+            raise BadRequest("the replicas do not fit partitions, replication and nodes")
+        topic = Topic(name, id_, kind, replication, settings, [], self.at.index, self.at.time_us)
+        return self._add(topic, places)
+
+    def grow(self, topic: Topic, places: list[Replicas] | int) -> Topic:
+        """Add partitions: up to a number, or one for each of these places.
+
+        Raises:
+            BadRequest, LimitExceeded: that can't be.
+        """
+        before = len(topic.partitions)
+        after = places if isinstance(places, int) else before + len(places)
+        if after == before:
+            return topic
+        self._check_partitions(before, after)
+        if isinstance(places, int):
+            places = self._place(topic.id, before, after, topic.replication)
+        return self._add(topic, places)
+
+    def change(self, topic: Topic) -> Topic:
+        """Take another version of a topic, with the same partitions."""
+        if topic != self.find(topic.name):
+            self.put[topic.name] = topic
+        return topic
+
+    def drop(self, topic: Topic) -> None:
+        """Let a topic go."""
+        self.dropped.append(topic)
+
+    def _add(self, topic: Topic, places: list[Replicas]) -> Topic:
+        partitions = [
+            Partition(group, replicas) for group, replicas in enumerate(places, self._next_group)
+        ]
+        self._next_group += len(places)
+        self._partition_count += len(places)
+        # What has the higher group ids comes later: they are given in this order.
+        self.put.pop(topic.name, None)
+        self.put[topic.name] = replace(
+            topic, partitions=topic.partitions + partitions, revision=self.at.index
+        )
+        return self.put[topic.name]
+
+    def _check_replication(self, replication: int) -> None:
+        if not 1 <= replication <= REPLICATION_MAX:
+            raise LimitExceeded(f"replication must be between 1 and {REPLICATION_MAX}")
+        if replication > len(self._nodes):
+            there = f"the cluster has {len(self._nodes)}"
+            raise PreconditionFailed(f"replication {replication} needs as many nodes; {there}")
+
+    def _check_partitions(self, before: int, after: int) -> None:
+        if after < before:
+            raise BadRequest(f"there are {before} partitions; they can't become fewer")
+        if not 1 <= after <= PARTITIONS_PER_TOPIC_MAX:
+            limit = f"a topic has between 1 and {PARTITIONS_PER_TOPIC_MAX} partitions"
+            raise LimitExceeded(limit)
+        if self._partition_count + after - before > PARTITIONS_MAX:
+            raise LimitExceeded(f"a cluster has at most {PARTITIONS_MAX} partitions")
+
+    def _fits(self, places: list[Replicas], replication: int) -> bool:
+        return all(
+            len(replicas) == replication == len(dict.fromkeys(replicas))
+            and all(node in self._nodes for node in replicas)
+            for replicas in places
+        )
+
+    def _place(self, topic_id: str, first: int, end: int, replication: int) -> list[Replicas]:
+        topics = {**self._topics, **self.put}
+        placed = [p.replicas for topic in topics.values() for p in topic.partitions]
+        placer = Placer({node.id: node.host for node in self._nodes.values()}, placed)
+        return [placer.place(topic_id, partition, replication) for partition in range(first, end)]
