@@ -281,6 +281,8 @@ class ConfigureShared(Command, frozen=True, kw_only=True):
     """Raft group id of the partition where its dead letters go; 0: none."""
     kind: str = "shared"
     """`shared`, `hold` (the same group on its dead-letter topic) or `timer`."""
+    id: str = ""
+    """Of the definition: with another one the group is made anew, its state is forgotten."""
 
 
 class RemoveShared(Command, frozen=True, kw_only=True):

@@ -158,8 +158,9 @@ class MetadataMachine:
             return reply, [] if isinstance(reply, Refused) else self._carry_out(draft)
         return refuse(BadRequest, f"group 0 takes no {type(command).__name__}"), []
 
-    def preview(self, command: TopicCommand, at: Stamp) -> MetadataReply:
-        """The reply that the command would get now; changes nothing (dry runs)."""
+    def preview(self, command: Command, at: Stamp) -> MetadataReply:
+        """The reply that a `TopicCommand` would get now; changes nothing (dry runs)."""
+        assert isinstance(command, TopicCommand), "other commands have no dry run"
         return _plan(self._draft(at), command, bool(self.cluster))
 
     def _init_cluster(self, command: InitCluster, at: Stamp) -> tuple[MetadataReply, list[Effect]]:

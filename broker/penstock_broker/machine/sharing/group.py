@@ -47,6 +47,7 @@ class GroupRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     """The snapshot's form of a group."""
 
     name: str
+    id: str
     kind: str
     revision: int
     settings: dict[str, Value]
@@ -65,6 +66,7 @@ class SharedGroup:
 
     Attributes:
         name: the group.
+        id: of its definition.
         kind: `shared`, `hold` or `timer` (`sharing.state`).
         revision: of its definition in the metadata.
         dead: Raft group id of the partition for its dead letters; 0: none.
@@ -79,12 +81,13 @@ class SharedGroup:
     """
 
     __slots__ = (
-        "_serial", "counters", "dead", "incarnation", "kind", "leases", "moves", "name", "policy",
-        "revision", "serials", "settings", "settings_set", "troubles", "window",
+        "_serial", "counters", "dead", "id", "incarnation", "kind", "leases", "moves", "name",
+        "policy", "revision", "serials", "settings", "settings_set", "troubles", "window",
     )  # fmt: skip
 
-    def __init__(self, name: str, kind: str, incarnation: int, start: int) -> None:
+    def __init__(self, name: str, id_: str, kind: str, incarnation: int, start: int) -> None:
         self.name = name
+        self.id = id_
         self.kind = kind
         self.incarnation = incarnation
         self.window = Window(start)
@@ -180,6 +183,7 @@ class SharedGroup:
         """The snapshot's form."""
         return GroupRow(
             self.name,
+            self.id,
             self.kind,
             self.revision,
             self.settings_set,
@@ -200,7 +204,7 @@ class SharedGroup:
         Raises:
             CorruptData: it is damaged.
         """
-        made = cls(row.name, row.kind, row.incarnation, 0)
+        made = cls(row.name, row.id, row.kind, row.incarnation, 0)
         made.configure(row.revision, row.settings, row.dead)
         made.window = Window.of(row.window)
         made._serial = row.serial

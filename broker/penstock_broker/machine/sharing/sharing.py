@@ -115,6 +115,10 @@ class Sharing:
         wrong = self._misfit(command, group)
         if wrong is not None:
             return wrong, []
+        gone: list[Effect] = []
+        if group is not None and group.id != command.id:
+            _, gone = self._remove(group.name)
+            group = None
         created = group is None
         if group is None:
             group = self._create(command, scene)
@@ -123,13 +127,13 @@ class Sharing:
         group.configure(command.revision, chosen, command.dead)
         return (
             replies.SharedConfigured(group.revision, created),
-            [SharedConfigured(group.name)],
+            [*gone, SharedConfigured(group.name)],
         )
 
     def _misfit(self, command: ConfigureShared, group: SharedGroup | None) -> Refused | None:
         if not is_name(command.group) or command.kind not in KINDS:
             return refuse(BadRequest, "the group has an impossible name or kind")
-        if group is not None and group.kind != command.kind:
+        if group is not None and group.id == command.id and group.kind != command.kind:
             return refuse(BadRequest, f"the group {group.name!r} is of the kind {group.kind}")
         if group is None and len(self.groups) >= GROUPS_MAX:
             return refuse(LimitExceeded, f"a partition has at most {GROUPS_MAX} shared groups")
@@ -137,7 +141,7 @@ class Sharing:
 
     def _create(self, command: ConfigureShared, scene: Scene) -> SharedGroup:
         start = max(scene.log_start, min(command.start_offset, scene.log_end))
-        group = SharedGroup(command.group, command.kind, scene.entry, start)
+        group = SharedGroup(command.group, command.id, command.kind, scene.entry, start)
         self.groups[group.name] = group
         self._collect()
         if group.kind != SHARED:
