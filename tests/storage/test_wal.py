@@ -54,6 +54,19 @@ def test_a_flush_is_one_write_and_one_sync():
     assert calls == ["pwrite", "sync"]
 
 
+def test_a_busy_store_leaves_its_unfilled_file_for_a_filled_one():
+    store = open_store(MemoryFiles(), StorageConfig(wal_file_bytes=4 << 20))
+    seen = []
+    for number in range(1, 10):
+        store.append(1, entries(number, 1, 100_000), None, number)
+        flush(store)
+        seen.append((store.wal.current.number, store.wal.current.filled))
+        settle(store)
+    assert seen[:3] == [(1, False)] * 3
+    assert seen[-5:] == [(2, True)] * 5
+    assert all(spare.filled for spare in store.wal.spares)
+
+
 def test_a_fat_group_does_not_starve_the_others():
     store = open_store(MemoryFiles(), TINY)
     store.append(1, entries(1, 200, 100), None, 0)

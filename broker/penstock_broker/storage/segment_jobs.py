@@ -7,7 +7,7 @@ segment, so a write that meets a full disk is simply made again later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from penstock_broker.storage import layout
 from penstock_broker.storage.config import StorageConfig
@@ -17,6 +17,9 @@ from penstock_broker.storage.index_cache import Rows
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.log import LogContext, PartitionLog
 from penstock_broker.storage.segment import Segment
+
+_UNSYNCED_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Syncing little by little: a checkpoint that has all to sync would delay the flushes beside it."""
 
 
 class Piece:
@@ -31,7 +34,7 @@ class Piece:
         start = segment.start
         self.buffers: list[Buffer] = log.tail.unwritten(start + self.position, start + end)
         self.seals = segment.sealed and end == segment.size
-        self.syncs = sync or self.seals
+        self.syncs = sync or self.seals or end - segment.synced >= _UNSYNCED_BYTES_MAX
         self.creates_directory = not log.on_disk
         self.syncs_names = self.syncs and not log.names_durable
         self.file: File | None = segment.file

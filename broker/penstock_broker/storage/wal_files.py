@@ -24,6 +24,7 @@ from penstock_broker.storage.wal_format import (
 )
 
 _FILL: Final = 1024 * 1024
+_SYNC_EVERY: Final = 4 * _FILL
 
 
 class WalFile:
@@ -35,6 +36,8 @@ class WalFile:
         self.nonce = nonce
         self.size = size
         self.prepared = False
+        self.filled = False
+        """Whether all its blocks were written before, so that syncs are quick."""
         self.position = FIRST_FLUSH
         self.first_sequence = 0
         self.last_sequence = 0
@@ -60,7 +63,7 @@ class WalFile:
             self.handle = self.files.open(self.path, create=True)
             self.handle.allocate(self.size)
             if fill:
-                self._fill()
+                self.fill()
         except OSError as error:
             if is_full(error):
                 return False
@@ -68,10 +71,14 @@ class WalFile:
         self.write_header()
         return True
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Write zeros over all of it, in steps: one large sync would delay flushes beside it."""
         zeros = bytes(min(_FILL, self.size))
         for position in range(0, self.size, len(zeros)):
             self.handle.pwrite([zeros[: self.size - position]], position)
+            if position % _SYNC_EVERY == 0:
+                sync_file(self.handle, self.path)
+        self.filled = True
 
     def write_header(self) -> None:
         """Make the header and the file's name durable; the file may be used then."""
@@ -97,8 +104,10 @@ class PrepareJob(Job):
     def work(self) -> None:
         spare = self.spare
         if self._retired is not None:
-            spare.handle = self._retired.handle
+            spare.handle, spare.filled = self._retired.handle, self._retired.filled
             spare.files.rename(self._retired.path, spare.path)
+            if not spare.filled:
+                spare.fill()
             spare.write_header()
         elif not spare.prepare(fill=True):
             self.full = True
