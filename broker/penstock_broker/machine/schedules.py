@@ -74,6 +74,13 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return system_producer("schedule", self.id)
 
 
+def schedule_of(command: PutSchedule) -> Schedule:
+    """The schedule that a command makes."""
+    fields = {name: getattr(command, name) for name in command.__struct_fields__}
+    del fields["replace"]
+    return Schedule(**fields)
+
+
 class SchedulePut(Struct, frozen=True):
     """Replies to commands about a schedule: how it is now."""
 
@@ -157,9 +164,7 @@ class Schedules:
             return refuse(LimitExceeded, f"a partition has at most {SCHEDULES_MAX} schedules"), []
         if before is not None:
             self._drop(before)
-        fields = {name: getattr(command, name) for name in command.__struct_fields__}
-        del fields["replace"]
-        return self._store(Schedule(**fields))
+        return self._store(schedule_of(command))
 
     def _store(self, schedule: Schedule) -> tuple[ScheduleReply, list[Effect]]:
         self._by_name[schedule.name] = schedule

@@ -7,11 +7,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from penstock.errors import PenstockError
+from penstock.errors import NotLeader, PenstockError, TopicNotFound
+
+if TYPE_CHECKING:
+    from penstock_broker.node.node import Node
 
 Done = Callable[[int, PenstockError | None], None]
 """Base offset (`UNKNOWN_OFFSET`: it is too long ago), or the error that left the outcome open."""
+
+
+def deliver(node: Node, gid: int, batch: bytearray, done: Done, skips_from: int = -1) -> None:
+    """Publish into a partition wherever it is led; see `PartitionGroup.deliver`.
+
+    Raises:
+        TopicNotFound: the partition is deleted.
+        NotLeader: nobody leads it at the moment.
+        PenstockError: it does not take the batch.
+    """
+    partition = node.partitions.get(gid)
+    if partition is None:
+        if node.groups.metadata.machine.is_deleted(gid):
+            raise TopicNotFound("the target of a move was deleted")
+        raise NotLeader("the target of a move is not led from here")
+    partition.deliver(batch, done, skips_from)
 
 
 class Deliveries:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 from random import Random
 from typing import Final
 
@@ -48,6 +49,7 @@ from penstock_broker.node.session import (
 )
 from penstock_broker.node.sharing import acquire, settle
 from penstock_broker.node.sharing.reading import SharedRead
+from penstock_broker.node.sharing.schedules import only_utc
 from penstock_broker.node.sharing.shared import SharedPartition
 from penstock_broker.node.sharing.timers import GRAIN_BITS
 from penstock_broker.raft import Message as RaftMessage
@@ -108,6 +110,8 @@ class Node:
         self.groups = Groups(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
+        self.time_zone: Callable[[str], tzinfo] = only_utc
+        """Finds a time zone by name, or raises `InvalidConfig`; the shell sets this."""
         self.shell_figures: Callable[[], dict[str, object]] = dict
         """What the shell counts, for the status; the shell sets this."""
         self._dirty: list[Group] = []

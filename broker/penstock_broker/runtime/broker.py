@@ -24,6 +24,7 @@ from penstock.errors import BadRequest, PenstockError, StorageFailure
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.runtime.files import RealFiles
 from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Clock, Fatal, Reactor, SystemClock
+from penstock_broker.runtime.zones import time_zone
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store
 from penstock_broker.storage.files import Files
@@ -102,6 +103,7 @@ class Broker:
         try:
             listener = self._listen()
             node = Node(store, self._node_config(), random.Random(secrets.randbits(64)))
+            node.time_zone = time_zone
             clock = self.options.clock or SystemClock()
             self.reactor = reactor = Reactor(node, clock, _raise_file_limit())
             try:

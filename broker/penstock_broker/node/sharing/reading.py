@@ -32,13 +32,16 @@ class Covered(NamedTuple):
 
 
 class SharedRead:
-    """A job: reads one range of a segment in the reader thread, for a session that waits."""
+    """A job: reads one range of a segment in the reader thread.
+
+    A session that waits for it is charged with its bytes; None: the broker itself wants it.
+    """
 
     __slots__ = ("cold", "data", "finish", "session")
 
     def __init__(
         self,
-        session: Session,
+        session: Session | None,
         cold: Cold,
         finish: Callable[[SharedRead, PenstockError | None], None],
     ) -> None:

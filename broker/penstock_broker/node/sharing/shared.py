@@ -28,6 +28,8 @@ from penstock_broker.machine.sharing.state import TIMER
 from penstock_broker.node.sharing import configuring
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.node.sharing.members import Member
+from penstock_broker.node.sharing.mover import Mover
+from penstock_broker.node.sharing.schedules import RecurringSchedules
 
 if TYPE_CHECKING:
     from penstock_broker.node.partition import PartitionGroup
@@ -70,12 +72,14 @@ class SharedPartition:
     """
 
     __slots__ = ("_dones", "_flights", "_leases", "_ops", "_weight", "configuring", "dispatchers",
-                 "partition", "parts", "uncommitted_bytes")  # fmt: skip
+                 "mover", "partition", "parts", "schedules", "uncommitted_bytes")  # fmt: skip
 
     def __init__(self, partition: PartitionGroup) -> None:
         self.partition = partition
         self.dispatchers: dict[str, Dispatcher] = {}
-        self.parts: list[Part] = []
+        self.mover = Mover(self)
+        self.schedules = RecurringSchedules(partition)
+        self.parts: list[Part] = [self.mover, self.schedules]
         self.configuring = configuring.Configuring(self)
         self.uncommitted_bytes = 0
         self._ops: list[ShareOp] = []
