@@ -21,6 +21,7 @@ from penstock._version import __version__
 if typing.TYPE_CHECKING:
     from penstock._core.events import ClientEvent
     from penstock._core.outgoing import Receipt, Receipts, StoredRange
+    from penstock._core.sharing.letters import DeadLetter, DeadLetterPage, RedriveReport
     from penstock._core.sharing.signals import Reject, Retry
     from penstock._drivers.consuming import Subscription
     from penstock._drivers.facade import Client, Pending, connect
@@ -32,12 +33,15 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "Client",
     "ClientEvent",
+    "DeadLetter",
+    "DeadLetterPage",
     "Pending",
     "PenstockError",
     "Receipt",
     "Receipts",
     "Record",
     "RecordBatch",
+    "RedriveReport",
     "Reject",
     "Retry",
     "SharedBatch",
@@ -52,12 +56,15 @@ __all__ = [
 _HOMES = {
     "Client": "penstock._drivers.facade",
     "ClientEvent": "penstock._core.events",
+    "DeadLetter": "penstock._core.sharing.letters",
+    "DeadLetterPage": "penstock._core.sharing.letters",
     "Pending": "penstock._drivers.facade",
     "PenstockError": "penstock.errors",
     "Receipt": "penstock._core.outgoing",
     "Receipts": "penstock._core.outgoing",
     "Record": "penstock.protocol.record",
     "RecordBatch": "penstock.protocol.record_batch",
+    "RedriveReport": "penstock._core.sharing.letters",
     "Reject": "penstock._core.sharing.signals",
     "Retry": "penstock._core.sharing.signals",
     "SharedBatch": "penstock._drivers.sharing",

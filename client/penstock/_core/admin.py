@@ -195,9 +195,11 @@ class Admin:
         reply = yield from self._requests.call(request, SeekGroupReply)
         return reply
 
-    def delete_group(self, group: str, dry_run: bool = False) -> Operation[DeleteGroupReply]:
-        """Delete an empty group."""
-        request = DeleteGroup(group=group, dry_run=dry_run)
+    def delete_group(
+        self, group: str, dry_run: bool = False, topic: str = ""
+    ) -> Operation[DeleteGroupReply]:
+        """Delete an empty group, or with a topic a shared one."""
+        request = DeleteGroup(group=group, topic=topic, dry_run=dry_run)
         return self._requests.call(request, DeleteGroupReply, safe=dry_run)
 
     def status(self, node: int = 0) -> Operation[BrokerStatusReply]:

@@ -21,6 +21,7 @@ from penstock._core.pool import Pool
 from penstock._core.producer import Producer
 from penstock._core.requests import Requests
 from penstock._core.scheduler import Operation, Process, Scheduler, Ticket
+from penstock._core.sharing.administration import SharedAdmin
 from penstock._core.sharing.renewal import Renewals
 from penstock._core.sharing.shared_subscription import SharedSubscription
 from penstock._core.subscription import Subscription
@@ -42,6 +43,7 @@ class ClientCore:
         self.requests = Requests(self.scheduler, self.pool, self.metadata, options)
         self.producer = Producer(self.scheduler, self.pool, self.metadata, options, self.events)
         self.admin = Admin(self.requests, self.metadata, self.scheduler)
+        self.shared_admin = SharedAdmin(self)
         self.subscriptions: list[Subscription | SharedSubscription] = []
         self.renewals = Renewals()
         self.closed = False

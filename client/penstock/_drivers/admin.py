@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock._core import admin
 from penstock._core.positions import Start
+from penstock._drivers.shared_admin import AsyncSharedAdmin
 from penstock.protocol.messages import (
     AlterTopicReply,
     BrokerStatusReply,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from penstock._drivers.facade import Driver
 
 
-class Admin:
+class Admin(AsyncSharedAdmin):
     """Administration of a cluster; every method asks a broker and returns what it says.
 
     All raise `ConnectionLost` when no broker can be reached in time, and `NotLeader`,
@@ -36,6 +37,7 @@ class Admin:
     def __init__(self, driver: Driver, core: admin.Admin) -> None:
         self._driver = driver
         self._admin = core
+        self._shared = driver.core.shared_admin
 
     async def metadata(self, topics: Sequence[str] | None = None) -> MetadataReply:
         """Nodes and topics, all of them or those named; names that do not exist are left out."""
@@ -149,13 +151,18 @@ class Admin:
         operation = self._admin.seek_group(group, topic, to, positions, dry_run, create)
         return await self._driver.run(operation)
 
-    async def delete_group(self, group: str, *, dry_run: bool = False) -> DeleteGroupReply:
-        """Delete a group without members, and its committed offsets.
+    async def delete_group(
+        self, group: str, topic: str | None = None, *, dry_run: bool = False
+    ) -> DeleteGroupReply:
+        """Delete a group without members: an ordered one, or a shared one of a topic.
+
+        Of an ordered group the committed offsets go, of a shared one all that it knows of records;
+        its dead letters stay in their topic.
 
         Raises:
             GroupNotEmpty: it has members.
         """
-        return await self._driver.run(self._admin.delete_group(group, dry_run))
+        return await self._driver.run(self._admin.delete_group(group, dry_run, topic or ""))
 
     async def status(self, node: int = 0) -> BrokerStatusReply:
         """The figures of a broker, any one unless a node is named."""

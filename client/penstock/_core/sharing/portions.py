@@ -46,7 +46,7 @@ class Cut:
         """Find the records of the spans in extents that are in the order of their offsets."""
         place = 0
         for span in spans:
-            at, end = span.first, span.first + span[1]
+            at, end = span.first, span.first + span.records
             while at < end:
                 while place < len(extents) and extents[place].end <= at:
                     place += 1

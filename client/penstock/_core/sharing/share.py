@@ -233,7 +233,7 @@ class Share:
         return acquired
 
     def _take(self, acquired: Acquired, asked: int) -> None:
-        count = sum(span[1] for span in acquired.spans)
+        count = sum(span.records for span in acquired.spans)
         self.hot = count >= asked
         if not count:
             return
@@ -436,7 +436,7 @@ def _granted_ends(extents: list[Extent], acquired: Acquired) -> dict[int, int]:
     found: dict[int, int] = {}
     place = 0
     for span in acquired.spans:
-        end = span.first + span[1]
+        end = span.first + span.records
         while place < len(extents) and extents[place].base < end:
             if extents[place].end > span.first:
                 found[place] = min(end, extents[place].end)
