@@ -102,3 +102,11 @@ def test_the_program_starts_without_heavy_imports(arguments: list[str]) -> None:
     )
     assert "AssertionError" not in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["topic"], ["log"], ["bench"]])
+def test_a_noun_alone_shows_its_verbs_and_is_no_command(words: list[str]) -> None:
+    result = CliRunner().invoke(penstock, words)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: penstock")
+    assert "hint:" not in result.stderr

@@ -110,6 +110,19 @@ def test_publishing_to_nowhere_names_the_way_out(cli: Cli) -> None:
     failed = cli.any("publish", "nowhere", stdin="a\n")
     assert failed.exit_code == 4
     assert "hint: Create it with `penstock topic create NAME`" in failed.stderr
+    assert cli.any("publish", "nowhere", stdin="").exit_code == 4
+
+
+def test_records_beside_those_that_failed_are_counted(cli: Cli, topic: str) -> None:
+    too_large = base64.b64encode(os.urandom(1_200_000)).decode()
+    lines = "".join(
+        json.dumps({"value": value}) + "\n" for value in ["a", *["b" * 1000] * 1500, too_large]
+    )
+    failed = cli.any("publish", topic, "-o", "name", "--format", "ndjson", "-p", "0", stdin=lines)
+    stored = len(values(cli, topic))
+    assert failed.exit_code == 3
+    assert f"(published {stored:,} records to" in failed.stderr
+    assert len(failed.stdout.splitlines()) == stored > 1000
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from penstock.errors import BadRequest, LimitExceeded, RecordTooLarge
         ("[::1]:99", (("::1", 99),)),
         ("[::1]", (("::1", 7400),)),
         ("::1", (("::1", 7400),)),
+        ("[fe80::1%eth0]:99", (("fe80::1%eth0", 99),)),
         ("10.0.0.1:7401,", (("10.0.0.1", 7401),)),
     ],
 )
@@ -36,7 +37,8 @@ def test_servers_are_read(text: str, expected: tuple) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ",", "a:0", "a:99999", "a:port", "http://a:1", "user@a:1", "a:1/path", ":7400"]
+    "text",
+    ["", ",", "a:0", "a:99999", "a:port", "http://a:1", "user@a:1", "a:1/path", ":7400", "a:1:2"],
 )
 def test_impossible_servers_are_refused(text: str) -> None:
     with pytest.raises(BadRequest):

@@ -41,7 +41,8 @@ def serve(options: Mapping[str, object]) -> int:
     except* PenstockError as group:
         error = _first(group)
         assert isinstance(error, PenstockError)
-        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201 - for a person
+        hint = f"\nhint: {error.hint}" if error.hint != PenstockError.hint else ""
+        print(f"error: {error}{hint}", file=sys.stderr)  # noqa: T201 - for a person
         code = EXIT_ERROR
     except* Exception as group:
         log.critical("stopped by a fault of its own", exc_info=group)

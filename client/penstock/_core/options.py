@@ -18,6 +18,7 @@ DEFAULT_PORT: Final = 7400
 SCHEME: Final = "penstock://"
 SERVERS_MAX: Final = 64
 NAME_CHARACTERS_MAX: Final = 200
+V6_CHARACTERS: Final = frozenset("0123456789abcdefABCDEF:.")
 
 ACKS: Final[dict[str, int]] = {"none": ACKS_NONE, "leader": ACKS_LEADER, "quorum": ACKS_QUORUM}
 
@@ -70,9 +71,18 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]") or (":" in host and not host.endswith("]")):
         host, port = text, str(DEFAULT_PORT)
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or not host:
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    name = host.strip("[]")
+    if not 0 < number < 65536 or not name or (":" in name and not _is_v6(name)):
         raise BadRequest(f"{text!r} is not a host:port address")
-    return host.strip("[]"), int(port)
+    return name, number
+
+
+def _is_v6(name: str) -> bool:
+    """Whether a name with colons looks like an address, not like a slip of the keyboard."""
+    return V6_CHARACTERS.issuperset(name.partition("%")[0]) and (
+        "::" in name or name.count(":") == 7
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

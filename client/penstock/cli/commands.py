@@ -258,6 +258,9 @@ def report(error: BaseException) -> int:
     """Print what went wrong and what to do about it; returns the exit code."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return int(Exit.INTERRUPTED)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return int(Exit.USAGE)
     message, hint, code = str(error) or type(error).__name__, hint_for(error), int(exit_for(error))
     if isinstance(error, click.ClickException):
         message, code = error.format_message(), error.exit_code

@@ -18,10 +18,10 @@ from penstock.cli.reading import InputError, Source, read_records
 from penstock.cli.records import Outgoing
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.units import count_of
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, TopicNotFound
 
 if TYPE_CHECKING:
-    from penstock import Receipt
+    from penstock import Receipt, Receipts
     from penstock.sync import Client
 
 BUNCH_RECORDS = 10_000
@@ -160,6 +160,9 @@ def publish(
             _send(settings, tally, bunches, _Manner(common, partition, delay, at))
     except (PenstockError, InputError) as error:
         raise _failure(error, tally) from error
+    except KeyboardInterrupt:
+        settings.say(f"interrupted; published {tally.words()}")
+        raise
     settings.say(("dry run, nothing sent: " if dry_run else "published ") + tally.words())
 
 
@@ -178,13 +181,18 @@ def _send(
     manner: _Manner,
 ) -> None:
     printer = _Printer(settings.output, delayed=tally.delayed)
-    with settings.connect() as client:
-        for bunch in bunches:
-            for at in range(0, len(bunch), BUNCH_RECORDS):
-                part = bunch[at : at + BUNCH_RECORDS]
-                for records in cut_by_time(part):
-                    _send_some(client, tally, records, manner, printer)
-    printer.end()
+    try:
+        with settings.connect() as client:
+            if not client.admin.metadata([tally.topic]).topics:
+                # Before anything is read: somebody may be about to type it.
+                raise TopicNotFound(f"there is no topic {tally.topic!r}")
+            for bunch in bunches:
+                for at in range(0, len(bunch), BUNCH_RECORDS):
+                    part = bunch[at : at + BUNCH_RECORDS]
+                    for records in cut_by_time(part):
+                        _send_some(client, tally, records, manner, printer)
+    finally:
+        printer.end()
 
 
 def cut_by_time(records: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
@@ -214,15 +222,29 @@ def _send_some(
 ) -> None:
     keyed = any(record.key is not None for record in records)
     headed = bool(manner.headers) or any(record.headers for record in records)
-    receipts = client.publish_many(
-        tally.topic,
-        [record.value for record in records],
-        keys=[record.key for record in records] if keyed else None,
-        headers=[{**manner.headers, **record.headers} for record in records] if headed else None,
-        partition=manner.partition,
-        timestamps=[record.timestamp for record in records if record.timestamp is not None] or None,
-        **manner.later(),
-    )
+    times = [record.timestamp for record in records if record.timestamp is not None]
+    try:
+        receipts = client.publish_many(
+            tally.topic,
+            [record.value for record in records],
+            keys=[record.key for record in records] if keyed else None,
+            headers=[{**manner.headers, **record.headers} for record in records]
+            if headed
+            else None,
+            partition=manner.partition,
+            timestamps=times or None,
+            **manner.later(),
+        )
+    except PenstockError as error:
+        stored = error.detail.get("receipts")
+        if stored is not None:
+            _note(cast("Receipts", stored), tally, printer)
+        raise
+    _note(receipts, tally, printer)
+
+
+def _note(receipts: Receipts, tally: _Tally, printer: _Printer) -> None:
+    """Count and print what is stored."""
     for place in receipts.ranges:
         tally.add(place.partition, place.base_offset, place.count)
     if printer.active:
@@ -230,8 +252,6 @@ def _send_some(
         for index in range(len(receipts)):
             if index not in failed:
                 printer.show(receipts[index])
-    for error in receipts.errors.values():
-        raise error
 
 
 class _Printer:

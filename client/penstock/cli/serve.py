@@ -47,6 +47,7 @@ def serve(ctx: click.Context, /, **options: object) -> None:
     a second one ends it at once; either way nothing acknowledged is lost.
     """
     if bool(options["data"]) == options["memory"]:
-        raise click.UsageError("say where records go: --data DIR, or --memory", ctx)
+        both = ", not both" if options["memory"] else ""
+        raise click.UsageError(f"say where records go: --data DIR or --memory{both}", ctx)
     given = {name: value for name, value in options.items() if value is not None}
     ctx.exit(int(plugins.load("serve")(given)))
