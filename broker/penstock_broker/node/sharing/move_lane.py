@@ -172,7 +172,7 @@ class Lane:
                 self._drop([offset for offset in waiting if offset not in stranded_set])
             else:
                 self.begin(waiting, target)
-        elif group.settings.dead_letter_unavailable == "drop":
+        elif group.drops or group.settings.dead_letter_unavailable == "drop":
             self._drop(waiting)
         else:
             self.blocked = NO_TARGET
