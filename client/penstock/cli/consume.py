@@ -160,10 +160,10 @@ def consume(
     if group is not None and (end is not None or partition is not None):
         raise click.UsageError("--group goes with neither --to nor --partition")
     if mode == "shared":
-        if group is None or start is not None:
-            raise click.UsageError("--mode shared needs --group, and goes without --from")
+        if group is None:
+            raise click.UsageError("--mode shared needs --group")
         work = Work(
-            topic, group, choice, max_in_flight,
+            topic, group, choice, max_in_flight, start if start is not None else "earliest",
             limit=limit, follow=follow, command=command, on_error=on_error,
         )  # fmt: skip
         with settings.connect() as client:

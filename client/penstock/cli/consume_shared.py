@@ -10,7 +10,7 @@ from penstock.cli.printing import Printer
 from penstock.cli.records import record_name
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.spans import FETCH_SECONDS, Choice
-from penstock.cli.units import count_of
+from penstock.cli.units import Position, count_of
 
 if TYPE_CHECKING:
     from penstock import SharedRecord
@@ -28,6 +28,7 @@ class Work:
     """What a member does with its records.
 
     Attributes:
+        start: where a group begins that is made by this.
         choice: records that do not fit are acknowledged without being printed.
         command: run for each record, with the value on its input; None: the record is printed.
         on_error: what becomes of a record whose command fails.
@@ -37,6 +38,7 @@ class Work:
     group: str
     choice: Choice
     max_in_flight: int
+    start: Position
     limit: int | None = None
     follow: bool = False
     command: str | None = None
@@ -138,7 +140,11 @@ def consume_shared(settings: Settings, client: Client, work: Work) -> None:
     """Work as a member of a shared group."""
     printer = Printer(settings.output)
     with client.subscribe(
-        work.topic, group=work.group, mode="shared", max_in_flight=work.max_in_flight
+        work.topic,
+        group=work.group,
+        mode="shared",
+        start=work.start,
+        max_in_flight=work.max_in_flight,
     ) as subscription:
         member = _Member(settings, work, subscription, printer)
         member.run()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from penstock.cli.bench.shared import shared
 from penstock.cli.commands import Noun
 from penstock.cli.output import Column, print_rows
 from penstock.cli.params import COUNT, SECONDS, SIZE
@@ -226,3 +227,6 @@ def _shown(figures: dict[str, Any]) -> dict[str, Any]:
         value = figures[f"{name}_us"]
         shown[name] = None if value is None else value / 1e6
     return shown
+
+
+bench.add_command(shared)
