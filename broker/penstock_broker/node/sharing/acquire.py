@@ -102,11 +102,13 @@ def read(dispatcher: Dispatcher, asked: Asked, spans: Spans) -> None:
         return
 
     def finish(job: SharedRead, error: PenstockError | None) -> None:
+        dispatcher.reading.pop(asked, None)
         _finish_cold(dispatcher, asked, spans, job, error)
 
     job = SharedRead(asked.session, found, finish)
     data = found.file.try_pread(found.length, found.position)
     if data is None:
+        dispatcher.reading[asked] = spans
         partition.node.start_read(job)
     else:
         job.data = data

@@ -49,7 +49,8 @@ class Configuring:
     def _propose(self, topic: Topic, name: str, definition: SharedDefinition) -> None:
         partition = self._shared.partition
         start = 0
-        if name not in partition.machine.sharing.groups:
+        known = partition.machine.sharing.groups.get(name)
+        if known is None or known.id != definition.id:
             start = topic_requests.resolve(partition, definition.start)
         topics = partition.node.groups.metadata.machine.topics
         dead = topics.get(definition.dead_topic)
@@ -62,6 +63,7 @@ class Configuring:
             start_offset=start,
             dead=places[number].group if number < len(places) else 0,
             kind=definition.kind,
+            id=definition.id,
         )
         self._proposed[name] = definition.revision
         partition.propose_command(encode_command(command))

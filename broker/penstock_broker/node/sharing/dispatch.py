@@ -19,11 +19,12 @@ from penstock_broker.machine.effects import (
     RecordsFreed,
     RecordsSettled,
 )
-from penstock_broker.machine.sharing.ops import Expire, Grant, Renew, Settle
+from penstock_broker.machine.sharing.ops import LEASES_MAX, Expire, Grant, Renew, Settle
 from penstock_broker.machine.sharing.replies import Granted, OpReply
-from penstock_broker.machine.sharing.state import LEASED
+from penstock_broker.machine.sharing.state import HOLD, LEASED
 from penstock_broker.node.session import OUTPUT_BYTES_MAX
 from penstock_broker.node.sharing import acquire
+from penstock_broker.node.sharing.lanes import Lanes
 from penstock_broker.node.sharing.members import Attachment, Member
 from penstock_broker.node.sharing.reading import Covered
 from penstock_broker.node.sharing.ready import Ready, ReadyByOffset
@@ -58,8 +59,8 @@ class Dispatcher:
         claimed: records handed out, or being read, whose grant is not applied.
     """
 
-    __slots__ = ("_expiry", "_holders", "_retries", "claimed", "group", "members", "ready",
-                 "shared", "waiting")  # fmt: skip
+    __slots__ = ("_expiry", "_holders", "_retries", "_shape", "claimed", "group", "members",
+                 "reading", "ready", "shared", "waiting")  # fmt: skip
 
     def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
         self.shared = shared
@@ -81,11 +82,34 @@ class Dispatcher:
             member.hold(lease.id, lease.left)
         for offset, ready_us in group.window.delayed(limit=1 << 62):
             self._retries.add(offset, ready_us)
-        self.ready: Ready = ReadyByOffset(group, shared.partition.log)
+        self.reading: dict[Asked, Spans] = {}
+        """What is being read from segments, and for whom."""
+        self._shape: tuple[object, ...] = ()
+        self.ready: Ready
+        self._take_shape()
 
     def configure(self) -> None:
         """The group's settings changed."""
+        self._take_shape()
         self.pump()
+
+    def _take_shape(self) -> None:
+        """Take the way in which records come to be next from the settings."""
+        settings, group = self.group.settings, self.group
+        by = (settings.order_by, settings.limit_by, settings.fair_by)
+        shape = (*by, settings.concurrency, settings.rate_per_second)
+        if shape == self._shape:
+            return
+        self._shape = shape
+        claimed = sorted(
+            [span for member in self.members.values() for spans in member.flying.values()
+             for span in spans] + [span for spans in self.reading.values() for span in spans]
+        )  # fmt: skip
+        # Dead letters that were redriven go by offset: they are few, and out of order anyway.
+        if group.kind == HOLD or by == ("none", "none", "none"):
+            self.ready = ReadyByOffset(group, self.shared.partition.log, claimed)
+        else:
+            self.ready = Lanes(self.shared, group, claimed, self._retries.add, self.pump)
 
     # ----- members
 
@@ -166,7 +190,7 @@ class Dispatcher:
         if room <= 0:
             return Outcome.BLOCKED
         room = min(room, settings.max_in_flight - self.in_flight)
-        if room <= 0:
+        if room <= 0 or len(self._holders) >= LEASES_MAX:
             return Outcome.EMPTY
         spans = self.ready.take(room, self.shared.partition.node.wall_us)
         if not spans:
@@ -196,8 +220,9 @@ class Dispatcher:
         count = total(spans)
         member.claimed -= count
         self.claimed -= count
-        if isinstance(reply, Granted) and reply.spans != op.spans:
-            self.ready.put_back(without(spans, pairs(reply.spans)))
+        leased = reply.spans if isinstance(reply, Granted) else []
+        if leased != op.spans:
+            self.ready.put_back(without(spans, pairs(leased)))
         self.touched(op.lease)
 
     def put_back(self, member: Member, spans: Spans) -> None:
@@ -212,6 +237,7 @@ class Dispatcher:
         count = total(spans)
         member.claimed -= count
         self.claimed -= count
+        self.ready.set_aside(spans)
         at_us = self.shared.partition.node.wall_us + RETRY_US
         for first, length in spans:
             for offset in range(first, first + length):

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 
 from penstock_broker.machine.sharing.state import DELAYED, FREE
-from penstock_broker.node.sharing.spans import Spans, merged, pairs, runs_of
+from penstock_broker.node.sharing.spans import Spans, merged, pairs, runs_of, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,9 @@ class Ready(Protocol):
 
     def put_back(self, spans: Spans) -> None:
         """Taken, and not granted after all."""
+
+    def set_aside(self, spans: Spans) -> None:
+        """Taken, and not readable: `due` will name them."""
 
     def freed(self, numbers: Sequence[int]) -> None:
         """These (a flat list of spans) became FREE."""
@@ -51,10 +54,15 @@ class Ready(Protocol):
     def blocked_by(self) -> str:
         """Why the last `take` gave less than was asked; empty: there was nothing more."""
 
+    def why(self, offset: int) -> tuple[str, int]:
+        """What keeps a record from being delivered, and the record that does (-1: none)."""
+
 
 def grantable(group: SharedGroup, first: int, count: int, now_us: int) -> Spans:
     """What of a run can be granted at a time."""
     window, stop = group.window, first + count
+    if first >= window.end:
+        return [(first, count)] if count > 0 else []
     found: Spans = []
     for state, _, low, high in window.pieces(first, stop):
         if state == FREE:
@@ -73,12 +81,16 @@ class ReadyByOffset:
 
     __slots__ = ("_again", "_group", "_log", "blocked_by", "next")
 
-    def __init__(self, group: SharedGroup, log: PartitionLog) -> None:
+    def __init__(self, group: SharedGroup, log: PartitionLog, claimed: Spans) -> None:
         self._group = group
         self._log = log
-        self.next = max(group.end, log.start_offset)
+        start = max(group.end, log.start_offset)
+        self.next = max([start, *(first + count for first, count in claimed)])
         """First offset that was never handed out."""
-        self._again: Spans = group.window.runs(FREE, limit=_EVERY_RUN)
+        again = group.window.runs(FREE, limit=_EVERY_RUN)
+        if self.next > start:
+            again.append((start, self.next - start))
+        self._again = without(again, claimed)
         heapify(self._again)
         self.blocked_by = ""
 
@@ -97,7 +109,7 @@ class ReadyByOffset:
             count = self._take_again(found, count, now_us)
         self.blocked_by = ""
         if count:
-            self._take_new(found, count)
+            self._take_new(found, count, now_us)
         return found
 
     def _take_again(self, found: Spans, count: int, now_us: int) -> int:
@@ -118,21 +130,23 @@ class ReadyByOffset:
             found[:] = merged(found)
         return count
 
-    def _take_new(self, found: Spans, count: int) -> None:
+    def _take_new(self, found: Spans, count: int, now_us: int) -> None:
         group, log = self._group, self._log
-        start = max(self.next, group.end, log.start_offset)
+        self.next = max(self.next, log.start_offset)
         limit = group.start + group.settings.window_max
-        stop = min(start + count, log.end_offset)
-        if stop > limit:
-            stop = limit
+        stop = min(log.end_offset, limit)
+        while count and self.next < stop:
+            size = min(count, stop - self.next)
+            # Acks of grants that were lost with their leader may have settled some already.
+            for first, length in grantable(group, self.next, size, now_us):
+                count -= length
+                if found and found[-1][0] + found[-1][1] == first:
+                    found[-1] = (found[-1][0], found[-1][1] + length)
+                else:
+                    found.append((first, length))
+            self.next += size
+        if count and stop == limit:
             self.blocked_by = "window"
-        if stop <= start:
-            return
-        self.next = stop
-        if found and found[-1][0] + found[-1][1] == start:
-            found[-1] = (found[-1][0], stop - found[-1][0])
-        else:
-            found.append((start, stop - start))
 
     def put_back(self, spans: Spans) -> None:
         """The newest runs go before the cursor again, the others among what came back."""
@@ -141,6 +155,9 @@ class ReadyByOffset:
                 self.next = first
             else:
                 heappush(self._again, (first, count))
+
+    def set_aside(self, spans: Spans) -> None:
+        """Nothing is known of them until they are due."""
 
     def freed(self, numbers: Sequence[int]) -> None:
         """They can be taken again."""
@@ -154,3 +171,7 @@ class ReadyByOffset:
 
     def settled(self, numbers: Sequence[int], done: Sequence[int]) -> None:
         """Whoever takes records sees that."""
+
+    def why(self, offset: int) -> tuple[str, int]:
+        """No record waits for another one."""
+        return "", -1

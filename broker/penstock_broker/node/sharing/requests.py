@@ -115,7 +115,7 @@ def delete(node: Node, session: Session, correlation: int, asked: messages.Delet
 def _change(
     node: Node,
     request: Request,
-    command: commands.Command,
+    command: commands.CreateSharedGroup | commands.AlterSharedGroup | commands.DeleteSharedGroup,
     applied: Callable[[object], None],
     dry_run: Callable[[object], None] | None,
 ) -> None:
