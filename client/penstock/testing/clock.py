@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from math import ceil, inf
 from typing import Final, Protocol
@@ -25,8 +25,9 @@ from penstock.errors import BadRequest, TimedOut
 from penstock.protocol.durations import parse_duration
 from penstock.testing.threads import carry_out
 
-STEP_US_MIN: Final = 1_000
-"""The shortest step, so that what stays due can't hold up time."""
+STALLED_US: Final = 1_000
+"""A step after which to look again at what is due and was not carried out."""
+NOTHING: Final[Set[int]] = frozenset()
 ROUNDING_US: Final = 0.01
 """Times in seconds are no more exact than this, and whole microseconds are to stay whole."""
 REST_SECONDS_MAX: Final = 10.0
@@ -36,7 +37,7 @@ REST_SECONDS_MAX: Final = 10.0
 class Resting(Protocol):
     """A broker whose time a test moves."""
 
-    def rest(self, *, thorough: bool) -> tuple[float, Mapping[str, set[int]]]:
+    def rest(self, *, thorough: bool) -> tuple[float, Mapping[str, Set[int]]]:
         """Carry out all that is due, also what is looked at only now and then if thorough.
 
         Returns:
@@ -60,6 +61,10 @@ class VirtualClock:
         self._start_us = microseconds_of(start or datetime.now(UTC))
         self._passed_us = 0
         self._broker: Resting | None = None
+        self._broker_due = 0
+        """Microseconds until something is due in the broker, as of its last rest."""
+        self._waiting: Mapping[str, Set[int]] = {}
+        """What waited in the broker at that time."""
         self._alarms = _Alarms(self.monotonic)
         self._moving = threading.Lock()
 
@@ -125,28 +130,36 @@ class VirtualClock:
 
     def _advance(self, passes: int) -> None:
         with self._moving:
-            due = self._rest()
+            self._rest()
             while passes:
-                step = min(passes, max(due, STEP_US_MIN))
+                alarm = self._alarms.next_deadline() - self.monotonic()
+                due = min(self._broker_due, _microseconds_up(alarm))
+                step = min(passes, due if due > 0 else STALLED_US)
                 passes -= step
+                self._broker_due -= step
                 self._passed_us += step
-                due = self._rest()
+                if self._broker_due <= 0 or not self._settled(self._alarms.rest(only_late=True)):
+                    self._rest()
             self._rest(thorough=True)
             self._rest(thorough=True)  # what was found may have made room for more
 
-    def _rest(self, *, thorough: bool = False) -> int:
-        """Wait until nothing is under way; returns microseconds until something is due."""
+    def _rest(self, *, thorough: bool = False) -> None:
+        """Wait until nothing is under way."""
         assert self._broker is not None, "the clock has no broker: give it to testing.broker()"
         give_up = time.monotonic() + REST_SECONDS_MAX
         while True:
             held = self._alarms.rest()
-            seconds, waiting = self._broker.rest(thorough=thorough)
-            if all(calls <= waiting.get(place, set()) for place, calls in held):
-                due = min(seconds, self._alarms.next_deadline() - self.monotonic())
-                return _ceiling(due)
+            seconds, self._waiting = self._broker.rest(thorough=thorough)
+            if self._settled(held):
+                self._broker_due = _microseconds_up(seconds)
+                return
             if time.monotonic() > give_up:
-                busy = [place for place, calls in held if not calls <= waiting.get(place, set())]
-                raise TimedOut(f"these clients did not come to rest: {', '.join(busy)}")
+                busy = {place for place, calls in held if not self._settled([(place, calls)])}
+                raise TimedOut(f"these clients did not come to rest: {', '.join(sorted(busy))}")
+
+    def _settled(self, held: list[tuple[str, set[int]]]) -> bool:
+        """Whether clients wait for nothing but what waits in the broker for something to happen."""
+        return all(calls <= self._waiting.get(place, NOTHING) for place, calls in held)
 
 
 class _Alarms:
@@ -183,10 +196,11 @@ class _Alarms:
         with self._changed:
             return min(self._deadlines.values(), default=inf)
 
-    def rest(self) -> list[tuple[str, set[int]]]:
-        """Let every client take a turn; what is under way, connection by connection."""
+    def rest(self, *, only_late: bool = False) -> list[tuple[str, set[int]]]:
+        """Let clients take a turn; what is under way, connection by connection."""
         with self._changed:
-            drivers = list(self._deadlines)
+            until = self._monotonic() if only_late else inf
+            drivers = [driver for driver, when in self._deadlines.items() if when <= until]
         held: list[Held] = [found for driver in drivers if (found := driver.rest()) is not None]
         return [item for found in held for item in found.items()]
 
@@ -221,6 +235,6 @@ def _microseconds(duration: str | float | timedelta) -> int:
     return round(duration * 1_000_000)
 
 
-def _ceiling(seconds: float) -> int:
+def _microseconds_up(seconds: float) -> int:
     """Microseconds, rounded up; one week for "never": nobody minds a rest in between."""
     return ceil(min(max(seconds, 0.0), 604_800.0) * 1_000_000 - ROUNDING_US)

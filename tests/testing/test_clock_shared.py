@@ -1,0 +1,103 @@
+"""Leases, retries, delays and schedules come due when a test says so, and at no other time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import trio
+import trio.testing
+
+import penstock
+import penstock.sync
+from penstock.testing import VirtualClock, crash
+
+STEADY = {"retry_min_ms": "10s", "retry_factor": 200, "jitter": "none", "attempts_max": 4}
+NOW = 0.05
+"""How long to look for something that is not there."""
+
+
+def take(records: penstock.sync.SharedSubscription, wait: float = NOW) -> list[bytes]:
+    """Take what is there, and be done with it."""
+    found = records.fetch(wait=wait)
+    records.ack_many(found)
+    return [bytes(record.value or b"") for record in found]
+
+
+@pytest.fixture
+def topic(penstock_topic: str, penstock_sync: penstock.sync.Client) -> str:
+    penstock_sync.publish(penstock_topic, b"work")
+    return penstock_topic
+
+
+def test_retry_is_due_exactly_after_its_pause(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, topic: str
+) -> None:
+    with penstock_sync.subscribe(topic, group="g", mode="shared", create=STEADY) as records:
+        [record] = records.fetch(wait=5.0)
+        record.nack(reason="busy")
+        records.flush()
+        penstock_clock.advance("9s999ms")
+        assert take(records) == []
+        penstock_clock.advance("1ms")
+        assert take(records) == [b"work"]
+
+
+def test_lease_of_a_client_that_died_ends_after_five_seconds(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, topic: str
+) -> None:
+    with penstock.sync.connect(penstock_clock.address) as dying:
+        first = dying.subscribe(topic, group="g", mode="shared")
+        with first:
+            assert first.fetch(wait=5.0)
+            crash(dying)
+    with penstock_sync.subscribe(topic, group="g", mode="shared") as records:
+        penstock_clock.advance("4s")
+        assert take(records) == []
+        penstock_clock.advance("20s")  # and the pause before the next attempt
+        [record] = records.fetch(wait=NOW)
+        record.ack()
+        assert (record.delivered, record.timed_out) == (2, 1)
+
+
+def test_lease_is_renewed_until_the_longest_time_that_a_record_may_be_held(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, topic: str
+) -> None:
+    policy = {"hold_max_ms": "20m", "lease_ms": "30s", **STEADY}
+    with (
+        penstock_sync.subscribe(topic, group="g", mode="shared", create=policy) as slow,
+        penstock.sync.connect(penstock_clock.address) as other,
+        other.subscribe(topic, group="g", mode="shared") as records,
+    ):
+        [held] = slow.fetch(wait=5.0)
+        penstock_clock.advance("19m")
+        assert take(records) == []
+        assert not held.lease_lost
+        penstock_clock.advance("2m")
+        assert take(records) + take(slow) == [b"work"]
+        assert held.lease_lost
+
+
+async def test_every_attempt_of_a_handler_is_seen_within_one_advance(
+    penstock_clock: VirtualClock,
+) -> None:
+    began = penstock_clock.now
+    times: list[timedelta] = []
+
+    async def fail(records: penstock.SharedSubscription) -> None:
+        async for record in records:
+            async with record:
+                times.append(penstock_clock.now - began)
+                raise ConnectionError("down")
+
+    async with penstock.connect(penstock_clock.address) as client:
+        await client.admin.create_topic("mails")
+        await client.publish("mails", b"m")
+        async with (
+            client.subscribe("mails", group="g", mode="shared", create=STEADY) as records,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(fail, records)
+            await penstock_clock.advance("1h")
+            nursery.cancel_scope.cancel()
+    assert times == [timedelta(seconds=seconds) for seconds in (0, 10, 30, 70)]
