@@ -125,6 +125,9 @@ class Letter:
     timed_out: int = 0
     redrives: int = 0
     attempts: list[AttemptInfo] = field(default_factory=lambda: [attempt(1), attempt(2)])
+    attempts_left_out: int = 0
+    unreadable: str = ""
+    edited_from: str = ""
 
 
 def letter(offset: int, value: bytes | None = b"x", **changes: Any) -> Letter:

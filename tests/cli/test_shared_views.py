@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from penstock.cli.explained import error_line, state_lines, state_row, times
@@ -14,7 +16,7 @@ from tests.cli import shared_fakes as fakes
 NOW = fakes.NOW_US
 
 
-def shown(width: int | None = 80, *, whole: bool = False, **changes: object) -> list[str]:
+def shown(width: int | None = 80, *, whole: bool = False, **changes: Any) -> list[str]:
     return state_lines(fakes.state(**changes), "orders", 3, now_us=NOW, width=width, whole=whole)
 
 
@@ -82,7 +84,7 @@ def test_a_moment_says_how_far_it_is() -> None:
 # ----- a group
 
 
-def value(**changes: object) -> dict[str, object]:
+def value(**changes: Any) -> dict[str, Any]:
     admin = fakes.FakeAdmin(partitions=[fakes.figures(), fakes.figures(1, **changes)])
     admin.letters = [fakes.letter(1)]
     dead = admin.describe_shared("dead.orders.billing", "billing")
@@ -103,7 +105,7 @@ def test_figures_of_the_partitions_are_added_up() -> None:
 
 
 def test_a_member_has_one_row_for_all_partitions() -> None:
-    first, second = value()["members"]  # type: ignore[misc] # a list of rows
+    first, second = value()["members"]
     assert (first["member"], first["in_flight"], first["partitions"]) == ("worker-1", 120, [0, 1])
     assert (second["attached"], second["oldest_seconds"]) == (False, 20)
 
@@ -121,9 +123,9 @@ def test_a_group_is_told_in_eighty_columns() -> None:
 def test_rare_states_have_a_column_only_when_there_are_any() -> None:
     plain, rare = value()["partitions"], value(held=2, blocked_by="key")["partitions"]
 
-    def titles(rows: object) -> list[str]:
-        columns = [c for c in partition_columns(rows) if not c.wide]  # type: ignore[arg-type] # rows
-        return render_table(rows, columns, width=80)[0].split()  # type: ignore[arg-type] # rows
+    def titles(rows: list[dict[str, Any]]) -> list[str]:
+        columns = [c for c in partition_columns(rows) if not c.wide]
+        return render_table(rows, columns, width=80)[0].split()
 
     assert "HELD" not in titles(plain)
     assert "BLOCKED" not in titles(plain)

@@ -13,11 +13,10 @@ from penstock.cli.spans import FETCH_SECONDS, Choice
 from penstock.cli.units import Position, count_of
 
 if TYPE_CHECKING:
-    from penstock import SharedRecord
-    from penstock.sync import Client, SharedSubscription
+    from penstock.sync import Client, SharedRecord, SharedSubscription
 
 OnError = Literal["nack", "reject", "stop"]
-END_SECONDS: Final = 1.0
+END_SECONDS: Final = 0.5
 """Silence after which a member that does not follow is through: nothing is ready."""
 ERROR_BYTES: Final = 2000
 """Of what a failed command said: its end."""

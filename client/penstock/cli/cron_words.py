@@ -38,7 +38,8 @@ def cron_words(expression: str) -> str:
     if len(fields) != 5:
         return ""
     try:
-        return " ".join(filter(None, [_time(*fields[:2]), *_date(*fields[2:], fields[:2])]))
+        minute, hour, day, month, weekday = fields
+        return " ".join(filter(None, [_time(minute, hour), *_date(day, month, weekday, hour)]))
     except ValueError:
         return ""
 
@@ -88,7 +89,7 @@ def _minute_list(minutes: Sequence[int]) -> str:
     return f"{noun} {_and([str(each) for each in minutes])}"
 
 
-def _date(day: str, month: str, weekday: str, time: Sequence[str]) -> list[str]:
+def _date(day: str, month: str, weekday: str, hour: str) -> list[str]:
     days = "" if day == "*" else f"on {_spans(day, 'day', str)} of the month"
     weekdays = "" if weekday == "*" else "on " + _spans(weekday, "", _weekday)
     if days and weekdays:
@@ -96,7 +97,7 @@ def _date(day: str, month: str, weekday: str, time: Sequence[str]) -> list[str]:
         dates = f"{days} {'or' if either else 'if it falls'} {weekdays}"
     else:
         dates = days or weekdays
-    if not dates and _plain(time[1]):
+    if not dates and _plain(hour):
         dates = "every day"
     months = "" if month == "*" else "in " + _spans(month, "", _month)
     return [dates, months]

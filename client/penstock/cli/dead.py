@@ -200,6 +200,9 @@ def letter_row(letter: DeadLetter) -> dict[str, Any]:
         "timed_out": letter.timed_out,
         "redrives": letter.redrives,
         "attempts": [attempt_row(attempt) for attempt in letter.attempts],
+        "attempts_left_out": letter.attempts_left_out,
+        "unreadable": letter.unreadable,
+        "edited_from": letter.edited_from,
     }
 
 
@@ -281,6 +284,10 @@ def letter_lines(letter: DeadLetter, *, now_us: int, width: int | None, whole: b
     for name, data in sorted((record.headers or {}).items()):
         facts.append((f"  {name}", show_bytes(data)))
     facts.append(("Value", show_bytes(record.value)))
+    if letter.unreadable:
+        facts.append(("Unreadable", letter.unreadable))
+    if letter.edited_from:
+        facts.append(("Edited from", letter.edited_from))
     lines = field_lines(facts, width=width)
     attempts = attempt_lines(letter.attempts, width=width, whole=whole)
     return [*lines, *(["", *attempts] if attempts else [])]

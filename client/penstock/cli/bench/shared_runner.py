@@ -76,11 +76,10 @@ class Bench:
         name = f"bench-{secrets.token_hex(4)}"
         with self.target.settings.connect() as client:
             client.admin.create_topic(name, partitions=self.partitions, config=config)
-            client.admin.create_group(name, GROUP, dict(settings or {}))
+            dead = client.admin.create_group(name, GROUP, dict(settings or {})).group.dead_topic
             try:
                 yield client, name
             finally:
-                dead = client.admin.describe_shared(name, GROUP).group.dead_topic
                 client.admin.delete_group(GROUP, topic=name)
                 for topic in filter(None, (name, dead)):
                     client.admin.delete_topic(topic)
@@ -103,7 +102,7 @@ class Bench:
             some = slice_of(values, first, count)
             if stamped is not None:
                 some = [stamp(value, stamped) for value in some]
-            client.publish_many(topic, some, keys=several, at=at)
+            client.publish_many(topic, some, keys=several, **({} if at is None else {"at": at}))
 
     def load(self, topic: str, kind: SharedKind, **changes: Any) -> SharedLoad:  # noqa: ANN401 - fields of it
         """The work of one member."""
