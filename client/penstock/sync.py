@@ -27,6 +27,7 @@ from penstock._core.positions import Start
 from penstock._core.sharing import shared_subscription
 from penstock._core.sharing.shared_subscription import OnError
 from penstock._core.subscription import Commit, Offsets, OutOfRange
+from penstock._core.times import Delay
 from penstock._drivers.blocking import BlockingDriver
 from penstock._drivers.blocking_admin import BlockingAdmin
 from penstock._drivers.blocking_sharing import (
@@ -137,12 +138,20 @@ class Client:
         partition: int | None = None,
         dedup_id: bytes | str | None = None,
         timestamp: datetime | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
     ) -> Receipt:
         """Publish one record and wait until it is stored as `acks` asks: by default, durable.
 
         Arguments and errors as of `penstock.Client.publish`.
         """
         driver = self._driver
+        if delay is not None or at is not None:
+            delays = driver.core.delays
+            moment = driver.call(delays.moment, delay, at)
+            return driver.run(
+                delays.publish(topic, value, key, headers, partition, dedup_id, timestamp, moment)
+            )
         batch, index = self._accept(
             driver, True, topic, value, key, headers, partition, dedup_id, timestamp
         )
@@ -158,12 +167,20 @@ class Client:
         headers: Sequence[Headers] | None = None,
         partition: int | None = None,
         timestamps: Sequence[datetime] | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
     ) -> Receipts:
         """Publish many records in batches and wait until all are stored: the fast way.
 
         Arguments and errors as of `penstock.Client.publish_many`.
         """
         driver = self._driver
+        if delay is not None or at is not None:
+            delays = driver.core.delays
+            moment = driver.call(delays.moment, delay, at)
+            return driver.run(
+                delays.publish_many(topic, values, keys, headers, partition, timestamps, moment)
+            )
         operation = bulk.publish_many(
             driver.core.producer, topic, values, keys, headers, partition, timestamps
         )

@@ -45,14 +45,19 @@ def publish_many(
     headers: Sequence[RawHeaders] | None = None,
     partition: int | None = None,
     timestamps: Sequence[datetime] | None = None,
+    deliver_at_us: int | None = None,
+    companion: str = "",
 ) -> Operation[Receipts]:
     """Publish many records and wait for all of them.
+
+    With `deliver_at_us` they go to the topic's `companion`, to be delivered then.
 
     Raises:
         BadRequest: the columns differ in length, or something in them has a wrong type.
         PenstockError: the first failure; its `detail["receipts"]` tells which records it met.
     """
     columns = _columns(values, keys, headers, timestamps)
+    target, topic = topic, companion or topic
     route = yield from producer.route(topic)
     order: list[tuple[Outgoing, int]] | None = None
     if columns.keys is None or partition is not None or len(route.lanes) == 1:
@@ -67,6 +72,7 @@ def publish_many(
             while producer.full:
                 yield producer.room.wait()
             route = yield from producer.route(topic)
+            batch.deliver_at_us, batch.target = deliver_at_us, target
             producer.accept(batch)
             route.place(batch, None, number)
             batches.append(batch)
@@ -75,7 +81,7 @@ def publish_many(
     for batch in batches:
         with suppress(PenstockError):
             yield batch
-    return _receipts(topic, batches, order, first)
+    return _receipts(target, batches, order, first)
 
 
 def _columns(

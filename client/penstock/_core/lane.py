@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from penstock._core.metadata import leader_hint
 from penstock._core.outgoing import Outgoing
+from penstock._core.slotting import NO_SLOTS
 from penstock._core.wire import Wire
 from penstock.errors import (
     Fenced,
@@ -73,6 +74,7 @@ class Lane:
         "partials",
         "partition",
         "queue",
+        "slotting",
         "topic",
     )
 
@@ -82,6 +84,7 @@ class Lane:
         self.partition = partition
         self.group = group
         self.open: Outgoing | None = None
+        self.slotting = NO_SLOTS
         self.queue: deque[Outgoing] = deque()
         self.partials = [0]
         self.dirty = False
@@ -342,6 +345,9 @@ class Lane:
     def _number(self, batch: Outgoing) -> bool:
         """Give a batch its sequence and its bytes; what can't be encoded fails alone."""
         idempotent = bool(self._producer_id) and batch.dedup_id is None
+        key_slots = tenant_slots = None
+        if self.slotting is not NO_SLOTS:
+            key_slots, tenant_slots = self.slotting.columns(batch.keys, len(batch.values))
         try:
             batch.encoded = encode_batch(
                 batch.values,
@@ -354,6 +360,9 @@ class Lane:
                 base_sequence=self._sequence if idempotent else 0,
                 base_ts_us=self._producer.scheduler.wall_us,
                 dedup_id=batch.dedup_id,
+                deliver_at_us=batch.deliver_at_us,
+                key_slots=key_slots,
+                tenant_slots=tenant_slots,
             )
         except PenstockError as error:
             self._finish(batch, error)

@@ -44,6 +44,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     """When the leader appended it, microseconds since 1970."""
     duplicate: bool = False
     """It was stored before; this is the place of the first copy."""
+    scheduled: bool = False
+    """It waits for its time; the offset is its id for cancelling, not a place in the topic."""
 
     @property
     def timestamp(self) -> datetime:
@@ -59,6 +61,7 @@ class Outgoing(Ticket["Outgoing"]):
         "base_offset",
         "deadline",
         "dedup_id",
+        "deliver_at_us",
         "duplicate",
         "encoded",
         "expires",
@@ -71,6 +74,7 @@ class Outgoing(Ticket["Outgoing"]):
         "sent_bytes",
         "sequence",
         "size",
+        "target",
         "timestamps",
         "topic",
         "values",
@@ -86,6 +90,9 @@ class Outgoing(Ticket["Outgoing"]):
         self.headers: list[Headers | None] | None = None
         self.timestamps: list[int] | None = None
         self.dedup_id: bytes | None = None
+        self.deliver_at_us: int | None = None
+        """Not before this time; then `target` is where to."""
+        self.target = ""
         self.size = 0
         self.lane: Lane | None = None
         self.partial: list[int] | None = None
@@ -164,7 +171,11 @@ class Outgoing(Ticket["Outgoing"]):
             raise renewed(self.error)
         base = self.base_offset
         offset = base + index if base >= 0 else OFFSET_UNKNOWN
-        return Receipt(self.topic, self.partition, offset, self.append_ts_us, self.duplicate)
+        if self.deliver_at_us is None:
+            return Receipt(self.topic, self.partition, offset, self.append_ts_us, self.duplicate)
+        return Receipt(
+            self.target, self.partition, offset, self.append_ts_us, self.duplicate, scheduled=True
+        )
 
 
 class StoredRange(NamedTuple):
@@ -220,6 +231,11 @@ class Receipts(Sequence[Receipt]):
             if error is not None:
                 found[position] = error
         return found
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the records wait for their time."""
+        return bool(self._batches) and self._batches[0].deliver_at_us is not None
 
     def __len__(self) -> int:
         """How many records were handed over to the broker."""

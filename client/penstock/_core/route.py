@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from penstock._core.lane import Lane
 from penstock._core.outgoing import Outgoing
 from penstock._core.scheduler import Operation, Process
+from penstock._core.slotting import slotting_of
 from penstock.errors import (
     PartitionNotFound,
     PenstockError,
@@ -109,6 +110,10 @@ class Route:
         lane.seal()
         lane.put(batch)
 
+    def next_lane(self) -> Lane:
+        """Where a record that may go anywhere goes next."""
+        return self._choose()
+
     def seal(self) -> None:
         """The open batch is complete: let it go."""
         batch, self.open = self.open, None
@@ -168,17 +173,19 @@ class Route:
     def update(self) -> None:
         """The metadata changed: new partitions, a topic made anew, or a topic gone."""
         metadata = self._producer.metadata
-        if metadata.topic(self.topic) is None:
+        found = metadata.topic(self.topic)
+        if found is None:
             if self.lanes:
                 gone = TopicNotFound(f"topic {self.topic} was deleted")
                 self._producer.drop_route(self, gone)
             return
-        known = metadata.partitions(self.topic)
+        known, slotting = metadata.partitions(self.topic), slotting_of(found.config)
         for number in range(len(known)):
             if number == len(self.lanes):
                 self.lanes.append(Lane(self._producer, self.topic, number, known[number].group))
             elif self.lanes[number].group != known[number].group:
                 self.lanes[number].rebind(known[number].group)
+            self.lanes[number].slotting = slotting
         self._place_waiting()
         self.nudge()
 

@@ -31,6 +31,7 @@ from penstock._core.producer import Producer
 from penstock._core.sharing import shared_subscription
 from penstock._core.sharing.shared_subscription import OnError
 from penstock._core.subscription import Commit, OutOfRange
+from penstock._core.times import Delay
 from penstock._drivers.admin import Admin
 from penstock._drivers.consuming import Subscription, wait_for
 from penstock._drivers.sharing import SharedBatch, SharedRecord, SharedSubscription
@@ -179,6 +180,8 @@ class Client:
         partition: int | None = None,
         dedup_id: bytes | str | None = None,
         timestamp: datetime | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
     ) -> Receipt:
         """Publish one record and wait until it is stored as `acks` asks: by default, durable.
 
@@ -193,6 +196,9 @@ class Client:
             partition: an explicit partition instead of the key's.
             dedup_id: at most one record of this id is stored within the topic's dedup window.
             timestamp: an aware datetime to be kept instead of the time of appending.
+            delay: deliver it that much later: seconds, a timedelta, or text such as "10m". The
+                receipt's offset is then the id by which it can be cancelled.
+            at: deliver it at that time, an aware datetime.
 
         Raises:
             TimedOut: no ack came in time; `detail["outcome"]` says if it may be stored.
@@ -200,6 +206,10 @@ class Client:
             RecordTooLarge, LimitExceeded, BadRequest: the record can't be.
             ClientClosed: the client is closed.
         """
+        if delay is not None or at is not None:
+            return await self._publish_later(
+                topic, value, key, headers, partition, dedup_id, timestamp, delay, at
+            )
         producer = self._producer
         while producer.buffered_bytes >= producer.buffer_bytes:
             await wait_for(self._driver, producer.room)
@@ -217,6 +227,8 @@ class Client:
         headers: Sequence[Headers] | None = None,
         partition: int | None = None,
         timestamps: Sequence[datetime] | None = None,
+        delay: Delay | None = None,
+        at: datetime | None = None,
     ) -> Receipts:
         """Publish many records in batches and wait until all are stored: the fast way.
 
@@ -227,15 +239,43 @@ class Client:
             headers: one for each value, if given.
             partition: one partition for all.
             timestamps: one for each value, if given.
+            delay: deliver all of them that much later, as of `publish`.
+            at: deliver all of them at that time.
 
         Raises:
             PenstockError: the first failure, as `publish` raises it; its `detail["receipts"]`
                 holds the `Receipts`, whose `errors` say which records it met.
         """
+        if delay is not None or at is not None:
+            self._driver.touch()
+            delays = self._driver.core.delays
+            moment = delays.moment(delay, at)
+            return await self._driver.run(
+                delays.publish_many(topic, values, keys, headers, partition, timestamps, moment)
+            )
         operation = bulk.publish_many(
             self._producer, topic, values, keys, headers, partition, timestamps
         )
         return await self._driver.run(operation)
+
+    async def _publish_later(
+        self,
+        topic: str,
+        value: Value,
+        key: Key,
+        headers: Headers,
+        partition: int | None,
+        dedup_id: bytes | str | None,
+        timestamp: datetime | None,
+        delay: Delay | None,
+        at: datetime | None,
+    ) -> Receipt:
+        self._driver.touch()
+        delays = self._driver.core.delays
+        moment = delays.moment(delay, at)
+        return await self._driver.run(
+            delays.publish(topic, value, key, headers, partition, dedup_id, timestamp, moment)
+        )
 
     def publish_nowait(
         self,
