@@ -11,7 +11,7 @@ from penstock_broker.machine.sharing.giving_up import DUE, finish
 from penstock_broker.machine.sharing.group import SharedGroup
 from penstock_broker.machine.sharing.moves import PENDING_MAX
 from penstock_broker.machine.sharing.ops import Drop, Move, Moved
-from penstock_broker.machine.sharing.outcome import Outcome, Result, Scene, refused, total
+from penstock_broker.machine.sharing.outcome import Outcome, Result, Scene, add, refused, total
 from penstock_broker.machine.sharing.replies import Done, Moving, Purged
 from penstock_broker.machine.sharing.spans import check_spans, pairs
 from penstock_broker.machine.sharing.state import DELAYED, MOVING, TIMER
@@ -34,6 +34,7 @@ def move(group: SharedGroup, op: Move, scene: Scene) -> Result:
             break
         if group.window.state(offset) == DELAYED:
             group.window.change(offset, offset + 1, DELAYED, MOVING)
+            add(out.settled, offset, offset + 1)
         moves.begin(offset, op.target, reason)
         began.append(offset)
     out.moving = bool(began)

@@ -115,6 +115,9 @@ class Sharing:
         wrong = self._misfit(command, group)
         if wrong is not None:
             return wrong, []
+        if group is not None and command.revision <= group.revision:
+            # Said by somebody who was behind: the group may be a later one of this name.
+            return replies.SharedConfigured(group.revision, False), []
         gone: list[Effect] = []
         if group is not None and group.id != command.id:
             _, gone = self._remove(group.name)
@@ -122,8 +125,6 @@ class Sharing:
         created = group is None
         if group is None:
             group = self._create(command, scene)
-        elif command.revision <= group.revision:
-            return replies.SharedConfigured(group.revision, False), []
         group.configure(command.revision, chosen, command.dead)
         return (
             replies.SharedConfigured(group.revision, created),

@@ -40,7 +40,7 @@ from penstock_broker.machine.sharing.outcome import (
 )
 from penstock_broker.machine.sharing.replies import Expired, Settled
 from penstock_broker.machine.sharing.spans import check_spans, pairs
-from penstock_broker.machine.sharing.state import DONE, FREE, HELD, LEASED, MOVING, TIMER
+from penstock_broker.machine.sharing.state import DONE, FREE, HELD, HOLD, LEASED, MOVING, TIMER
 from penstock_broker.machine.sharing.trouble import FAILED, REJECTED, TIMED_OUT, Attempt
 from penstock_broker.machine.sharing.window import NOBODY
 
@@ -53,9 +53,13 @@ class _Failure(NamedTuple):
 
 
 def settle(group: SharedGroup, op: Settle, scene: Scene) -> Result:
-    """Carry out a verdict, as far as the lease still holds the records."""
+    """Carry out a verdict, as far as the lease still holds the records.
+
+    A grant may be lost with its leader, while the holder lives on and acks: such records can lie
+    beyond the window, which then grows to hold them.
+    """
     one_by_one = op.verdict in (NACK, REJECT)
-    wrong = check_spans(op.spans, group.window.end, one_by_one)
+    wrong = check_spans(op.spans, scene.log_end, one_by_one)
     if wrong is None and (group.kind == TIMER or not ACK <= op.verdict <= RELEASE):
         wrong = refuse(BadRequest, "the verdict is unknown, or the group takes none")
     if wrong is not None:
@@ -63,6 +67,9 @@ def settle(group: SharedGroup, op: Settle, scene: Scene) -> Result:
     out = Outcome()
     lease = group.leases.get(op.lease)
     if op.verdict == ACK:
+        if group.settings.strict == "no" and op.spans and group.kind != HOLD:
+            last = op.spans[-2] + op.spans[-1]
+            group.window.extend(min(last, group.start + group.settings.window_max), FREE)
         reply = _Acks(group, lease, out).take(op)
     elif lease is None:
         return Settled(0, 0, 0, op.spans), UNCHANGED
@@ -94,6 +101,7 @@ class _Acks:
             self._duplicates += max(0, min(end, window.start) - first)
             for state, owner, low, high in window.pieces(first, end):
                 self._piece(state, owner, low, high)
+            add(self._lost, max(first, window.end), end)
         counters = self._group.counters
         counters.acked += self._accepted
         counters.late_acks += self._late
@@ -154,6 +162,7 @@ def _end(group: SharedGroup, lease: Lease, op: Settle, scene: Scene, out: Outcom
                 add(out.freed, low, high)
             else:
                 _fail(group, lease, low, high, failure, scene, out)
+        add(lost, max(first, window.end), end)
     leave(group, lease, accepted, out)
     return Settled(accepted, 0, 0, lost)
 

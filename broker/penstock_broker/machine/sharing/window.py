@@ -26,7 +26,7 @@ from penstock_broker.machine.sharing.state import (
 
 NOBODY: Final = 0
 """The owner of a record that is not LEASED."""
-_FRONT_MIN: Final = 4096
+FRONT_MIN = 4096
 """Settled records that may stay at the front of the arrays."""
 _BYTE: Final = [bytes((state,)) for state in range(STATES)]
 _WHILE: Final = [re.compile(re.escape(byte) + b"*") for byte in _BYTE]
@@ -160,7 +160,7 @@ class Window:
         if state == DELAYED and self._ready is None:
             self._ready = array("Q", bytes(8 * (len(self._states) - count)))
         if self._ready is not None:
-            self._ready += array("Q", (ready_us,)) * count
+            self._ready += array("Q", (ready_us if state == DELAYED else 0,)) * count
         self._counts[state] += count
         self.end = end
 
@@ -212,7 +212,7 @@ class Window:
             self._states = bytearray()
             self._owners = array("I")
             self._ready = None
-        elif front < _FRONT_MIN or 2 * front < len(self._states):
+        elif front < FRONT_MIN or 2 * front < len(self._states):
             return
         else:
             del self._states[:front]
