@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.protocol import messages, sharing
 from penstock_broker.node import group_requests, status, topic_requests
-from penstock_broker.node.sharing import attach, schedule_requests
+from penstock_broker.node.sharing import attach, delayed_requests, schedule_requests
 from penstock_broker.node.sharing import requests as shared_requests
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ HANDLERS: dict[type, Handler] = {
     sharing.AttachGroup: attach.attach,
     sharing.RenewLeases: attach.renew_leases,
     sharing.DetachGroup: attach.detach,
+    sharing.EnableDelays: delayed_requests.enable,
+    sharing.ListScheduled: delayed_requests.list_scheduled,
+    sharing.CancelScheduled: delayed_requests.cancel,
     sharing.CreateSchedule: schedule_requests.create,
     sharing.ListSchedules: schedule_requests.list_all,
     sharing.PauseSchedule: schedule_requests.pause,

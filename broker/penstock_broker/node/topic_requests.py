@@ -20,6 +20,7 @@ from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, encode_command
 from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import (
+    KIND_GROUPS,
     KIND_RECORDS,
     Topic,
     TopicAltered,
@@ -68,10 +69,11 @@ def topic_info(node: Node, topic: Topic) -> messages.TopicInfo:
 def metadata(node: Node, session: Session, correlation: int, asked: messages.Metadata) -> None:
     """Nodes and topics."""
     machine = node.groups.metadata.machine
-    topics = [topic for topic in machine.topics.values() if topic.kind == KIND_RECORDS]
-    if asked.topics is not None:
-        wanted = frozenset(asked.topics)
-        topics = [topic for topic in topics if topic.name in wanted]
+    if asked.topics is None:
+        topics = [topic for topic in machine.topics.values() if topic.kind == KIND_RECORDS]
+    else:  # a companion is shown to who knows of it
+        named = (machine.topics.get(name) for name in dict.fromkeys(asked.topics))
+        topics = [topic for topic in named if topic is not None and topic.kind != KIND_GROUPS]
     reply = messages.MetadataReply(
         cluster=machine.cluster,
         nodes=[messages.Node(id=n.id, address=n.address) for n in machine.nodes.values()],

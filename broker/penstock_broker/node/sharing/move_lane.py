@@ -11,6 +11,7 @@ numbers, and none is passed over unless it was settled otherwise: `Moved` settle
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import CorruptData, OffsetOutOfRange, PenstockError
@@ -131,22 +132,34 @@ class Lane:
 
     # ----- beginning
 
-    def begin(self, offsets: list[int], target: int) -> None:
-        """Propose that records begin to move; offsets ascending, at most `room` of them."""
+    def begin(
+        self, offsets: list[int], target: int, left: Callable[[list[int]], None] | None = None
+    ) -> None:
+        """Propose that records begin to move; offsets ascending, at most `room` of them.
+
+        `left` is told of those that did not begin.
+        """
         self._offered.update(offsets)
         self._shared.offer(
             Move(group=self.group.name, offsets=offsets, target=target),
-            lambda reply: self._begun(offsets, reply),
+            lambda reply: self._begun(offsets, reply, left),
             weight=64 + 9 * len(offsets),
         )
 
-    def _begun(self, offsets: list[int], reply: OpReply | PenstockError) -> None:
+    def _begun(
+        self,
+        offsets: list[int],
+        reply: OpReply | PenstockError,
+        left: Callable[[list[int]], None] | None,
+    ) -> None:
         if self._life < 0:
             return
         self._offered.difference_update(offsets)
-        if isinstance(reply, Moving):
-            begun = self.group.moves.begun
-            self._enqueue([begun[offset] for offset in reply.offsets if offset in begun])
+        began = reply.offsets if isinstance(reply, Moving) else []
+        begun = self.group.moves.begun
+        self._enqueue([begun[offset] for offset in began if offset in begun])
+        if left is not None and len(began) < len(offsets):
+            left(sorted(set(offsets).difference(began)))
         self.step()
 
     def _enqueue(self, moves: list[PendingMove]) -> None:

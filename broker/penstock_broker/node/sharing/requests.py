@@ -72,7 +72,7 @@ def create(node: Node, session: Session, correlation: int, asked: wire.CreateGro
     def applied(reply: object) -> None:
         assert isinstance(reply, SharedCreated)
         topics = [reply.topic] if reply.dead is None else [reply.topic, reply.dead]
-        _when_known(node, request, asked.group, topics, lambda: answer(reply))
+        when_known(node, request, asked.group, topics, lambda: answer(reply))
 
     request = Request(session, correlation, TYPE_OF[type(asked)])
     _change(node, request, command, applied, answer if asked.dry_run else None)
@@ -91,7 +91,7 @@ def alter(node: Node, session: Session, correlation: int, asked: wire.AlterGroup
     def applied(reply: object) -> None:
         assert isinstance(reply, SharedAltered)
         topics = [reply.topic] if reply.dead is None else [reply.topic, reply.dead]
-        _when_known(node, request, asked.group, topics, lambda: answer(reply))
+        when_known(node, request, asked.group, topics, lambda: answer(reply))
 
     request = Request(session, correlation, TYPE_OF[type(asked)])
     _change(node, request, command, applied, answer if asked.dry_run else None)
@@ -132,7 +132,7 @@ def _change(
     dry_run(reply)
 
 
-def _when_known(
+def when_known(
     node: Node, request: Request, group: str, topics: list[Topic], finish: Callable[[], None]
 ) -> None:
     """Call `finish` when the partitions of these topics that are led here know the group."""

@@ -26,6 +26,7 @@ from penstock_broker.machine.sharing.ops import ShareOp
 from penstock_broker.machine.sharing.replies import OpReply, ShareReplies
 from penstock_broker.machine.sharing.state import TIMER
 from penstock_broker.node.sharing import configuring
+from penstock_broker.node.sharing.delayed import DelayedRecords
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.node.sharing.members import Member
 from penstock_broker.node.sharing.mover import Mover
@@ -71,15 +72,17 @@ class SharedPartition:
         uncommitted_bytes: weight of ops that are proposed and not applied.
     """
 
-    __slots__ = ("_dones", "_flights", "_leases", "_ops", "_weight", "configuring", "dispatchers",
-                 "mover", "partition", "parts", "schedules", "uncommitted_bytes")  # fmt: skip
+    __slots__ = ("_dones", "_flights", "_leases", "_ops", "_weight", "configuring", "delayed",
+                 "dispatchers", "mover", "partition", "parts", "schedules",
+                 "uncommitted_bytes")  # fmt: skip
 
     def __init__(self, partition: PartitionGroup) -> None:
         self.partition = partition
         self.dispatchers: dict[str, Dispatcher] = {}
         self.mover = Mover(self)
+        self.delayed = DelayedRecords(self, self.mover)
         self.schedules = RecurringSchedules(partition)
-        self.parts: list[Part] = [self.mover, self.schedules]
+        self.parts: list[Part] = [self.mover, self.delayed, self.schedules]
         self.configuring = configuring.Configuring(self)
         self.uncommitted_bytes = 0
         self._ops: list[ShareOp] = []

@@ -10,7 +10,8 @@ is told that an offset is due looks whether that is still so.
 from __future__ import annotations
 
 from array import array
-from heapq import heappop, heappush
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 GRAIN_BITS: Final = 14
@@ -60,6 +61,27 @@ class Timers:
         bucket.append(offset)
         bucket.append(at_us)
         self._count += 1
+
+    def upcoming(self, from_us: int) -> Iterator[tuple[int, int]]:
+        """Time and offset of the entries from a time on, in that order; no look past what is used.
+
+        Nothing may be added or taken meanwhile.
+        """
+        places = []
+        for level, number in self._buckets:
+            shift = self._grain_bits + level * _LEVEL_BITS
+            if number + 1 << shift > from_us:
+                places.append((number << shift, level, number))
+        heap: list[tuple[int, int]] = []
+        for start_us, level, number in sorted(places):
+            while heap and heap[0][0] < start_us:
+                yield heappop(heap)
+            bucket = self._buckets[level, number]
+            heap += [pair for pair in zip(bucket[1::2], bucket[::2], strict=True)
+                     if pair[0] >= from_us]  # fmt: skip
+            heapify(heap)
+        while heap:
+            yield heappop(heap)
 
     def due(self, now_us: int) -> list[int]:
         """Take the offsets whose time has come; one may be there more than once."""

@@ -1,0 +1,143 @@
+"""Delayed records: moves what is due from a companion partition to the topic, in order of time.
+
+The built-in group of a companion topic holds every record DELAYED until its time. When that has
+come, the leader begins its move (`move_lane`), which ends exactly once in the topic itself. Nothing
+fires early: the entry that begins the move carries the leader's time, and is checked against it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from penstock_broker.machine.effects import (
+    Effect,
+    RecordsSettled,
+    SharedConfigured,
+    SharedRemoved,
+)
+from penstock_broker.machine.sharing.state import DELAYED
+from penstock_broker.machine.topology import DELAYED_PREFIX, TIMER_GROUP
+from penstock_broker.node.sharing.move_lane import MOVES_PER_OP
+from penstock_broker.node.sharing.timers import Timers
+
+if TYPE_CHECKING:
+    from penstock_broker.machine.sharing.group import SharedGroup
+    from penstock_broker.node.sharing.mover import Mover
+    from penstock_broker.node.sharing.shared import SharedPartition
+
+
+class DelayedRecords:
+    """The timer group of one companion partition; a part of its `SharedPartition`."""
+
+    def __init__(self, shared: SharedPartition, mover: Mover) -> None:
+        self._partition = shared.partition
+        self._mover = mover
+        self._group: SharedGroup | None = None
+        self._known = 0
+        """Records below it are in the timers, due, or settled."""
+        self._timers = Timers(0)
+        self._due: deque[tuple[int, int]] = deque()
+        """Time and offset of what is due and has not begun to move, in that order."""
+
+    def on_leading(self) -> None:
+        self._group = self._partition.machine.sharing.groups.get(TIMER_GROUP)
+        node = self._partition.node
+        self._timers = Timers(node.wall_us, node.config.timer_grain_bits)
+        self._due.clear()
+        if self._group is not None:
+            self._known = self._group.start
+            self.tick()
+
+    def on_lost_leadership(self) -> None:
+        self._group = None
+        self._timers = Timers(0)
+        self._due.clear()
+
+    def on_effects(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, SharedConfigured | SharedRemoved):
+                if effect.group == TIMER_GROUP:
+                    self.on_leading()
+            elif isinstance(effect, RecordsSettled) and self._due:
+                self._begin_due()
+
+    def tick(self) -> None:
+        group = self._group
+        if group is None:
+            return
+        if group.end > self._known:
+            self._take_new(group)
+        found = self._timers.due(self._partition.node.wall_us)
+        if found:
+            ready_at, state = group.window.ready_at, group.window.state
+            self._due += sorted((ready_at(o), o) for o in found if state(o) == DELAYED)
+        if self._due:
+            self._begin_due()
+
+    @property
+    def next_us(self) -> int | None:
+        group = self._group
+        if group is None:
+            return None
+        if group.end > self._known:
+            return self._partition.node.wall_us
+        return self._timers.next_us
+
+    def upcoming(self, after_us: int, after_offset: int) -> Iterator[tuple[int, int]]:
+        """Time and offset of the records that wait, behind a place in that order."""
+        group = self._group
+        if group is None:
+            return
+        if group.end > self._known:
+            self._take_new(group)
+        after = after_us, after_offset
+        for at_us, offset in self._timers.upcoming(after_us):
+            if (at_us, offset) > after and group.window.state(offset) == DELAYED:
+                yield at_us, offset
+
+    def _take_new(self, group: SharedGroup) -> None:
+        while self._known < group.end:
+            found = group.window.delayed(self._known)
+            for offset, at_us in found:
+                self._timers.add(offset, at_us)
+            self._known = found[-1][0] + 1 if found else group.end
+
+    def _begin_due(self) -> None:
+        """Begin the moves of what is due, as far as there is room; an op's offsets ascend."""
+        lane = self._mover.lane(TIMER_GROUP)
+        target = self._target()
+        if lane is None or self._group is None or not target:
+            return
+        room, due, state = lane.room, self._due, self._group.window.state
+        run: list[int] = []
+        while due and room > 0:
+            offset = due.popleft()[1]
+            if state(offset) != DELAYED:
+                continue  # cancelled meanwhile
+            room -= 1
+            if run and (offset <= run[-1] or len(run) >= MOVES_PER_OP):
+                lane.begin(run, target, self._again)
+                run = []
+            run.append(offset)
+        if run:
+            lane.begin(run, target, self._again)
+
+    def _again(self, offsets: list[int]) -> None:
+        """These did not begin to move: what still waits is due again."""
+        group = self._group
+        if group is not None:
+            window = group.window
+            for offset in offsets:
+                if window.state(offset) == DELAYED:
+                    self._timers.add(offset, window.ready_at(offset))
+
+    def _target(self) -> int:
+        """The Raft group of the partition where the records belong; 0: it is gone."""
+        name = self._partition.topic.removeprefix(DELAYED_PREFIX)
+        topic = self._partition.node.groups.metadata.machine.topics.get(name)
+        number = self._partition.partition
+        if topic is None or number >= len(topic.partitions):
+            return 0
+        return topic.partitions[number].group
