@@ -8,9 +8,11 @@ import pytest
 
 from penstock.cli.explained import error_line, state_lines, state_row, times
 from penstock.cli.output import field_lines, render_table
-from penstock.cli.shared_settings import show_settings
+from penstock.cli.shared_settings import SETTINGS_NOTE, show_settings
 from penstock.cli.shared_view import PARTITIONS, partition_columns, shared_fields, shared_value
 from penstock.cli.units import show_moment
+from penstock.protocol.durations import format_duration
+from penstock_broker.machine.sharing.settings import KEYS, SharedSettings
 from tests.cli import shared_fakes as fakes
 
 NOW = fakes.NOW_US
@@ -131,6 +133,15 @@ def test_rare_states_have_a_column_only_when_there_are_any() -> None:
     assert "BLOCKED" not in titles(plain)
     assert {"HELD", "BLOCKED"} <= set(titles(rare))
     assert len(PARTITIONS) > len(titles(plain))
+
+
+def test_the_help_names_every_setting_with_its_default() -> None:
+    defaults = SharedSettings()
+    for name in KEYS:
+        [line] = [it for it in SETTINGS_NOTE[1].splitlines() if it.startswith(f"{name} (")]
+        shown = line.partition("(")[2].partition(")")[0]
+        value = getattr(defaults, name)
+        assert shown in (str(value), format_duration(value) if name.endswith("_ms") else None)
 
 
 def test_settings_are_shown_with_their_units() -> None:

@@ -38,11 +38,6 @@ class _Manner:
     delay: float | None = None
     at: datetime | None = None
 
-    def later(self) -> dict[str, Any]:
-        """The arguments that put the delivery off."""
-        found = {"delay": self.delay, "at": self.at}
-        return {name: value for name, value in found.items() if value is not None}
-
 
 @dataclass
 class _Tally:
@@ -233,7 +228,8 @@ def _send_some(
             else None,
             partition=manner.partition,
             timestamps=times or None,
-            **manner.later(),
+            delay=manner.delay,
+            at=manner.at,
         )
     except PenstockError as error:
         stored = error.detail.get("receipts")

@@ -38,27 +38,28 @@ _OPTIONS = (
 SETTINGS_NOTE: Final = (
     "Settings",
     """\
-  lease_ms (30s)             silence after which a record is given to another
-  hold_max_ms (1h)           renewed for so long at most; -1: for ever
-  attempts_max (5)           failed and timed out ones together; -1: unlimited
-  retry_min_ms (1s)          the pause before the second attempt,
-  retry_max_ms (10min)       the longest one,
-  retry_factor (200)         how much longer each is, in percent
-  jitter (full)              full or none: spread over the pause
-  max_age_ms (-1)            older records are dead letters
-  never_retry ()             reasons that make a dead letter at once: a,b
-  dead_letters (topic)       topic or drop
-  dead_letter_unavailable (hold)  hold or drop, if the topic can't be written
-  redrives_max (10)          so often without --force
-  strict (no)                yes: an ack after the lease is over is refused
-  order_by (none)            key: one record of a key at a time, in order
-  max_in_flight (100000)     leased records per partition
-  member_in_flight_max       the same, of one member
-  limit_by (none)            key or tenant: what the two limits count
-  concurrency (-1)           so many of one key or tenant at a time
-  rate_per_second (-1)       so many of one key or tenant a second
-  fair_by (none)             key or tenant: take turns between them
-  overtaken (count)          what retention overtakes: count or dead_letter
+lease_ms (30s)          how long a member holds a record without renewing
+hold_max_ms (1h)        how long renewals may hold it; -1: for ever
+attempts_max (5)        failed and timed out ones together; -1: no limit
+retry_min_ms (1s)       the pause before the first retry
+retry_max_ms (10m)      the longest pause
+retry_factor (200)      growth from pause to pause, in percent
+jitter (full)           full: pauses at random up to the full one; none
+max_age_ms (-1)         records older than this are given up
+never_retry ()          reasons that are given up at once, with commas
+dead_letters (topic)    what is given up goes to the topic, or: drop
+dead_letter_unavailable (hold)  while that topic can't be reached: hold, drop
+redrives_max (10)       redrives of a dead letter without --force
+strict (no)             yes: refuse acks that come after the lease is over
+order_by (none)         key: records of a key one after the other
+max_in_flight (100000)  records under lease, in each partition
+member_in_flight_max (100000)  the same, of one member
+window_max (1000000)    from the oldest unsettled record to the newest granted
+limit_by (none)         key or tenant: what these two count by:
+concurrency (-1)        records under lease of one of them, in each partition
+rate_per_second (-1)    deliveries a second of one of them, in each partition
+fair_by (none)          key or tenant: equal shares of the deliveries
+overtaken (count)       what retention deletes undelivered: count, dead_letter
 Durations may be written 30s, 10m, 1h. key needs a topic with the setting
 key_slots=key, tenant one with tenant_separator (penstock topic alter -c).""",
 )

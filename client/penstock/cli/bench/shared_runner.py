@@ -102,7 +102,7 @@ class Bench:
             some = slice_of(values, first, count)
             if stamped is not None:
                 some = [stamp(value, stamped) for value in some]
-            client.publish_many(topic, some, keys=several, **({} if at is None else {"at": at}))
+            client.publish_many(topic, some, keys=several, at=at)
 
     def load(self, topic: str, kind: SharedKind, **changes: Any) -> SharedLoad:  # noqa: ANN401 - fields of it
         """The work of one member."""
