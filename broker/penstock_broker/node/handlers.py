@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.protocol import messages, sharing
 from penstock_broker.node import group_requests, status, topic_requests
-from penstock_broker.node.sharing import attach, delayed_requests, schedule_requests
+from penstock_broker.node.sharing import (
+    attach,
+    dead_requests,
+    delayed_requests,
+    schedule_requests,
+)
 from penstock_broker.node.sharing import requests as shared_requests
 
 if TYPE_CHECKING:
@@ -41,6 +46,9 @@ HANDLERS: dict[type, Handler] = {
     sharing.AttachGroup: attach.attach,
     sharing.RenewLeases: attach.renew_leases,
     sharing.DetachGroup: attach.detach,
+    sharing.HeldRuns: dead_requests.held_runs,
+    sharing.Redrive: dead_requests.redrive,
+    sharing.PurgeRecords: dead_requests.purge,
     sharing.EnableDelays: delayed_requests.enable,
     sharing.ListScheduled: delayed_requests.list_scheduled,
     sharing.CancelScheduled: delayed_requests.cancel,
