@@ -187,3 +187,28 @@ def test_bench_measures(cli: Cli, verb: str, driver: str) -> None:
 def test_bench_says_why_a_client_failed(cli: Cli) -> None:
     failed = Cli("127.0.0.1:1").any("--timeout", "0.05", "bench", "publish", "--runs", "1")
     assert failed.exit_code == 7
+
+
+@pytest.mark.system
+def test_ctrl_c_hands_back_what_a_shared_member_has(cli: Cli, filled: str) -> None:
+    member = ["-s", cli.address, "consume", filled, "-g", "hasty", "--mode", "shared"]
+    with program(*member, "--each", "echo begun; exec sleep 30") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130, said
+    again = cli(*member, "-o", "json", "--max-in-flight", "9", "-n", "9")
+    assert len(json.loads(again.stdout)) == 9
+
+
+@pytest.mark.system
+def test_a_reader_that_goes_away_leaves_the_rest_to_others(cli: Cli, filled: str) -> None:
+    member = ["-s", cli.address, "consume", filled, "-g", "leaving", "--mode", "shared"]
+    with program(*member, "-o", "value", "-f") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+    cli("publish", filled, stdin="more\n")
+    assert cli(*member, "-o", "value").stdout == "more\n"
