@@ -129,6 +129,11 @@ def _finish_cold(
         answer_empty(dispatcher, asked)
         dispatcher.pump()
         return
+    if not dispatcher.grants(spans):
+        # An ack that came late settled some of them meanwhile: begin anew.
+        dispatcher.put_back(asked.member, spans)
+        dispatcher.acquire(asked)
+        return
     log, first = dispatcher.shared.partition.log, spans[0][0]
     try:
         if error is not None:

@@ -29,7 +29,7 @@ class Columns(NamedTuple):
 def read_columns(batch: Buffer | None, first: int, stop: int) -> Columns:
     """The slots of records [first, stop), which lie in one batch; None: it can't be read."""
     count = stop - first
-    keys = tenants = None
+    found, shares = [UNKNOWN] * count, [0] * count
     if batch is not None:
         header = parse_header(batch)
         if not header.flags & FLAG_COMPACTED:  # a compacted batch's positions are no offsets
@@ -38,6 +38,8 @@ def read_columns(batch: Buffer | None, first: int, stop: int) -> Columns:
             except CorruptBatch:
                 keys = tenants = None
             low = first - header.base_offset
-            keys = keys[low : low + count] if keys is not None else None
-            tenants = tenants[low : low + count] if tenants is not None else None
-    return Columns(keys or (UNKNOWN,) * count, tenants or (0,) * count)
+            if keys is not None:
+                found = keys[low : low + count].tolist()
+            if tenants is not None:
+                shares = tenants[low : low + count].tolist()
+    return Columns(found, shares)

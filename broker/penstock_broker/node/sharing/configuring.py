@@ -39,10 +39,14 @@ class Configuring:
         for name, definition in topic.shared.items():
             group = known.get(name)
             revision = self._proposed.get(name, group.revision if group is not None else -1)
-            if revision != definition.revision:
+            if revision < definition.revision:
                 self._propose(topic, name, definition)
-        for name in known:
-            if name not in topic.shared and self._proposed.get(name) != 0:
+        # After a start this partition may lead before the metadata is as far as it once was: only
+        # metadata that has seen the definition and lacks it says that the group was deleted.
+        seen = partition.node.groups.metadata_index
+        for name, group in known.items():
+            gone = name not in topic.shared and group.revision <= seen
+            if gone and self._proposed.get(name) != 0:
                 self._proposed[name] = 0
                 partition.propose_command(encode_command(RemoveShared(group=name)))
 

@@ -27,7 +27,7 @@ from penstock_broker.node.sharing import acquire
 from penstock_broker.node.sharing.lanes import Lanes
 from penstock_broker.node.sharing.members import Attachment, Member
 from penstock_broker.node.sharing.reading import Covered
-from penstock_broker.node.sharing.ready import Ready, ReadyByOffset
+from penstock_broker.node.sharing.ready import Ready, ReadyByOffset, grantable
 from penstock_broker.node.sharing.spans import Spans, flat, pairs, total, without
 from penstock_broker.node.sharing.timers import Timers
 from penstock_broker.node.sharing.waiting import Asked, Outcome, Waiting
@@ -45,6 +45,8 @@ GONE_US: Final = 5_000_000
 """How long leases outlive their member's connection, unless it attaches again."""
 RETRY_US: Final = 5_000_000
 """How long records whose bytes can't be read are left alone."""
+SCAN_SECONDS_MAX: Final = 1.0
+"""How long an acquire that does not want to wait waits for the cursor."""
 EXPIRE_AGAIN_US: Final = 1_000_000
 
 
@@ -59,7 +61,7 @@ class Dispatcher:
         claimed: records handed out, or being read, whose grant is not applied.
     """
 
-    __slots__ = ("_expiry", "_holders", "_retries", "_shape", "claimed", "group", "members",
+    __slots__ = ("_expiry", "_holders", "_impatient", "_retries", "_shape", "claimed", "group", "members",
                  "reading", "ready", "shared", "waiting")  # fmt: skip
 
     def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
@@ -84,6 +86,8 @@ class Dispatcher:
             self._retries.add(offset, ready_us)
         self.reading: dict[Asked, Spans] = {}
         """What is being read from segments, and for whom."""
+        self._impatient: list[Asked] = []
+        """Acquires that wait only until it is known whether there is something."""
         self._shape: tuple[object, ...] = ()
         self.ready: Ready
         self._take_shape()
@@ -172,6 +176,10 @@ class Dispatcher:
         elif self.serve(asked) is not Outcome.SERVED:
             if asked.deadline:
                 self.waiting.add(asked)
+            elif self.ready.scanning:
+                self._impatient.append(asked)
+                asked.deadline = self.shared.partition.node.clock + SCAN_SECONDS_MAX
+                self.waiting.add(asked)
             else:
                 acquire.answer_empty(self, asked)
 
@@ -179,6 +187,12 @@ class Dispatcher:
         """Something changed: serve those who wait."""
         if self.waiting:
             self.waiting.serve(self.serve)
+        if self._impatient and not self.ready.scanning:
+            impatient, self._impatient = self._impatient, []
+            for asked in impatient:
+                if asked.live:
+                    self.waiting.settle(asked)
+                    acquire.answer_empty(self, asked)
 
     def serve(self, asked: Asked) -> Outcome:
         """Try to answer an acquire with records."""
@@ -224,6 +238,13 @@ class Dispatcher:
         if leased != op.spans:
             self.ready.put_back(without(spans, pairs(leased)))
         self.touched(op.lease)
+
+    def grants(self, spans: Spans) -> bool:
+        """Whether a grant of these, proposed now, would lease all of them."""
+        now_us = self.shared.partition.node.wall_us
+        return all(
+            total(grantable(self.group, first, count, now_us)) == count for first, count in spans
+        )
 
     def put_back(self, member: Member, spans: Spans) -> None:
         """Taken for a member, and not granted after all."""

@@ -114,7 +114,6 @@ class Lanes:
 
     def take(self, count: int, now_us: int) -> Spans:
         """Those whose turn it is."""
-        self._scanner.now_us = now_us
         self._budget = SCAN_RECORDS
         self._look_ahead(count, now_us)
         self.blocked_by = ""
@@ -382,11 +381,15 @@ class Lanes:
         """Whether the cursor has more to pass, or somebody waits for a rate."""
         if self._limits is not None and self._limits.next_us is not None:
             return True
+        return self.scanning
+
+    @property
+    def scanning(self) -> bool:
+        """Whether the cursor has more to pass for those who wait."""
         return self._loading or self.blocked_by == "scan"
 
     def work(self, now_us: int) -> None:
         """Let the cursor go on; let go who waited for a rate."""
-        self._scanner.now_us = now_us
         self._budget = SCAN_RECORDS
         self._look_ahead(1, now_us)
         if self._limits is not None:

@@ -1,8 +1,8 @@
 """Limits by key or tenant: how many records at once, and how many a second.
 
 Soft state of a partition's leader: a new leader counts the leases that it finds, and begins with
-full buckets. A bucket holds a tenth of a second's deliveries, one at least. Records of no tenant
-(or without a key) are under no limit.
+full buckets. A bucket holds one delivery and those of a tenth of a second, so that nothing is lost
+between two looks at the clock. Records of no tenant (or without a key) are under no limit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Limits:
     def __init__(self, concurrency: int, rate: int, now_us: int) -> None:
         self._concurrency = concurrency
         self._rate = rate
-        self._burst = max(1.0, rate / BURST_PART)
+        self._burst = 1.0 + max(0, rate) / BURST_PART
         self._slots: dict[int, _Slot] = {}
         self._timers = Timers(now_us)
         """Slots that wait for a token alone."""

@@ -51,6 +51,10 @@ class Ready(Protocol):
         """Whether there is such work left: it is done as time passes."""
 
     @property
+    def scanning(self) -> bool:
+        """Whether it takes a while to find out what is next."""
+
+    @property
     def blocked_by(self) -> str:
         """Why the last `take` gave less than was asked; empty: there was nothing more."""
 
@@ -99,18 +103,31 @@ class ReadyByOffset:
         """There is never anything left to do."""
         return False
 
+    @property
+    def scanning(self) -> bool:
+        """It is always known."""
+        return False
+
     def work(self, now_us: int) -> None:
         """There is nothing to do."""
 
     def take(self, count: int, now_us: int) -> Spans:
         """The lowest offsets first."""
         found: Spans = []
+        if self._group.end > self.next:
+            self._take_in_skipped()
         if self._again:
             count = self._take_again(found, count, now_us)
         self.blocked_by = ""
         if count:
             self._take_new(found, count, now_us)
         return found
+
+    def _take_in_skipped(self) -> None:
+        """A late ack beyond the cursor made the window grow: what it skipped is still to come."""
+        for run in self._group.window.runs(FREE, self.next, _EVERY_RUN):
+            heappush(self._again, run)
+        self.next = self._group.end
 
     def _take_again(self, found: Spans, count: int, now_us: int) -> int:
         again, group = self._again, self._group

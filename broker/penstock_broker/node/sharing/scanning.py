@@ -27,11 +27,9 @@ class Scanner:
 
     Attributes:
         next: first offset that was not brought.
-        now_us: the time that counts for what is brought.
     """
 
-    __slots__ = ("_claimed", "_found", "_reading", "_shared", "_take_in", "_wake", "next",
-                 "now_us")  # fmt: skip
+    __slots__ = ("_claimed", "_found", "_reading", "_shared", "_take_in", "_wake", "next")
 
     def __init__(
         self,
@@ -51,7 +49,11 @@ class Scanner:
         self._found: list[tuple[int, int, Buffer | None]] = []
         """Batches that were read: first offset, the offset after, bytes; newest first."""
         self.next = start
-        self.now_us = shared.partition.node.wall_us
+
+    @property
+    def now_us(self) -> int:
+        """The round's wall-clock time."""
+        return self._shared.partition.node.wall_us
 
     def step(self, limit: int, budget: int) -> int:
         """Bring the rest of the batch at the cursor, below a limit.
@@ -86,20 +88,21 @@ class Scanner:
 
     def _batch_at(self, offset: int) -> tuple[Buffer | None, int]:
         """The batch with an offset and where it ends; nothing if it is being read."""
-        log, found = self._shared.partition.log, self._found
-        while found and found[-1][1] <= offset:
-            found.pop()
-        if found:
-            return found[-1][2], found[-1][1]
-        if is_warm(log, offset):
+        log = self._shared.partition.log
+        self._drop_below(offset)
+        if not self._found and is_warm(log, offset):
             offsets = log.tail.offsets
             at = bisect_right(offsets, offset) - 1
             stop = offsets[at + 1] if at + 1 < len(offsets) else log.end_offset
             return log.tail.buffers[at], stop
-        self._read(offset)
-        while found and found[-1][1] <= offset:
-            found.pop()
-        return (found[-1][2], found[-1][1]) if found else (None, offset)
+        if not self._found:
+            self._read(offset)
+            self._drop_below(offset)
+        return (self._found[-1][2], self._found[-1][1]) if self._found else (None, offset)
+
+    def _drop_below(self, offset: int) -> None:
+        while self._found and self._found[-1][1] <= offset:
+            self._found.pop()
 
     def _read(self, offset: int) -> None:
         partition = self._shared.partition
