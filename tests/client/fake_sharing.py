@@ -92,6 +92,7 @@ class Shared:
         for offset, state in self.states.items():
             if state == "leased" and self.owners[offset] == lease:
                 self.states[offset] = "free"
+                self.delivered[offset] -= 1
 
     def expire(self) -> None:
         """All leases run out."""
@@ -270,7 +271,11 @@ def renew(connection: FakeConnection, asked: sharing.RenewLeases) -> sharing.Ren
 
 def detach(connection: FakeConnection, asked: sharing.DetachGroup) -> sharing.DetachGroupReply:
     """DetachGroup."""
-    group = connection.cluster.shared[(asked.topic, asked.group, asked.partition)]
+    cluster = connection.cluster
+    group = cluster.shared[(asked.topic, asked.group, asked.partition)]
+    for poll in list(cluster.polls):
+        if isinstance(poll, AcquirePoll) and (poll.group, poll.member) == (group, asked.member):
+            cluster.polls.remove(poll)
     for lease in group.leases(asked.member):
         group.end(lease)
     group.detached.append(asked.member)

@@ -34,6 +34,10 @@ class Api:
         """A client that is not open yet."""
         return penstock.connect(address, **options)
 
+    def handling(self, record: Any) -> Any:
+        """A record of a shared group as an async context."""
+        return record
+
     async def together(self, *thunks: Thunk) -> None:
         """Run several things at once and wait for all."""
         raise AssertionError("each API has its own")
@@ -121,6 +125,9 @@ class BlockingApi(Api):
     def connect(self, address: str, **options: Any) -> Any:
         return Dressed(sync.connect(address, **options))
 
+    def handling(self, record: Any) -> Any:
+        return Handled(record)
+
     async def together(self, *thunks: Thunk) -> None:
         errors: list[BaseException] = []
 
@@ -153,11 +160,38 @@ class Awaited:
         yield
 
 
+class Handled:
+    """A blocking context as an async one."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def __aenter__(self) -> Any:
+        return self.inner.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Any:
+        return self.inner.__exit__(kind, error, trace)
+
+
 class Dressed:
     """A blocking object whose methods may be awaited."""
 
     PLAIN = frozenset(
-        {"subscribe", "publish_nowait", "position", "assignment", "lag", "pause", "resume"}
+        {
+            "subscribe",
+            "publish_nowait",
+            "position",
+            "assignment",
+            "lag",
+            "pause",
+            "resume",
+            "ack_many",
+        }
     )
 
     def __init__(self, inner: Any) -> None:

@@ -3,7 +3,9 @@
 Each partition has one acquire in flight at a time, and what it asks for is spoken for until the
 answer is there. A partition that had more than it was asked for is *hot*: it asks for all that is
 free and does not wait. Any other waits at the broker for a small part only, so that quiet
-partitions hold up little. Invariant: what is held and asked for together is at most `total`.
+partitions hold up little. With fewer credits than partitions they take turns, and dead-letter
+topics, where there is hardly ever anything, are only glanced at. Invariant: what is held and asked
+for together is at most `total`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ WAIT_MS: Final = 5000
 ROTATION_MS: Final = 500
 ROTATION_MS_MIN: Final = 20
 """With fewer credits than partitions: how long one round of asking all of them takes, about."""
+GLANCE_SECONDS: Final = 1.0
+"""How often a dead-letter topic is glanced at then."""
 QUIET_PARTS: Final = 4
 """All quiet partitions together hold at most one such part of the credits."""
 REFILL_PARTS: Final = 4
@@ -35,7 +39,7 @@ class Credits:
         asked: how many are asked for in acquires that are not answered.
     """
 
-    __slots__ = ("_queued", "_waiting", "asked", "held", "shares", "total")
+    __slots__ = ("_called", "_queued", "_waiting", "asked", "held", "shares", "total")
 
     def __init__(self, total: int, queued: Callable[[], int]) -> None:
         self.total = total
@@ -46,6 +50,8 @@ class Credits:
         self._queued = queued
         """Tells how many of those held were not handed out yet."""
         self._waiting: deque[Share] = deque()
+        self._called: set[Share] = set()
+        """Those that were told of credits and have not asked yet: nobody goes before them."""
 
     def ask(self, share: Share) -> tuple[int, int]:
         """How many records to acquire, and how many milliseconds to wait for them.
@@ -53,7 +59,12 @@ class Credits:
         0 records: there is nothing to give; the share is called when there is.
         """
         free = self._free()
-        if not free:
+        if share in self._called:
+            self._called.remove(share)
+        elif self._waiting:
+            free = 0
+        free -= len(self._called)
+        if free <= 0:
             if share not in self._waiting:
                 self._waiting.append(share)
             return 0, 0
@@ -63,11 +74,19 @@ class Credits:
             count, wait = max(1, free - len(self._waiting)), 0
         else:
             count = min(free, max(1, self.total // (QUIET_PARTS * self.shares)))
-            wait = WAIT_MS
-            if self.shares > self.total:
-                wait = max(ROTATION_MS_MIN, ROTATION_MS * self.total // self.shares)
+            wait = self._turn_ms(share) if self.scarce else WAIT_MS
         self.asked += count
         return count, wait
+
+    @property
+    def scarce(self) -> bool:
+        """Whether there are fewer credits than partitions."""
+        return self.shares > self.total
+
+    def _turn_ms(self, share: Share) -> int:
+        if share.dead:
+            return 0
+        return max(ROTATION_MS_MIN, min(ROTATION_MS, ROTATION_MS * self.total // self.shares * 2))
 
     def answered(self, asked: int) -> None:
         """An acquire ended, whatever came of it; count what it brought before."""
@@ -76,15 +95,18 @@ class Credits:
 
     def offer(self) -> None:
         """Credits may be free: call the partitions that wait for some."""
-        free = self._free() if self._waiting else 0
+        free = self._free() - len(self._called) if self._waiting else 0
         while free > 0 and self._waiting:
             free -= 1
-            self._waiting.popleft().bell.ring()
+            share = self._waiting.popleft()
+            self._called.add(share)
+            share.bell.ring()
 
     def leave(self, share: Share) -> None:
         """A partition is not read any more."""
         if share in self._waiting:
             self._waiting.remove(share)
+        self._called.discard(share)
 
     def _free(self) -> int:
         free = self.total - self.held - self.asked

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from penstock._core.metadata import leader_hint
 from penstock._core.scheduler import Bell, Operation, Process
 from penstock._core.sharing.calls import AcquireCall, SettleCall
+from penstock._core.sharing.credits import GLANCE_SECONDS
 from penstock._core.sharing.kept import Extent, Kept, read_extents
 from penstock._core.sharing.portions import Cut
 from penstock._core.sharing.verdicts import Grant, Ledger
@@ -55,12 +56,14 @@ class Share:
     Attributes:
         bell: rings when the acquiring process should look again.
         grants: the leases that are held, by id; read by the renewing thread too.
+        dead: whether it is a partition of a dead-letter topic.
         hot: whether the last acquire brought all that it asked for.
         attached: whether the member may acquire and settle over `wire`.
     """
 
     __slots__ = (
         "_attempt",
+        "_glance_at",
         "_group_id",
         "_handle",
         "_kept",
@@ -68,6 +71,7 @@ class Share:
         "_subscription",
         "_wire",
         "bell",
+        "dead",
         "failed",
         "grants",
         "hot",
@@ -84,6 +88,7 @@ class Share:
         self._subscription = subscription
         self.topic = topic
         self.partition = partition
+        self.dead = topic not in subscription.topics
         self.bell = Bell(subscription.scheduler)
         self.verdicts = Bell(subscription.scheduler)
         """Rings when there are verdicts to send, or a way to send them."""
@@ -99,6 +104,7 @@ class Share:
         self._handle = 0
         self._group_id = 0
         self._attempt = 0
+        self._glance_at = 0.0
         self._processes: list[Process[None]] = []
 
     def __repr__(self) -> str:
@@ -207,7 +213,10 @@ class Share:
                 self._fail(error)
 
     def _next(self) -> Operation[None]:
-        fund = self._subscription.credits
+        fund, now = self._subscription.credits, self._subscription.scheduler.now
+        if now < self._glance_at:
+            yield self.bell.wait(self._glance_at)
+            return
         self.ledger.count()
         count, wait_ms = fund.ask(self)
         if not count:
@@ -218,6 +227,8 @@ class Share:
             self._take(acquired, count)
         finally:
             fund.answered(count)
+            if self.dead and fund.scarce and not self.hot:
+                self._glance_at = self._subscription.scheduler.now + GLANCE_SECONDS
 
     def _acquire(self, count: int, wait_ms: int) -> Operation[Acquired]:
         subscription, wire = self._subscription, self._wire
