@@ -223,11 +223,16 @@ def _match(draft: Draft, topic: Topic, dead: Topic) -> Topic:
     return draft.grow(dead, _places(topic)[len(dead.partitions) :])
 
 
+_DELAYED_SEGMENT_BYTES: Final = 16 << 20
+"""Space comes back by whole segments, as records are moved on."""
+
+
 def _delayed_settings(topic: Topic) -> dict[str, Value]:
     """Batches are moved as they are, so the companion takes what the topic takes."""
     taken = ("key_slots", "max_batch_bytes", "tenant_separator")
     found: dict[str, Value] = {key: topic.settings[key] for key in taken if key in topic.settings}
     found["retention_ms"] = -1
+    found["segment_bytes"] = _DELAYED_SEGMENT_BYTES
     return dict(sorted(found.items()))
 
 

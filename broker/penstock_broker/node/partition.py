@@ -32,17 +32,18 @@ from penstock.protocol.frames import (
     REPLY_BYTES,
 )
 from penstock.protocol.messages import PartitionFigures, PartitionInfo
-from penstock_broker.machine.commands import Configure, Trim, decode_command, encode_command
+from penstock_broker.machine.commands import Configure, decode_command, encode_command
 from penstock_broker.machine.config import TopicConfig
 from penstock_broker.machine.effects import GroupCreated, LogStartMoved
 from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.producers import Duplicate
 from penstock_broker.machine.stamp import Stamp
-from penstock_broker.node import fetches
+from penstock_broker.node import fetches, retention
 from penstock_broker.node.deliveries import Deliveries, Done
 from penstock_broker.node.fetches import Fetch
 from penstock_broker.node.group import Group
 from penstock_broker.node.polls import Polls
+from penstock_broker.node.retention import RETENTION_SECONDS
 from penstock_broker.node.sharing.shared import SharedPartition
 from penstock_broker.raft import Entry, Raft, Role
 
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
 
-RETENTION_SECONDS: Final = 10.0
 _DATA: Final = int(Kind.DATA)
 _PACK_REPLY: Final = PUBLISH_REPLY.pack
 
@@ -328,16 +328,8 @@ class PartitionGroup(Group):
 
     def apply_retention(self) -> None:
         """The leader's decision how far the log may be trimmed, proposed as a command."""
-        self.retention_at = self.node.clock + RETENTION_SECONDS
-        if not self.leading:
-            return
-        config = self.config
-        floor = self.machine.floor if config.retention == "until_acked" else None
-        point = self.log.retention_point(
-            self.node.wall_us, config.retention_ms * 1000, config.retention_bytes, floor
-        )
-        if point is not None:
-            self.propose_command(encode_command(Trim(offset=point)))
+        pause = retention.apply_retention(self) if self.leading else RETENTION_SECONDS
+        self.retention_at = self.node.clock + pause
 
     def machine_state(self) -> bytes:
         return self.machine.snapshot()
