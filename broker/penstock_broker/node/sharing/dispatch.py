@@ -61,8 +61,8 @@ class Dispatcher:
         claimed: records handed out, or being read, whose grant is not applied.
     """
 
-    __slots__ = ("_expiry", "_holders", "_impatient", "_retries", "_shape", "claimed", "group", "members",
-                 "reading", "ready", "shared", "waiting")  # fmt: skip
+    __slots__ = ("_expiry", "_holders", "_impatient", "_retries", "_shape", "claimed", "group",
+                 "members", "reading", "ready", "shared", "waiting")  # fmt: skip
 
     def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
         self.shared = shared
