@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
@@ -10,7 +10,7 @@ import trio.testing
 
 import penstock
 import penstock.sync
-from penstock.testing import VirtualClock, crash
+from penstock.testing import VirtualClock, broker, crash
 
 STEADY = {"retry_min_ms": "10s", "retry_factor": 200, "jitter": "none", "attempts_max": 4}
 NOW = 0.05
@@ -101,3 +101,73 @@ async def test_every_attempt_of_a_handler_is_seen_within_one_advance(
             await penstock_clock.advance("1h")
             nursery.cancel_scope.cancel()
     assert times == [timedelta(seconds=seconds) for seconds in (0, 10, 30, 70)]
+
+
+def values(client: penstock.sync.Client, topic: str) -> list[tuple[bytes, datetime]]:
+    """All records of a topic and when they were appended."""
+    with client.subscribe(topic, start="earliest") as records:
+        found = records.fetch(wait=NOW)
+    return [(bytes(record.value or b""), record.timestamp) for record in found]
+
+
+def test_delayed_record_arrives_exactly_when_it_was_meant_to(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, penstock_topic: str
+) -> None:
+    began = penstock_clock.now
+    penstock_sync.publish(penstock_topic, b"later", delay="3d")
+    penstock_sync.publish(penstock_topic, b"sooner", at=began + timedelta(days=1))
+    penstock_clock.advance("23h59m59s999ms")
+    assert values(penstock_sync, penstock_topic) == []
+    penstock_clock.advance("1ms")
+    sooner = (b"sooner", began + timedelta(days=1))
+    assert values(penstock_sync, penstock_topic) == [sooner]
+    penstock_clock.advance("5d")
+    later = (b"later", began + timedelta(days=3))
+    assert values(penstock_sync, penstock_topic) == [sooner, later]
+
+
+def test_schedule_fires_at_each_of_its_times() -> None:
+    clock = VirtualClock(datetime(2026, 3, 27, 11, tzinfo=UTC))
+    with broker(clock=clock), penstock.sync.connect(clock.address) as client:
+        client.admin.create_topic("t")
+        client.admin.create_schedule(
+            "noon", "t", "0 12 * * *", time_zone="Europe/Berlin", value=b"noon"
+        )
+        clock.advance("3d")
+        found = values(client, "t")
+    assert [(value, moment.day, moment.hour) for value, moment in found] == [
+        (b"noon", 28, 11),
+        (b"noon", 29, 10),  # the clocks went forward that night
+        (b"noon", 30, 10),
+    ]
+    assert all(moment.minute == moment.second == moment.microsecond == 0 for _, moment in found)
+
+
+def test_a_schedule_of_every_minute_fires_sixty_times_in_an_hour(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, penstock_topic: str
+) -> None:
+    penstock_sync.admin.create_schedule("tick", penstock_topic, "* * * * *", value=b"tick")
+    penstock_clock.advance("1h")
+    assert len(values(penstock_sync, penstock_topic)) == 60
+
+
+async def test_record_that_always_fails_is_a_dead_letter_when_advance_returns(
+    penstock_clock: VirtualClock,
+) -> None:
+    async def fail(records: penstock.SharedSubscription) -> None:
+        async for record in records:
+            async with record:
+                raise ConnectionError("down")
+
+    async with penstock.connect(penstock_clock.address) as client:
+        await client.admin.create_topic("mails")
+        await client.publish("mails", b"m")
+        async with (
+            client.subscribe("mails", group="g", mode="shared", create=STEADY) as records,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(fail, records)
+            await penstock_clock.advance("1h")
+            nursery.cancel_scope.cancel()
+        [letter] = await client.admin.dead_letters("mails", "g")
+    assert [attempt.reason for attempt in letter.attempts] == ["ConnectionError"] * 4

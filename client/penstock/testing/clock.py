@@ -51,14 +51,15 @@ class VirtualClock:
     """Time that only moves when `advance` is called; give it to `penstock.testing.broker`."""
 
     def __init__(self, start: datetime | None = None) -> None:
-        """Begin at an aware datetime; None: now.
+        """Begin at an aware datetime, by the millisecond; None: now.
 
         Raises:
             BadRequest: the datetime has no time zone.
         """
         self.address = ""
         """Where the broker listens that lives by this clock."""
-        self._start_us = microseconds_of(start or datetime.now(UTC))
+        # Clients round delays up to milliseconds: so they are exact.
+        self._start_us = microseconds_of(start or datetime.now(UTC)) // 1000 * 1000
         self._passed_us = 0
         self._broker: Resting | None = None
         self._broker_due = 0
