@@ -78,7 +78,7 @@ def test_a_wrong_expression_is_a_usage_error(run: Run) -> None:
 
 def test_reasons_are_counted_the_most_frequent_first(run: Run) -> None:
     rows = json.loads(run("dlq", "reasons", *BILLING, "-o", "json").stdout)
-    assert [(row["reason"], row["letters"]) for row in rows] == [("ValueError", 5), ("Timeout", 2)]
+    assert [(row["cause"], row["letters"]) for row in rows] == [("ValueError", 5), ("Timeout", 2)]
 
 
 def test_one_dead_letter_is_shown_with_its_attempts(run: Run) -> None:

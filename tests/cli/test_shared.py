@@ -95,7 +95,7 @@ def test_a_command_settles_records_by_its_exit_code(cli: Cli, filled: str, group
     done = cli("consume", filled, "-g", group, "--mode", "shared", "--each", script)
     assert "6 records done, 6 failed" in done.stderr
     [reason] = rows(cli, "dlq", "reasons", filled, group)
-    assert (reason["reason"], reason["letters"], reason["error"]) == ("exit 7", 3, "broken")
+    assert (reason["cause"], reason["letters"], reason["error"]) == ("exit 7", 3, "broken")
 
 
 def test_a_command_may_reject_or_stop(cli: Cli, filled: str, group: str) -> None:
@@ -123,7 +123,7 @@ def dead(cli: Cli, filled: str, group: str) -> str:
 def test_dead_letters_keep_their_record_and_its_history(cli: Cli, filled: str, dead: str) -> None:
     letters = rows(cli, "dlq", "peek", filled, dead)
     assert [it["value"] for it in letters] == ["b0", "b1", "b2"]
-    assert {(it["key"], it["reason"], it["failed"]) for it in letters} == {("b", "exit 1", 2)}
+    assert {(it["key"], it["cause"], it["failed"]) for it in letters} == {("b", "exit 1", 2)}
     shown = cli("dlq", "show", filled, dead, letters[0]["place"]).stdout
     assert letters[0]["origin"].removeprefix(f"{filled}/").replace("/", ":") in shown
     [mine] = [row for row in rows(cli, "dlq", "list") if row["group"] == dead]

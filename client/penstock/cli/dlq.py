@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.commands import Noun
-from penstock.cli.dead import (
-    FILTER_NOTE,
+from penstock.cli.dead import FILTER_NOTE, Filter, filter_options, no_letters, select
+from penstock.cli.dead_view import (
     LETTERS,
     REASONS,
-    Filter,
     Reasons,
-    filter_options,
     letter_lines,
     letter_row,
-    no_letters,
     place_of,
-    select,
     table_row,
 )
 from penstock.cli.dlq_redrive import purge, redrive
@@ -115,12 +111,12 @@ def _group_row(client: Client, topic: str, group: str) -> dict[str, Any] | None:
 @filter_options
 @click.pass_obj
 def reasons(settings: Settings, /, topic: str, group: str, **filters: Any) -> None:  # noqa: ANN401 - as Filter has them
-    """Count a group's dead letters by reason."""
+    """Count a group's dead letters by what they died of."""
     wanted, counted = Filter(**filters), Reasons()
     with settings.connect() as client:
         for page in select(client, topic, group, wanted):
             counted.add(page)
-    print_rows(counted.rows(wall_us()), REASONS, settings.output, name="reason")
+    print_rows(counted.rows(wall_us()), REASONS, settings.output, name="cause")
     if not counted.total:
         settings.say(no_letters(topic, group, wanted))
 

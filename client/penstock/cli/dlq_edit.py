@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from penstock.cli.dead import place_of
+from penstock.cli.dead_view import place_of
 from penstock.cli.reading import InputError, Source, read_lines
 from penstock.cli.records import parse_row
 from penstock.cli.settings import Failure

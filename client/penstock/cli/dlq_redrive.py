@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from penstock.cli.commands import Verb
-from penstock.cli.dead import (
-    FILTER_NOTE,
-    PAGE,
-    REASONS,
-    Filter,
-    Reasons,
-    filter_options,
-    no_letters,
-    place_of,
-    select,
-)
+from penstock.cli.dead import FILTER_NOTE, PAGE, Filter, filter_options, no_letters, select
+from penstock.cli.dead_view import REASONS, Reasons, place_of
 from penstock.cli.dlq_edit import Editor, Unchanged, WithCommand, read_edits
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_object, print_table
@@ -80,7 +71,7 @@ class Plan:
             yield [letter for letter in page if self.editor.wants(letter)]
 
     def announce(self, settings: Settings) -> None:
-        """Show it by reason."""
+        """Show it by cause."""
         if settings.output in ("table", "wide"):
             print_table(self.reasons.rows(wall_us()), REASONS, wide=settings.output == "wide")
             sys.stdout.flush()
@@ -140,7 +131,7 @@ def redrive(
 ) -> None:
     """Give dead letters back to their group, on their topic; no other group sees them.
 
-    Shows by reason what it is about, then asks. Each is delivered again with its
+    Shows by cause what it is about, then asks. Each is delivered again with its
     history; if it fails again, it is a dead letter again. Ctrl-C stops in between:
     what is left stays a dead letter, and the same command goes on. A dead letter
     for which the --edit-with command fails is left alone.
@@ -274,7 +265,7 @@ def purge(
 ) -> None:
     """Settle dead letters without delivering them again.
 
-    Shows by reason what it is about, then asks.
+    Shows by cause what it is about, then asks.
     """
     with settings.connect() as client:
         plan = Plan(client, topic, group, Filter(**filters), Unchanged())
