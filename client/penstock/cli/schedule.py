@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
@@ -13,10 +12,8 @@ from penstock.cli.due import DUE, TIMES_MAX, check_cron, due_rows, next_times
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_rows
 from penstock.cli.params import (
-    COUNT,
     NUMBER,
     PAIR,
-    PLACE,
     complete_schedules,
     complete_topics,
     dry_run_option,
@@ -25,16 +22,14 @@ from penstock.cli.params import (
     yes_option,
 )
 from penstock.cli.reading import Source, read_all
+from penstock.cli.schedule_delayed import cancel, delayed
 from penstock.cli.scheduled import (
-    DELAYED,
     INFO_LIST,
-    delayed_rows,
     schedule_name,
     schedule_row,
     show_schedule,
 )
 from penstock.cli.settings import Failure, Settings, wall_us
-from penstock.cli.units import count_of
 
 if TYPE_CHECKING:
     from penstock.protocol.sharing import ScheduleInfo
@@ -263,58 +258,5 @@ def delete(settings: Settings, topic: str, name: str, yes: bool, dry_run: bool) 
     settings.say(f"schedule {name} on {topic} deleted")
 
 
-@schedule.command(
-    "delayed",
-    examples="penstock schedule delayed orders\npenstock schedule delayed orders -n 1000 -o ndjson",
-)
-@topic_argument
-@click.option("-p", "--partition", type=NUMBER, metavar="N", help="Only this partition.")
-@click.option(
-    "-n", "--limit", type=COUNT, metavar="N", default=20, show_default=True, help="At most so many."
-)
-@click.pass_obj
-def delayed(settings: Settings, topic: str, partition: int | None, limit: int) -> None:
-    """List the records that wait for their time, soonest first.
-
-    They were published with a delay or a time (`penstock publish --delay`).
-    """
-    with settings.connect() as client:
-        found = client.admin.list_scheduled(topic, partition=partition, limit=limit)
-    rows = delayed_rows(found.scheduled, topic, wall_us())
-    print_rows(rows, DELAYED, settings.output, name="id")
-    if not found.total:
-        settings.say(f"no record of {topic} waits for its time")
-    elif len(rows) < found.total:
-        settings.say(f"{len(rows):,} of {found.total:,}; -n shows more")
-
-
-@schedule.command(
-    "cancel",
-    outputs=(),
-    examples="penstock schedule cancel orders 0:17 0:18\n"
-    "penstock schedule delayed orders -n 100 -o name |\n"
-    "    xargs penstock schedule cancel orders",
-)
-@topic_argument
-@click.argument("places", type=PLACE, nargs=-1, required=True, metavar="PARTITION:ID...")
-@click.pass_obj
-def cancel(settings: Settings, topic: str, places: Sequence[tuple[int, int]]) -> None:
-    """Cancel records that wait for their time; they are never delivered.
-
-    The ids are those that `schedule delayed` shows.
-    """
-    by_partition: dict[int, list[int]] = {}
-    for partition, number in places:
-        by_partition.setdefault(partition, []).append(number)
-    cancelled: set[tuple[int, int]] = set()
-    with settings.connect() as client:
-        for partition, ids in by_partition.items():
-            reply = client.admin.cancel_scheduled(topic, partition, ids)
-            cancelled |= {(partition, number) for number in reply.cancelled}
-    missed = [f"{p}:{number}" for p, number in places if (p, number) not in cancelled]
-    settings.say(f"{count_of(len(cancelled), 'delayed record')} of {topic} cancelled")
-    if missed:
-        raise Failure(
-            f"not waiting any more, or never was: {', '.join(missed)}",
-            code=Exit.PARTIAL if cancelled else Exit.NOT_FOUND,
-        )
+schedule.add_command(delayed)
+schedule.add_command(cancel)
