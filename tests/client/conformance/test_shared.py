@@ -226,8 +226,9 @@ def test_leaving_gives_back_what_was_not_begun(
                     async with api.handling(record):
                         break
             async with shared(client, topic) as records:
-                rest = await records.fetch(100, wait=5.0)
-                assert len(rest) == 19
+                rest: list[Any] = []
+                while len(rest) < 19:
+                    rest += await records.fetch(100, wait=5.0)
                 assert {record.attempt for record in rest} == {1}
                 records.ack_many(rest)
 
@@ -276,7 +277,7 @@ def test_broken_connections_lose_and_repeat_nothing(api: Api, proxy: Proxy, topi
 def test_a_handler_that_blocks_everything_keeps_its_lease(
     api: Api, address: str, topic: str, helper: sync.Client
 ) -> None:
-    """The loop is truly blocked, three times as long as a lease lasts."""
+    """The loop is truly blocked, for longer than a lease lasts."""
 
     async def test(api: Api) -> None:
         async with api.connect(address) as client:
@@ -285,7 +286,7 @@ def test_a_handler_that_blocks_everything_keeps_its_lease(
             async with shared(client, topic, create=settings) as records:
                 async for record in records:
                     async with api.handling(record):
-                        time.sleep(3.2)  # noqa: ASYNC251 - blocking is the point
+                        time.sleep(1.6)  # noqa: ASYNC251 - blocking is the point
                     break
                 await records.flush()
 
@@ -304,7 +305,7 @@ def test_without_renewals_a_lease_would_run_out(
         settings = {**QUICK, "lease_ms": "1s"}
         with shared(client, topic, create=settings) as records:
             [record] = records.fetch(1, wait=5.0)
-            time.sleep(2.2)
+            time.sleep(1.6)
             record.release()
     assert figures(helper, topic)["timed_out"] == 1
 

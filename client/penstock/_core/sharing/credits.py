@@ -1,9 +1,9 @@
 """How many records a member may have in its hands, shared among the partitions that it reads.
 
 Each partition has one acquire in flight at a time, and what it asks for is spoken for until the
-answer is there. A partition that had more than it was asked for is *hot*: it asks for all that is
-free and does not wait. Any other waits at the broker for a small part only, so that quiet
-partitions hold up little. With fewer credits than partitions they take turns, and dead-letter
+answer is there. A partition that has just given much is *hot*: it is asked for all that is free,
+without a wait. For any other one only a small part waits at the broker, so that quiet partitions
+hold up little. With fewer credits than partitions they take turns, and dead-letter
 topics, where there is hardly ever anything, are only glanced at. Invariant: what is held and asked
 for together is at most `total`.
 """
@@ -73,7 +73,7 @@ class Credits:
         elif share.hot:
             count, wait = max(1, free - len(self._waiting)), 0
         else:
-            count = min(free, max(1, self.total // (QUIET_PARTS * self.shares)))
+            count = min(free, self._quiet)
             wait = self._turn_ms(share) if self.scarce else WAIT_MS
         self.asked += count
         return count, wait
@@ -82,6 +82,15 @@ class Credits:
     def scarce(self) -> bool:
         """Whether there are fewer credits than partitions."""
         return self.shares > self.total
+
+    def is_much(self, count: int, asked: int) -> bool:
+        """Whether an answer shows that there is probably more where it came from."""
+        return count >= min(asked, self._quiet)
+
+    @property
+    def _quiet(self) -> int:
+        """What a quiet partition asks for."""
+        return max(1, self.total // (QUIET_PARTS * self.shares)) if self.shares else 1
 
     def _turn_ms(self, share: Share) -> int:
         if share.dead:

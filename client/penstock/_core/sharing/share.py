@@ -57,7 +57,7 @@ class Share:
         bell: rings when the acquiring process should look again.
         grants: the leases that are held, by id; read by the renewing thread too.
         dead: whether it is a partition of a dead-letter topic.
-        hot: whether the last acquire brought all that it asked for.
+        hot: whether the last acquire brought much.
         attached: whether the member may acquire and settle over `wire`.
     """
 
@@ -245,7 +245,7 @@ class Share:
 
     def _take(self, acquired: Acquired, asked: int) -> None:
         count = sum(span.records for span in acquired.spans)
-        self.hot = count >= asked
+        self.hot = bool(count) and self._subscription.credits.is_much(count, asked)
         if not count:
             return
         self.lease_ms = acquired.lease_ms or self.lease_ms
