@@ -41,6 +41,7 @@ def run(operations: int, seed: int) -> Counter[str]:
         except AssertionError as error:
             raise AssertionError(f"seed {seed + number}, {world.entry} entries: {error}") from error
         counts += world.counts
+        counts.update(" ".join(pair) for pair in world.went)
         for name, group in world.groups.items():
             counts.update({f"{name}.{key}": value for key, value in group.counters.items()})
     return counts
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     counts = run(chosen.operations, chosen.seed)
-    print("\n".join(f"{key:>18} {value:>12,}" for key, value in sorted(counts.items())))
+    print("\n".join(f"{key:>40} {value:>12,}" for key, value in sorted(counts.items())))
 
 
 if __name__ == "__main__":

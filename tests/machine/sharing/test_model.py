@@ -12,7 +12,15 @@ from penstock_broker.machine.sharing import keeping, verdicts
 from penstock_broker.machine.sharing.group import GroupRow, SharedGroup
 from penstock_broker.machine.sharing.lease import Lease
 from penstock_broker.machine.sharing.outcome import Outcome, add
-from penstock_broker.machine.sharing.state import DELAYED, DONE, FREE, LEASED
+from penstock_broker.machine.sharing.state import (
+    DELAYED,
+    DONE,
+    FREE,
+    KINDS,
+    LEASED,
+    NAMES,
+    TRANSITIONS,
+)
 from penstock_broker.machine.sharing.trouble import Trouble, Troubles
 from penstock_broker.machine.sharing.window import Window
 from tests.machine.sharing.model import run
@@ -28,18 +36,17 @@ def test_random_ops_do_what_the_naive_model_says() -> None:
     counts = run(20_000, seed=1)
     assert counts["grant"] > 2_000
     assert counts["restarts"] > 20
-    for kind in [
-        "acked",
-        "late_acks",
-        "failed",
-        "timed_out",
-        "released",
-        "rejected",
-        "exhausted",
-        "moved",
-        "purged",
-    ]:
+    for kind in OUTCOMES:
         assert counts[f"s.{kind}"], kind
+    # What happened is what the table of transitions says, and nothing of the table is missing.
+    table = {
+        f"{kind} {NAMES[row.source]} {NAMES[row.target]} {op}"
+        for row in TRANSITIONS
+        if row.source is not None
+        for kind in row.kinds
+        for op in row.op.split(", ")
+    }
+    assert {key for key in counts if key.split()[0] in KINDS} == table
 
 
 def acks_apply_twice(monkeypatch: pytest.MonkeyPatch) -> None:

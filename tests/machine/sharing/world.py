@@ -27,6 +27,7 @@ from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.sharing import ops, replies
 from penstock_broker.machine.sharing.group import SharedGroup
 from penstock_broker.machine.sharing.settings import build, parse
+from penstock_broker.machine.sharing.state import NAMES
 from penstock_broker.machine.stamp import Stamp
 from tests.machine.sharing.naive import (
     DELAYED,
@@ -46,14 +47,14 @@ REASONS = ("", "Timeout", "BadInput")
 WINDOW = 200
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
-    {"strict": "yes", "jitter": "none", "max_in_flight": 20},
+    {"strict": "yes", "jitter": "none", "max_in_flight": 20, "attempts_max": 2},
     {"dead_letters": "drop", "attempts_max": 2, "retry_min_ms": 0},
-    {"overtaken": "dead_letter", "never_retry": "BadInput", "hold_max_ms": -1},
+    {"overtaken": "dead_letter", "never_retry": "BadInput", "hold_max_ms": -1, "attempts_max": 3},
     {"attempts_max": -1, "redrives_max": 1, "hold_max_ms": 1000},
 )
 WEIGHTS = {
     "grant": 30, "settle": 40, "renew": 4, "extend": 2, "expire": 8, "move": 8, "moved": 8,
-    "drop": 1, "redrive": 8, "purge": 2, "overtake": 1, "outdate": 2,
+    "drop": 1, "redrive": 8, "purge": 2, "overtake": 3, "outdate": 2,
 }  # fmt: skip
 
 
@@ -66,9 +67,13 @@ class World:
         self.machine, self.other = PartitionMachine(), PartitionMachine()
         self.groups: dict[str, NaiveGroup] = {}
         self.counts: Counter[str] = Counter()
+        self.went: set[tuple[str, str, str, str]] = set()
+        """Kind of group, state before, state after, op."""
         self.append(random.randrange(30))
         for name, kind in (("s", "shared"), ("h", "hold"), ("t", "timer")):
-            chosen = {**random.choice(SETTINGS), "window_max": 1000}
+            each_in_turn = SETTINGS[seed % len(SETTINGS)]
+            chosen = each_in_turn if kind == "shared" else random.choice(SETTINGS)
+            chosen = {**chosen, "window_max": 1000}
             end = self.machine.end_offset
             start = random.randrange(end + 1)
             self.command(
@@ -145,6 +150,12 @@ class World:
             assert plain(said) == expected, (op, plain(said), expected)
         self.compare_effects(name, effects)
         self.compare(name, self.groups[name].was)
+        self.note(type(op).__name__, self.groups[name])
+
+    def note(self, op: str, group: NaiveGroup) -> None:
+        for offset, before in group.was.items():
+            after = group.state(offset)
+            self.went.add((group.kind, NAMES[before], NAMES[after], op))
 
     def trim(self, offset: int) -> None:
         reply, effects = self.command(Trim(offset=offset))
@@ -155,6 +166,7 @@ class World:
             mine = [e for e in effects if getattr(e, "group", None) == name]
             self.compare_effects(name, mine)
             self.compare(name, group.was)
+            self.note("Trim", group)
 
     def spans(self, group: NaiveGroup, *states: int) -> list[int]:
         """Mostly records in one of these states, sometimes anything."""

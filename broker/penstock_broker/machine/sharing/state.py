@@ -32,7 +32,7 @@ KINDS: Final = (SHARED, HOLD, TIMER)
 
 
 class Transition(NamedTuple):
-    """One row of the table: the op (or event) that takes a record from one state to another."""
+    """One row of the table: which ops (or events) take a record from one state to another."""
 
     source: int | None
     """None: the record enters the window."""
@@ -43,18 +43,20 @@ class Transition(NamedTuple):
 
 
 TRANSITIONS: Final = (
-    Transition(None, FREE, "Grant", "skipped: a later record was granted first", (SHARED,)),
+    Transition(
+        None, FREE, "Grant, Settle", "skipped, a later record was granted or acked first", (SHARED,)
+    ),
     Transition(None, HELD, "appended", "a dead letter arrived", (HOLD,)),
     Transition(None, DELAYED, "appended", "a delayed record arrived", (TIMER,)),
     Transition(FREE, LEASED, "Grant", "delivered to a member"),
     Transition(FREE, DONE, "Settle", "late ack"),
-    Transition(FREE, DONE, "Overtake", "deleted by retention, counted", KINDS),
+    Transition(FREE, DONE, "Overtake, Trim", "deleted by retention, counted"),
     Transition(FREE, MOVING, "Overtake", "overtaken = dead_letter", (SHARED,)),
     Transition(FREE, MOVING, "Outdate", "older than max_age", (SHARED,)),
     Transition(FREE, HELD, "Outdate", "older than max_age", (HOLD,)),
     Transition(FREE, DONE, "Outdate", "older than max_age, dead letters dropped", (SHARED,)),
     Transition(LEASED, DONE, "Settle", "ack, also a late one of another lease"),
-    Transition(LEASED, FREE, "Settle", "release: uncounted"),
+    Transition(LEASED, FREE, "Settle", "release, uncounted"),
     Transition(LEASED, DELAYED, "Settle", "nack, to be retried"),
     Transition(LEASED, DELAYED, "Expire", "lease ran out, to be retried"),
     Transition(LEASED, MOVING, "Settle", "reject, or nack and no attempts left", (SHARED,)),
@@ -63,12 +65,12 @@ TRANSITIONS: Final = (
     Transition(LEASED, HELD, "Expire", "lease ran out, no attempts left", (HOLD,)),
     Transition(LEASED, DONE, "Settle", "given up, dead letters dropped", (SHARED,)),
     Transition(LEASED, DONE, "Expire", "given up, dead letters dropped", (SHARED,)),
-    Transition(LEASED, DONE, "Overtake", "deleted by retention, counted"),
+    Transition(LEASED, DONE, "Overtake, Trim", "deleted by retention, counted"),
     Transition(LEASED, MOVING, "Overtake", "overtaken = dead_letter", (SHARED,)),
     Transition(DELAYED, LEASED, "Grant", "its time has come"),
     Transition(DELAYED, DONE, "Settle", "late ack"),
     Transition(DELAYED, DONE, "Purge", "purged, or a delayed record cancelled", KINDS),
-    Transition(DELAYED, DONE, "Overtake", "deleted by retention, counted", KINDS),
+    Transition(DELAYED, DONE, "Overtake, Trim", "deleted by retention, counted", KINDS),
     Transition(DELAYED, MOVING, "Move", "its time has come", (TIMER,)),
     Transition(DELAYED, MOVING, "Overtake", "overtaken = dead_letter", (SHARED,)),
     Transition(DELAYED, MOVING, "Outdate", "older than max_age", (SHARED,)),
@@ -77,11 +79,11 @@ TRANSITIONS: Final = (
     Transition(MOVING, DONE, "Moved", "the target has it", (SHARED, TIMER)),
     Transition(MOVING, DONE, "Drop", "dropped by policy, counted", (SHARED, TIMER)),
     Transition(MOVING, DONE, "Settle", "late ack before the move began", (SHARED,)),
-    Transition(MOVING, DONE, "Overtake", "deleted by retention, counted", (SHARED, TIMER)),
+    Transition(MOVING, DONE, "Trim", "deleted before it was moved, counted", (SHARED, TIMER)),
     Transition(HELD, FREE, "Redrive", "given back to its group", (HOLD,)),
     Transition(HELD, DONE, "Purge", "settled without delivery", (HOLD,)),
     Transition(HELD, DONE, "Settle", "late ack after a redrive", (HOLD,)),
-    Transition(HELD, DONE, "Overtake", "deleted by retention, counted", (HOLD,)),
+    Transition(HELD, DONE, "Overtake, Trim", "deleted by retention, counted", (HOLD,)),
 )
 
 ALLOWED: Final = frozenset(
