@@ -151,6 +151,21 @@ def test_a_schedule_of_every_minute_fires_sixty_times_in_an_hour(
     assert len(values(penstock_sync, penstock_topic)) == 60
 
 
+def test_rate_limit_lets_records_go_as_time_passes(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client
+) -> None:
+    penstock_sync.admin.create_topic("exports", config={"key_slots": "key"})
+    penstock_sync.publish_many("exports", [b"export"] * 30, keys=[b"customer"] * 30)
+    limits = {"limit_by": "key", "rate_per_second": 1}
+    with penstock_sync.subscribe("exports", group="g", mode="shared", create=limits) as records:
+        done = len(take(records, 5.0))
+        assert 1 <= done <= 2  # one at once, and one that may be saved up
+        for _ in range(10):
+            penstock_clock.advance("1s")
+            done += len(take(records))
+    assert 10 <= done <= 12
+
+
 async def test_record_that_always_fails_is_a_dead_letter_when_advance_returns(
     penstock_clock: VirtualClock,
 ) -> None:

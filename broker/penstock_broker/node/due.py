@@ -62,7 +62,5 @@ def _times(shared: SharedPartition) -> Iterator[int]:
         if part.next_us is not None:
             yield part.next_us
     for dispatcher in shared.dispatchers.values():
-        if dispatcher.ready.busy:
-            yield 0
         if dispatcher.next_us is not None:
             yield dispatcher.next_us

@@ -350,15 +350,15 @@ class Dispatcher:
 
     def restless(self, until_us: int) -> bool:
         """Whether somebody waits, or something is due before a time."""
-        if self.waiting or self.ready.busy:
+        if self.waiting:
             return True
         at_us = self.next_us
         return at_us is not None and at_us <= until_us
 
     @property
     def next_us(self) -> int | None:
-        """When the next lease may run out, or the next retry be due."""
-        times = (self._retries.next_us, self._expiry.next_us)
+        """When the next lease may run out, retry be due, or limit be lifted; 0: work is left."""
+        times = (self._retries.next_us, self._expiry.next_us, self.ready.next_us)
         return min((at_us for at_us in times if at_us is not None), default=None)
 
     # ----- the end

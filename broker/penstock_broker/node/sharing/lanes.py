@@ -120,24 +120,42 @@ class Lanes:
         if self._loading:
             self.blocked_by = "loading"
             return []
-        turns, phases, base, limits = self._turns, self._phases, self._base, self._limits
-        found: list[int] = []
-        start = max(self._group.start, self._log.start_offset)
-        while len(found) < count and len(turns):
-            offset = turns.pop()
-            at = offset - base
-            phase = phases[at]
-            if offset < start:
-                self._gone(offset, now_us)
-            elif phase == ADMITTED or (phase == READY and self._admit(offset, now_us)):
-                phases[at] = OUT
-                found.append(offset)
-            if limits is not None and not len(turns):
-                self._look_ahead(count - len(found), now_us)  # behind those that are limited
+        if self._limits is None:
+            found = self._take_ready(count, [])
+        else:
+            found = self._take_admitted(count, now_us)
         if len(found) < count:
             self.blocked_by = self._reason()
         found.sort()
         return runs_of(found)
+
+    def _take_ready(self, count: int, found: list[int]) -> list[int]:
+        """Those whose turn it is, where there is no limit."""
+        turns, phases, base = self._turns, self._phases, self._base
+        following, out = turns.next, found.append
+        while turns and count:
+            some = [following() for _ in range(min(count, len(turns)))]
+            for offset in some:
+                if offset >= base and phases[offset - base] == READY:
+                    phases[offset - base] = OUT
+                    count -= 1
+                    out(offset)
+        return found
+
+    def _take_admitted(self, count: int, now_us: int) -> list[int]:
+        """Those whose turn it is, and whose limit lets them go."""
+        turns, phases, base = self._turns, self._phases, self._base
+        found: list[int] = []
+        while len(found) < count and turns:
+            offset = turns.next()
+            phase = phases[offset - base] if offset >= base else GONE
+            if phase == ADMITTED or (phase == READY and self._admit(offset, now_us)):
+                phases[offset - base] = OUT
+                found.append(offset)
+            if not turns:
+                self._look_ahead(count - len(found), now_us)  # behind those that are limited
+                turns = self._turns
+        return found
 
     def _admit(self, offset: int, now_us: int) -> bool:
         if self._limits is None:
@@ -195,17 +213,18 @@ class Lanes:
         """Put new records behind the last of their keys; returns those that are first."""
         tails, follow, phases, base = self._tails, self._follow, self._phases, self._base
         heads: list[int] = []
-        head = heads.append
+        head, last_of = heads.append, tails.setdefault
         for offset, key in enumerate(keys, first):
-            if key in tails:
-                last = tails[key]
+            if not key:
+                head(offset)
+                continue
+            last = last_of(key, offset)
+            if last == offset:
+                head(offset)
+            else:
                 follow[last - base] = offset - last
                 phases[offset - base] = PARKED
                 tails[key] = offset
-            else:
-                if key:
-                    tails[key] = offset
-                head(offset)
         return heads
 
     def _take_in_old(self, first: int, stop: int, claimed: bool, now_us: int) -> None:
@@ -360,28 +379,34 @@ class Lanes:
 
     def _done(self, first: int, stop: int, now_us: int) -> None:
         """Records are settled; most of them were out, and the last of their key."""
-        phases, keys, follow, tails = self._phases, self._keys, self._follow, self._tails
-        base = self._base
-        plain = self._ordered and self._limits is None
-        for at in range(max(first - base, 0), min(stop - base, len(phases))):
-            if not plain or phases[at] != OUT:
+        phases, tails, base = self._phases, self._tails, self._base
+        low, high = max(first - base, 0), min(stop - base, len(phases))
+        if self._limits is not None or phases.count(OUT, low, high) < high - low:
+            for at in range(low, high):
                 self._gone(base + at, now_us)
-                continue
-            phases[at] = GONE
-            key = keys[at]
-            if follow[at]:
-                self._forward(base + at, now_us)
-            elif key and tails.get(key) == base + at:
-                del tails[key]
+            return
+        phases[low:high] = bytes((GONE,)) * (high - low)
+        if self._ordered:
+            columns = zip(self._keys[low:high], self._follow[low:high], strict=True)
+            for offset, (key, distance) in enumerate(columns, base + low):
+                if distance:
+                    self._forward(offset, now_us)
+                elif key and tails.get(key) == offset:
+                    del tails[key]
 
     # ----- time
 
     @property
     def busy(self) -> bool:
         """Whether the cursor has more to pass, or somebody waits for a rate."""
-        if self._limits is not None and self._limits.next_us is not None:
-            return True
-        return self.scanning
+        return self.next_us is not None
+
+    @property
+    def next_us(self) -> int | None:
+        """When who waits for a rate may go; 0: the cursor has more to pass."""
+        if self.scanning:
+            return 0
+        return None if self._limits is None else self._limits.next_us
 
     @property
     def scanning(self) -> bool:

@@ -55,6 +55,10 @@ class Ready(Protocol):
         """Whether it takes a while to find out what is next."""
 
     @property
+    def next_us(self) -> int | None:
+        """When there is something to go on with (0: now); None: there is no such work."""
+
+    @property
     def blocked_by(self) -> str:
         """Why the last `take` gave less than was asked; empty: there was nothing more."""
 
@@ -102,6 +106,11 @@ class ReadyByOffset:
     def busy(self) -> bool:
         """There is never anything left to do."""
         return False
+
+    @property
+    def next_us(self) -> int | None:
+        """Never."""
+        return None
 
     @property
     def scanning(self) -> bool:
