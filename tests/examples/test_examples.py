@@ -19,8 +19,47 @@ EXPECTED = {
     "ordered_group": ["20 customers, each one's payments in order: True"],
     "replay_from_time": ["b'after 0'", "b'after 1'", "b'after 2'"],
     "table_topic": ["tea: 3.50", "milk: 1.10"],
+    "work_queue": ["60 images, each one resized 1 time", "anna resized", "bert resized"],
+    "fan_out": [
+        "billing: an invoice for two teapots",
+        "billing: an invoice for a kettle",
+        "shipping: a parcel for two teapots",
+        "shipping: a parcel for a kettle",
+        "audit: order 1 is a kettle",
+    ],
+    "retry_with_backoff": [
+        "attempt 1 after 0.",
+        "attempt 2 after 0.",
+        "attempt 3 after 0.",
+        "attempt 4 after ",
+        "sent",
+    ],
+    "dead_letters_and_redrive": [
+        "booked 1349 cents",
+        "b'8' failed 2 times: ValueError",
+        "b'3,20 EUR' failed 2 times: ValueError",
+        "ValueError: not enough values to unpack (expected 2, got 1)",
+        "2 payments would be redriven",
+        "booked 1120 cents",
+        "0 dead letters are left",
+    ],
+    "delayed": [
+        "3 records wait for their time",
+        "2 are left: no plants tomorrow",
+        "kitchen timer started",
+        "eggs are ready",
+        "tea is ready",
+    ],
+    "schedules": [
+        "morning: 0 8 * * mon-fri (Europe/Berlin)",
+        "Monday 30 March 08:00 CEST: b'make the report'",
+        "Tuesday 31 March 08:00 CEST: b'make the report'",
+        "2 records after it was deleted, as before",
+    ],
+    "per_key_order": ["in order: True", "several steps at once: True", "customer only: True"],
+    "rate_limit_per_tenant": ["at once: True", "was done first: True"],
 }
-FORBIDDEN = {"replay_from_time": "before", "table_topic": "salt"}
+FORBIDDEN = {"replay_from_time": "before", "table_topic": "salt", "delayed": "water"}
 
 
 def run_example(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
