@@ -62,7 +62,10 @@ def group() -> None:
 @group.command("list", examples="penstock group list")
 @click.pass_obj
 def list_groups(settings: Settings) -> None:
-    """List the groups; the lag of a shared one counts what is not settled."""
+    """List the groups.
+
+    The lag of a shared one counts what is not settled.
+    """
     with settings.connect() as client:
         groups = client.admin.list_groups().groups
     rows = [

@@ -111,7 +111,10 @@ def alter(
     dry_run: bool,
     **named: object,
 ) -> None:
-    """Change the settings of a shared group; its members need no restart."""
+    """Change the settings of a shared group.
+
+    Its members need no restart.
+    """
     changes = gather_config(pairs, **named)
     if not changes:
         raise click.UsageError("nothing to change: give an option", click.get_current_context())

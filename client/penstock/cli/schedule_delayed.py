@@ -53,9 +53,9 @@ def delayed(settings: Settings, topic: str, partition: int | None, limit: int) -
 @click.argument("places", type=PLACE, nargs=-1, required=True, metavar="PARTITION:ID...")
 @click.pass_obj
 def cancel(settings: Settings, topic: str, places: Sequence[tuple[int, int]]) -> None:
-    """Cancel records that wait for their time; they are never delivered.
+    """Cancel records that wait for their time.
 
-    The ids are those that `schedule delayed` shows.
+    They are never delivered. The ids are those that `schedule delayed` shows.
     """
     by_partition: dict[int, list[int]] = {}
     for partition, number in places:

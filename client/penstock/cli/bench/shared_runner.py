@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,7 +96,7 @@ class Bench:
         stamped: float | None = None,
     ) -> None:
         """Publish records, in turn on so many keys, for a time that may be put into each."""
-        values = make_values(self.size)
+        values = _values(self.size)
         for first in range(0, records, FILL):
             count = min(FILL, records - first)
             several = [f"key-{(first + i) % keys}" for i in range(count)] if keys else None
@@ -134,6 +135,11 @@ class Bench:
             "client_us": sum(outcome.cpu_seconds for outcome in outcomes) * 1e6 / records,
             "broker_us": None if broker is None else broker * 1e6 / records,
         }
+
+
+@cache
+def _values(size: int) -> list[bytes]:
+    return make_values(size)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
