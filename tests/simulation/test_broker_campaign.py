@@ -7,8 +7,10 @@ import pytest
 from penstock_broker.simulation.broker_campaign import first_caught, main
 from penstock_broker.simulation.broker_mutations import MUTATIONS
 from penstock_broker.simulation.broker_world import World
+from penstock_broker.simulation.shared_world import SharedWorld
 
 SEEDS = 50
+SHARED_SEEDS = 20
 CAUGHT_WITHIN = 10
 
 
@@ -20,10 +22,19 @@ def test_seeds_pass(capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\nbroker simulation: {said[0]}")
 
 
-def test_the_same_seed_gives_the_same_history() -> None:
+def test_seeds_with_a_shared_group_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    code = main(["--shared", "--seeds", str(SHARED_SEEDS), "--seconds", "1"], said.append)
+    assert code == 0, said
+    with capsys.disabled():
+        print(f"\nshared groups: {said[0]}")
+
+
+@pytest.mark.parametrize("kind", [World, SharedWorld])
+def test_the_same_seed_gives_the_same_history(kind: type[World]) -> None:
     counts = []
     for _ in range(2):
-        world = World(3)
+        world = kind(3)
         world.run(2.0)
         counts.append(world.counts)
     assert counts[0] == counts[1]

@@ -1,6 +1,7 @@
 """Run many seeds of the broker world: `python -m penstock_broker.simulation.broker_campaign`.
 
-A failing seed prints the one command that replays it. With `--mutation` a rule of the broker is
+With `--shared` the world has a shared group, with members that are slow, forgetful or late. A
+failing seed prints the one command that replays it. With `--mutation` a rule of the broker is
 broken on purpose, and the campaign tells after how many seeds that was noticed.
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from penstock.errors import PenstockError
-from penstock_broker.simulation.broker_mutations import MUTATIONS, mutated
+from penstock_broker.simulation.broker_mutations import MUTATIONS, SHARED_MUTATIONS, mutated
 from penstock_broker.simulation.broker_world import Counts, World
+from penstock_broker.simulation.shared_world import SharedCounts, SharedWorld
 
 Say = Callable[[str], object]
 SECONDS = 8.0
@@ -28,8 +30,8 @@ class Failure:
 
 
 def run_seed(seed: int, counts: Counts, seconds: float = SECONDS) -> Failure | None:
-    """Run one seed; add what happened to `counts`."""
-    world = World(seed)
+    """Run one seed; add what happened to `counts`, whose class says in which world."""
+    world = SharedWorld(seed) if isinstance(counts, SharedCounts) else World(seed)
     try:
         world.run(seconds)
     except (AssertionError, PenstockError) as error:
@@ -51,7 +53,7 @@ def run_seeds(seeds: range, counts: Counts, seconds: float = SECONDS) -> Failure
 def first_caught(mutation: str, seeds: range) -> Failure | None:
     """The first of the seeds that notices a broken rule."""
     with mutated(mutation):
-        return run_seeds(seeds, Counts())
+        return run_seeds(seeds, SharedCounts() if mutation in SHARED_MUTATIONS else Counts())
 
 
 def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
@@ -62,6 +64,7 @@ def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="virtual time with faults (default 8)"
     )
+    parser.add_argument("--shared", action="store_true", help="the world with a shared group")
     parser.add_argument("--mutation", choices=[*sorted(MUTATIONS), "all"], default="")
     return parser.parse_args(values)
 
@@ -74,15 +77,17 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
         seeds = range(arguments.seed, arguments.seed + 1)
     if arguments.mutation == "all":
         return _catch_all(seeds, say)
-    counts = Counts()
+    shared = arguments.shared or arguments.mutation in SHARED_MUTATIONS
+    counts = SharedCounts() if shared else Counts()
     with mutated(arguments.mutation):
         failure = run_seeds(seeds, counts, arguments.seconds)
     ran = len(seeds) if failure is None else failure.seed - seeds.start + 1
-    numbers = ", ".join(f"{name} {getattr(counts, name)}" for name in Counts.__slots__)
+    numbers = ", ".join(f"{name} {value}" for name, value in asdict(counts).items())
     say(f"seeds {ran}, {numbers}")
     if failure is None:
         return 0
-    broken = f" --mutation {arguments.mutation}" if arguments.mutation else ""
+    broken = " --shared" if shared else ""
+    broken += f" --mutation {arguments.mutation}" if arguments.mutation else ""
     say(f"seed {failure.seed} failed: {failure.reason}")
     say(
         "replay: python -m penstock_broker.simulation.broker_campaign "

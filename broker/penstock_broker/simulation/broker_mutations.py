@@ -10,9 +10,17 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
 from penstock_broker.machine.producers import Producers
+from penstock_broker.machine.sharing import ops, sharing
+from penstock_broker.machine.sharing.group import GroupRow, SharedGroup
+from penstock_broker.node.groups import Groups
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.session import Session
+from penstock_broker.node.sharing import dispatch
+from penstock_broker.node.sharing.dispatch import Dispatcher
+from penstock_broker.node.sharing.ready import ReadyByOffset
 from penstock_broker.simulation.disk import SimFile
 
 Changes = list[tuple[Any, str, Any]]
@@ -61,12 +69,82 @@ def _offset_reused() -> Changes:
     return [(PartitionGroup, "on_leading", on_leading)]
 
 
+def _ack_applied_twice() -> Changes:
+    """An ack settles the record behind it as well."""
+    original = sharing._CARRY_OUT[ops.Settle]
+
+    def settle(group: SharedGroup, op: ops.Settle, scene: Any) -> Any:  # noqa: ANN401 - as it is
+        first = original(group, op, scene)
+        if op.verdict == ops.ACK:
+            original(group, replace(op, spans=[op.spans[-2] + op.spans[-1], 1]), scene)
+        return first
+
+    return [(sharing, "_CARRY_OUT", {**sharing._CARRY_OUT, ops.Settle: settle})]
+
+
+def _lease_not_expired_after_restart() -> Changes:
+    """Leases that come out of a checkpoint never run out."""
+    original = SharedGroup.of
+
+    def of(row: GroupRow) -> SharedGroup:
+        group = original(row)
+        for lease in group.leases.values():
+            lease.deadline_us = 1 << 62
+        return group
+
+    return [(SharedGroup, "of", staticmethod(of))]
+
+
+def _attempts_reset() -> Changes:
+    """What went wrong with a record is forgotten when the broker starts from a checkpoint."""
+    original = SharedGroup.of
+
+    def of(row: GroupRow) -> SharedGroup:
+        return original(replace(row, troubles=[]))
+
+    return [(SharedGroup, "of", staticmethod(of))]
+
+
+def _granted_twice() -> Changes:
+    """What was granted can be taken again at once."""
+    original = Dispatcher.grant
+
+    def grant(self: Dispatcher, asked: Any, found: Any) -> tuple[int, int]:  # noqa: ANN401 - ditto
+        granted = original(self, asked, found)
+        self.ready.put_back(found.spans)
+        return granted
+
+    return [(Dispatcher, "grant", grant)]
+
+
+def _group_removed_by_ignorance() -> Changes:
+    """A group goes when the metadata does not name it, however old the metadata is."""
+    return [(Groups, "metadata_index", 1 << 62)]
+
+
+def _order_of_keys_ignored() -> Changes:
+    """Records of a key are handed out whatever has become of those before them."""
+    return [(dispatch, "Lanes", lambda shared, group, claimed, *_: ReadyByOffset(
+        group, shared.partition.log, claimed))]  # fmt: skip
+
+
+SHARED_MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
+    "ack-applied-twice": _ack_applied_twice,
+    "attempts-reset": _attempts_reset,
+    "granted-twice": _granted_twice,
+    "group-removed-by-ignorance": _group_removed_by_ignorance,
+    "lease-not-expired-after-restart": _lease_not_expired_after_restart,
+    "order-of-keys-ignored": _order_of_keys_ignored,
+}
+"""Those that only the world with a shared group can notice."""
+
 MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-before-sync": _ack_before_sync,
     "dedup-dropped": _dedup_dropped,
     "dedup-not-recovered": _dedup_not_recovered,
     "offset-reused": _offset_reused,
     "sync-skipped": _sync_skipped,
+    **SHARED_MUTATIONS,
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from random import Random
 
@@ -21,6 +21,7 @@ from penstock.protocol.records import RecordBatch
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.node.session import Session
+from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.simulation.broker_clients import Client, Link, Member, Producer, Reader
 from penstock_broker.simulation.broker_truth import Truth
 from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
@@ -49,8 +50,8 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Sum up."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for field in fields(other):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 class World:
@@ -200,7 +201,7 @@ class World:
     def _delay(self) -> float:
         return self.random.expovariate(1 / self._disk_delay)
 
-    def _run(self, node: Node, job: Job | ColdRead) -> None:
+    def _run(self, node: Node, job: Job | ColdRead | SharedRead) -> None:
         if node is not self.node:
             return
         if self.faulty and self.random.random() < 0.01:

@@ -1,0 +1,186 @@
+"""What members of a shared group were told and have said, and what must follow from it.
+
+Held against every grant: no two live leases on a record; a confirmed verdict is never forgotten;
+attempts never go down; nothing comes before its time; with order by key, one record per key is in
+flight and its successors wait for it. Held against the end: every record was acked by somebody or
+lies among the dead letters, and there exactly once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from penstock.protocol.leases import ACK, NACK, REJECT, RELEASE, Acquired, Settled, Span, Verdict
+
+if TYPE_CHECKING:
+    from penstock_broker.simulation.shared_world import SharedWorld
+
+Key = tuple[str, int, int]
+"""Topic, partition, offset."""
+
+
+@dataclass(slots=True)
+class Grant:
+    """The last lease on a record that somebody was told of."""
+
+    lease: int
+    member: str
+    deadline_us: int
+    life: int
+    """How often the broker had died before."""
+    over: bool = False
+    """A verdict was said, or the holder attached anew: it may be gone."""
+
+
+class SharedTruth:
+    """All that is known of one shared group from outside the broker."""
+
+    def __init__(self, world: SharedWorld) -> None:
+        self._world = world
+        self._grants: dict[Key, Grant] = {}
+        self._counters: dict[Key, Span] = {}
+        self._final: dict[Key, int] = {}
+        """Records with a confirmed ack or reject, which it was."""
+        self._final_us: dict[Key, int] = {}
+        """When that was heard of."""
+        self._said: dict[Key, set[int]] = {}
+        """Verdicts that anybody has said of a record, confirmed or not."""
+        self._not_before: dict[Key, int] = {}
+        self._redriven: set[Key] = set()
+        self._last_of_slot: dict[tuple[str, int, int], tuple[int, int]] = {}
+        """The highest offset granted of a key, and when."""
+
+    # ----- what members are told
+
+    def granted(self, member: str, topic: str, partition: int, found: Acquired) -> list[int]:
+        """A member got records; returns their offsets."""
+        granted_us = found.deadline_us - found.lease_ms * 1000
+        offsets = []
+        for span in found.spans:
+            for offset in range(span.first, span.first + span.records):
+                key = (topic, partition, offset)
+                self._check_grant(key, granted_us)
+                self._check_counters(key, span)
+                self._check_order(key, granted_us)
+                life = self._world.counts.crashes
+                self._grants[key] = Grant(found.lease, member, found.deadline_us, life)
+                offsets.append(offset)
+        self._world.counts.granted += len(offsets)
+        return offsets
+
+    def _check_grant(self, key: Key, granted_us: int) -> None:
+        final_us = self._final_us.get(key, granted_us)
+        assert granted_us <= final_us, f"{key} was settled and came again"
+        before = self._grants.get(key)
+        if before is not None and not before.over and granted_us < before.deadline_us:
+            lost = before.life != self._world.counts.crashes
+            assert lost, f"{key} is leased to {before.member} and was given to another"
+        not_before = self._not_before.pop(key, 0)
+        assert granted_us >= not_before, f"{key} came {not_before - granted_us} us too early"
+        if key[0] != self._world.topic:
+            assert key in self._redriven, f"{key} is a dead letter and came without a redrive"
+
+    def _check_counters(self, key: Key, span: Span) -> None:
+        before = self._counters.get(key)
+        if before is not None:
+            assert span.failed >= before.failed, f"{key} failed {before.failed}, now {span.failed}"
+            assert span.timed_out >= before.timed_out, f"{key}: timed_out went down"
+            assert span.redrives >= before.redrives, f"{key}: redrives went down"
+        self._counters[key] = span
+
+    def _check_order(self, key: Key, granted_us: int) -> None:
+        slot = self._world.slot_of(key)
+        if slot is None:
+            return
+        lane = (key[0], key[1], slot)
+        before, before_us = self._last_of_slot.get(lane, (-1, 0))
+        if key[2] <= before:
+            # Replies may overtake each other, on their way to two members.
+            in_time = key[2] == before or granted_us <= before_us
+            assert in_time, f"{key} came after {before} of the same key"
+            return
+        if before >= 0:
+            ahead = (key[0], key[1], before)
+            assert self._may_be_over(ahead), f"{key} came before {before} of its key was settled"
+        self._last_of_slot[lane] = key[2], granted_us
+
+    def _may_be_over(self, key: Key) -> bool:
+        """Somebody settled it, or it was given up, maybe after deliveries nobody heard of."""
+        return bool(self._said.get(key, set()) & {ACK, REJECT}) or self._world.is_over(key)
+
+    # ----- what members say
+
+    def said(self, topic: str, partition: int, verdict: Verdict) -> None:
+        """A member has sent a verdict: it may count from now on."""
+        key = (topic, partition, verdict.first)
+        self._said.setdefault(key, set()).add(verdict.verdict)
+        grant = self._grants.get(key)
+        if grant is not None and grant.lease == verdict.lease:
+            grant.over = True
+        elif verdict.verdict == ACK and grant is not None:
+            grant.over = True  # a late ack settles the record under whoever holds it
+
+    def confirmed(self, topic: str, partition: int, verdict: Verdict, answer: Settled) -> None:
+        """A verdict is durable."""
+        key = (topic, partition, verdict.first)
+        self._world.counts.verdicts += 1
+        lost = zip(answer.lost[::2], answer.lost[1::2], strict=True)
+        if any(first <= verdict.first < first + count for first, count in lost):
+            return
+        if not answer.accepted:
+            return  # it was settled before, by this or another verdict
+        if verdict.verdict == ACK:
+            self._settle(key, ACK)
+        elif verdict.verdict == REJECT and topic == self._world.topic:
+            self._settle(key, REJECT)
+        elif verdict.verdict == NACK and verdict.ready_at_us:
+            grant = self._grants.get(key)
+            if grant is not None and grant.lease == verdict.lease:
+                self._not_before[key] = verdict.ready_at_us
+        elif verdict.verdict == RELEASE:
+            self._not_before.pop(key, None)
+
+    def _settle(self, key: Key, verdict: int) -> None:
+        self._final.setdefault(key, verdict)
+        self._final_us.setdefault(key, self._world.wall_us)
+        self._not_before.pop(key, None)
+
+    def left(self, member: str, topic: str, partition: int) -> None:
+        """A member attaches anew: what it does not name any more is released."""
+        for key, grant in self._grants.items():
+            if grant.member == member and key[:2] == (topic, partition):
+                grant.over = True
+
+    def renewing(self, topic: str, partition: int, leases: list[int]) -> None:
+        """A member asks for more time: nothing to hold against it, deadlines only grow."""
+        self._world.counts.renewals += len(leases)
+
+    def redriven(self, topic: str, partition: int, offset: int) -> None:
+        """Somebody asks for a redrive."""
+        self._redriven.add((topic, partition, offset))
+        self._world.counts.redrives += 1
+
+    # ----- the end
+
+    def check_end(self, partition: int, end: int, dead: list[int]) -> None:
+        """All records of a partition are settled: acked by somebody, or dead exactly once.
+
+        Args:
+            partition: of the topic.
+            end: its log end.
+            dead: the origin offsets of the dead letters in the log of the same number.
+        """
+        topic = self._world.topic
+        assert len(set(dead)) == len(dead), f"partition {partition} has a dead letter twice"
+        self._world.counts.dead += len(dead)
+        among = set(dead)
+        for offset in range(end):
+            key = (topic, partition, offset)
+            final = self._final.get(key)
+            if final == REJECT:
+                assert offset in among or ACK in self._said[key], f"{key} was rejected and is gone"
+            if final == ACK:
+                assert offset not in among, f"{key} was acked and is a dead letter"
+            if offset not in among:
+                assert ACK in self._said.get(key, ()), f"{key} is neither acked nor dead"

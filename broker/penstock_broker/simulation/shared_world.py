@@ -1,0 +1,186 @@
+"""The broker's world with a shared group: leases, redelivery, dead letters, redrive, key order.
+
+The faults are those of `broker_world`. When they stop, every record must be settled within bounded
+time, and the dead letters must be what the members' verdicts say.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.errors import PenstockError
+from penstock.protocol import frames
+from penstock.protocol.messages import CreateTopic, Metadata, MetadataReply
+from penstock.protocol.record_batch import RecordBatch, read_batches
+from penstock.protocol.sharing import CreateGroup, CreateGroupReply
+from penstock_broker.machine.sharing.state import DONE, HELD, MOVING
+from penstock_broker.node.node import Node
+from penstock_broker.node.session import Session
+from penstock_broker.simulation.broker_clients import Client, Link
+from penstock_broker.simulation.broker_world import PARTITIONS, Counts, World
+from penstock_broker.simulation.shared_clients import GROUP, SharedMember
+from penstock_broker.simulation.shared_truth import Key, SharedTruth
+
+KEYS = 7
+DEAD_HEADER = "penstock-dead"
+
+
+@dataclass(slots=True)
+class SharedCounts(Counts):
+    """What happened in the shared group besides."""
+
+    granted: int = 0
+    verdicts: int = 0
+    renewals: int = 0
+    redrives: int = 0
+    dead: int = 0
+
+
+class SharedWorld(World):
+    """A broker, its clients, and the members of a shared group, for one seed."""
+
+    counts: SharedCounts
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.counts = SharedCounts()
+        self.truth.counts = self.counts
+        pick = self.random.choice
+        self.topic = "t"
+        self.dead_topic = f"dead.{self.topic}.{GROUP}"
+        self.by_key = pick((False, True))
+        self.attempts_max = pick((2, 4))
+        self.lease_seconds = pick((1.0, 1.5))
+        self.shared_truth = SharedTruth(self)
+        self.places: list[tuple[str, int, int]] = []
+        self._settings: dict[str, object] = {
+            "lease_ms": int(self.lease_seconds * 1000),
+            "attempts_max": self.attempts_max,
+            "retry_min_ms": 20,
+            "retry_max_ms": 200,
+            "strict": pick(("no", "yes")),
+            "order_by": "key" if self.by_key else "none",
+        }
+        self._shared = [SharedMember(self, number) for number in range(pick((1, 2, 4)))]
+
+    def __repr__(self) -> str:
+        return f"SharedWorld({self._settings}, {len(self._shared)} members)"
+
+    # ----- setting up
+
+    def _create_topic(self) -> None:
+        link = Link(self, lambda: None)
+        config: dict[str, object] = {"key_slots": "key"} if self.by_key else {}
+        create = CreateTopic(name=self.topic, partitions=PARTITIONS, config=config)
+        link.ask(create, self._created)
+        self._advance(lambda: bool(self.groups))
+        create_group = CreateGroup(topic=self.topic, group=GROUP, settings=self._settings)
+        link.ask(create_group, lambda reply: self._group_made(link, reply))
+        self._advance(lambda: bool(self.places))
+
+    def _group_made(self, link: Link, reply: CreateGroupReply | PenstockError) -> None:
+        assert isinstance(reply, CreateGroupReply), reply
+        link.ask(Metadata(topics=[self.topic, self.dead_topic]), self._found)
+
+    def _found(self, reply: MetadataReply) -> None:
+        self.places = [
+            (topic.name, info.partition, info.group)
+            for topic in reply.topics
+            for info in topic.partitions
+        ]
+        assert len(self.places) == 2 * PARTITIONS, self.places
+
+    def _all_clients(self) -> list[Client]:
+        return [*super()._all_clients(), *self._shared]
+
+    # ----- keys
+
+    def slots_of(self, values: list[bytes]) -> list[int] | None:
+        """With order by key, a record's slot follows from its value."""
+        return [_slot(value) for value in values] if self.by_key else None
+
+    def slot_of(self, key: Key) -> int | None:
+        """The slot of a record of the topic, if the group keeps the order of keys."""
+        value = self.truth.value_of(key[1], key[2]) if key[0] == self.topic else None
+        return _slot(value) if self.by_key and value is not None else None
+
+    # ----- what the broker holds
+
+    def held_runs(self, partition: int) -> list[int]:
+        """Where dead letters wait, as an operator would be told."""
+        group = self._group(self.dead_topic, partition)
+        if group is None:
+            return []
+        return [number for run in group.window.runs(HELD, group.start, 10) for number in run]
+
+    def is_over(self, key: Key) -> bool:
+        """Whether the broker will not deliver a record any more."""
+        group = self._group(key[0], key[1])
+        return group is None or group.window.state(key[2]) in (DONE, MOVING)
+
+    def _group(self, topic: str, partition: int) -> Any:  # noqa: ANN401 - whatever is there
+        if self.node is None:
+            return None
+        gid = next(gid for name, number, gid in self.places if (name, number) == (topic, partition))
+        place = self.node.partitions.get(gid)
+        return place.machine.sharing.groups.get(GROUP) if place is not None else None
+
+    def _drained(self) -> bool:
+        return (
+            super()._drained()
+            and all(member.idle for member in self._shared)
+            and all(self._settled(partition) for partition in range(PARTITIONS))
+        )
+
+    def _settled(self, partition: int) -> bool:
+        group = self._group(self.topic, partition)
+        dead = self._group(self.dead_topic, partition)
+        return (
+            group is not None
+            and group.start == self.end_offset(partition)
+            and dead is not None
+            and not dead.leases
+        )
+
+    def run(self, seconds: float = 8.0) -> None:
+        """As the broker's world, and in the end every record is settled."""
+        super().run(seconds)
+        assert self.node is not None
+        for topic, partition, gid in self.places:
+            if topic == self.dead_topic:
+                dead = read_dead(self.node, gid)
+                assert all(letter["partition"] == partition for letter in dead)
+                offsets = [letter["offset"] for letter in dead]
+                self.shared_truth.check_end(partition, self.end_offset(partition), offsets)
+
+
+def _slot(value: bytes) -> int:
+    sequence = value.split(b".")[0].rsplit(b"-", 1)[1]
+    return 1 + int(sequence) % KEYS
+
+
+def read_dead(node: Node, gid: int) -> list[dict[str, Any]]:
+    """The histories of all dead letters of a partition, in order."""
+    session = Session(-2, -2, "check", 0.0)
+    session.ready = True
+    found: list[dict[str, Any]] = []
+    offset = 0
+    while True:
+        data = frames.fetch_request(1, gid, offset, 1 << 20, 0, 0)
+        node.receive(session, memoryview(data), len(data), False)
+        for read in node.take_reads():
+            read.run()
+            node.job_done(read, None)
+        reply, session.out, session.queued = b"".join(session.out), [], False
+        node.sent(session, 0)
+        assert not reply[5] & frames.FLAG_ERROR, f"reading dead letters: {reply[16:]!r}"
+        batches: list[RecordBatch] = list(
+            read_batches(memoryview(reply)[frames.REPLY_BYTES :], from_offset=offset)
+        )
+        if not batches:
+            return found
+        for batch in batches:
+            found += [json.loads(record.headers[DEAD_HEADER]) for record in batch]
+            offset = batch.next_offset
