@@ -1,0 +1,136 @@
+"""Shared groups when the lead is lost and gained, and when bytes can't be read."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.errors import CorruptData, MemberUnknown, NotLeader
+from penstock.protocol.leases import NACK
+from penstock.protocol.messages import DeleteGroup
+from penstock_broker.node.sharing import dispatch
+from penstock_broker.raft.messages import Heartbeat
+from penstock_broker.simulation.memory_files import MemoryFile
+from tests.node.harness import Harness
+from tests.node.sharing.members import GROUP, Member, create, offsets, runs
+from tests.node.sharing.test_delivery import prepared, publish
+
+
+def depose(node: Harness, gid: int) -> None:
+    """Another broker leads the partition in a later term."""
+    group = node.node.partitions[gid]
+    group.raft.step(Heartbeat(2, 1, group.raft.term + 1, 0, 1))
+    node.node.mark(group)
+
+
+def test_who_waits_is_told_that_the_leader_changed() -> None:
+    node, gid = prepared(5)
+    member, other = Member(node), Member(node, "b")
+    got = member.acquire()
+    other.ask(5, wait_ms=60_000)
+    member.tell(got.lease, runs(got))
+    node.node.end_round()
+    depose(node, gid)
+    node.pump()
+    with pytest.raises(NotLeader):
+        other.acquired()
+    with pytest.raises(NotLeader):
+        member.settled()
+    with pytest.raises(NotLeader):
+        member.acquire()
+    assert gid not in node.node.sharing
+    assert not other.client.session.acquires
+    assert not node.node.uncommitted_bytes
+    assert not member.client.session.unanswered_bytes
+
+
+def test_a_new_leader_honours_the_leases_that_it_knows() -> None:
+    node, gid = prepared(10, jitter="none")
+    member, other = Member(node), Member(node, "b")
+    got = member.acquire(4)
+    member.settle(got.lease, [(3, 1)], NACK)
+    depose(node, gid)
+    node.pump()
+    node.advance(5)
+    with pytest.raises(MemberUnknown):
+        member.acquire()
+    member.attach(held=[got.lease])
+    other.attach()
+    assert offsets(other.acquire()) == [3, *range(4, 10)]
+    assert member.settle(got.lease, [(0, 3)]).late == 0
+
+
+def test_leases_of_different_leaders_have_different_ids() -> None:
+    node, gid = prepared(10)
+    member = Member(node)
+    first = member.acquire(1)
+    depose(node, gid)
+    node.advance(5)
+    member.attach(held=[first.lease])
+    second = member.acquire(1)
+    assert second.lease >> 32 > first.lease >> 32
+
+
+def corrupted(batches: int, bad: int) -> tuple[Harness, int]:
+    """Records in segments, of which one batch is damaged."""
+    node = Harness(tail_bytes_max=4096, segment_bytes=1 << 20, write_bytes=1024)
+    (gid,) = node.topic()
+    create(node)
+    client = node.client()
+    for number in range(batches):
+        client.publish(gid, b"%04d" % number + b"x" * 600)
+    log = node.node.partitions[gid].log
+    found = log.read(bad, 1)
+    data = bytearray(found.file.pread(found.length, found.position))
+    at = data.index(b"%04d" % bad)
+    found.file.pwrite([b"????"], found.position + at)
+    return node, gid
+
+
+def test_a_record_that_cant_be_read_is_told_and_does_not_hold_others_back() -> None:
+    node, gid = corrupted(30, 2)
+    member, got = Member(node, in_flight=1000), []
+    failures = 0
+    for _ in range(60):
+        try:
+            answer = member.acquire(1)
+        except CorruptData:
+            failures += 1
+        else:
+            got += offsets(answer)
+    assert failures == 1
+    assert got == [0, 1, *range(3, 30)]
+    group = node.node.partitions[gid].machine.sharing.groups[GROUP]
+    assert group.counters.delivered == 29
+    node.advance(dispatch.RETRY_US / 1_000_000 + 1)
+    with pytest.raises(CorruptData):
+        member.acquire(1)
+
+
+def test_a_read_that_is_under_way_when_its_member_goes_gives_its_records_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MemoryFile, "try_pread", lambda *_: None)
+    node = Harness(tail_bytes_max=4096, segment_bytes=1 << 20, write_bytes=1024)
+    (gid,) = node.topic()
+    create(node)
+    client = node.client()
+    for number in range(30):
+        client.publish(gid, b"%04d" % number + b"x" * 600)
+    member, other = Member(node), Member(node, "b")
+    member.ask(3)
+    node.node.end_round()
+    node.node.disconnected(member.client.session)
+    node.pump()
+    assert offsets(other.acquire(3)) == [0, 1, 2]
+
+
+def test_a_group_that_was_made_anew_begins_anew() -> None:
+    node, gid = prepared(5)
+    member = Member(node)
+    member.ack_all(member.acquire())
+    node.client().ask(DeleteGroup(group=GROUP, topic="orders"))
+    create(node)
+    member.attach()
+    assert offsets(member.acquire()) == [0, 1, 2, 3, 4]
+    publish(node, gid, 1)
+    assert offsets(member.acquire()) == [5]
