@@ -15,6 +15,7 @@ from penstock_broker.node.sharing import (
     attach,
     dead_requests,
     delayed_requests,
+    inspection,
     schedule_requests,
 )
 from penstock_broker.node.sharing import requests as shared_requests
@@ -46,6 +47,9 @@ HANDLERS: dict[type, Handler] = {
     sharing.AttachGroup: attach.attach,
     sharing.RenewLeases: attach.renew_leases,
     sharing.DetachGroup: attach.detach,
+    sharing.ExplainRecord: inspection.explain_record,
+    sharing.StuckRecords: inspection.stuck_records,
+    sharing.DescribeShared: inspection.describe,
     sharing.HeldRuns: dead_requests.held_runs,
     sharing.Redrive: dead_requests.redrive,
     sharing.PurgeRecords: dead_requests.purge,

@@ -19,9 +19,9 @@ DEAD = "dead.orders.billing"
 class Works:
     """The topic `orders` with the group `billing`."""
 
-    def __init__(self, partitions: int = 1, node: Harness | None = None, **settings: Any) -> None:
-        self.node = node or Harness()
-        self.gids = self.node.topic(partitions=partitions)
+    def __init__(self, config: dict[str, Any] | None = None, **settings: Any) -> None:
+        self.node = Harness()
+        self.gids = self.node.topic(**config or {})
         self.gid = self.gids[0]
         ask = CreateGroup(topic="orders", group="billing", settings=settings)
         self.node.client().ask(ask)

@@ -356,6 +356,11 @@ class Dispatcher:
         return at_us is not None and at_us <= until_us
 
     @property
+    def next_retry_us(self) -> int | None:
+        """When the next delayed record may be due, or a little before."""
+        return self._retries.next_us
+
+    @property
     def next_us(self) -> int | None:
         """When the next lease may run out, retry be due, or limit be lifted; 0: work is left."""
         times = (self._retries.next_us, self._expiry.next_us, self.ready.next_us)

@@ -30,6 +30,7 @@ from penstock_broker.node.sharing.delayed import DelayedRecords
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.node.sharing.members import Member
 from penstock_broker.node.sharing.mover import Mover
+from penstock_broker.node.sharing.queue_times import QueueTimes
 from penstock_broker.node.sharing.schedules import RecurringSchedules
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class SharedPartition:
     """
 
     __slots__ = ("_dones", "_flights", "_leases", "_ops", "_weight", "configuring", "delayed",
-                 "dispatchers", "mover", "partition", "parts", "schedules",
+                 "dispatchers", "mover", "partition", "parts", "queue_times", "schedules",
                  "uncommitted_bytes")  # fmt: skip
 
     def __init__(self, partition: PartitionGroup) -> None:
@@ -82,7 +83,8 @@ class SharedPartition:
         self.mover = Mover(self)
         self.delayed = DelayedRecords(self, self.mover)
         self.schedules = RecurringSchedules(partition)
-        self.parts: list[Part] = [self.mover, self.delayed, self.schedules]
+        self.queue_times = QueueTimes(partition)
+        self.parts: list[Part] = [self.mover, self.delayed, self.schedules, self.queue_times]
         self.configuring = configuring.Configuring(self)
         self.uncommitted_bytes = 0
         self._ops: list[ShareOp] = []
