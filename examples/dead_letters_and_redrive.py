@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import penstock.sync
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "incoming-payments"
 GROUP = "ledger"
@@ -34,7 +34,7 @@ def work(client: penstock.sync.Client, handler: Callable[[str], int]) -> int:
         while batch := records.fetch(max_records=10, wait=0.5):
             for record in batch:
                 with record:
-                    total += handler(str(record.value, "utf-8"))
+                    total += handler(text(record.value))
     return total
 
 

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import penstock.sync
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "reminders"
 
@@ -29,7 +29,7 @@ def main(address: str) -> None:
         # A delayed record gets its place in the log when its time has come: any reader sees it.
         with client.subscribe(TOPIC, start="earliest") as records:
             for record in records:
-                print(f"{time.monotonic() - began:.1f} s: {str(record.value, 'utf-8')}")
+                print(f"{time.monotonic() - began:.1f} s: {text(record.value)}")
                 if record.offset == 2:
                     break
 

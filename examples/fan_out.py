@@ -7,7 +7,7 @@ A group that is made later can start with what was published before it.
 from __future__ import annotations
 
 import penstock.sync
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "orders"
 
@@ -18,7 +18,7 @@ def handle(client: penstock.sync.Client, group: str, what: str) -> None:
         batch = records.fetch(max_records=10, wait=5.0)
         for record in batch:
             with record:
-                print(f"{group}: {what} for {str(record.value, 'utf-8')}")
+                print(f"{group}: {what} for {text(record.value)}")
 
 
 def main(address: str) -> None:
@@ -31,7 +31,7 @@ def main(address: str) -> None:
         # An ordered group reads the same log: one owner for each partition, strictly in order.
         with client.subscribe(TOPIC, group="audit", mode="ordered") as records:
             for record in records.fetch(wait=5.0):
-                print(f"audit: order {record.offset} is {str(record.value, 'utf-8')}")
+                print(f"audit: order {record.offset} is {text(record.value)}")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,11 @@ from collections import defaultdict
 import trio
 
 import penstock
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "payments"
 CUSTOMERS = [f"customer-{number}" for number in range(20)]
 ROUNDS = 5
-
-
-def text(data: bytes | None) -> str:
-    """Keys and values are bytes, and either may be absent."""
-    return (data or b"").decode()
 
 
 async def publish(client: penstock.Client) -> None:

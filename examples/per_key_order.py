@@ -11,7 +11,7 @@ from collections import defaultdict
 import trio
 
 import penstock
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "accounts"
 CUSTOMERS = [f"customer-{number}" for number in range(8)]
@@ -58,7 +58,7 @@ async def run_worker(client: penstock.Client, work: Work) -> None:
 async def handle(record: penstock.SharedRecord, work: Work) -> None:
     """Handle one record beside others."""
     async with record:
-        await work.do(str(record.key, "utf-8"), int(record.value or 0))
+        await work.do(text(record.key), int(record.value or 0))
 
 
 async def main(address: str) -> None:

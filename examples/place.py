@@ -1,4 +1,7 @@
-"""Where the examples find a broker: `python examples/hello_trio.py [HOST:PORT]`."""
+"""Where the examples find a broker: `python examples/hello_trio.py [HOST:PORT]`.
+
+And how they print what is in a record.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,8 @@ def broker_address() -> Iterator[str]:
     else:
         with broker() as running:
             yield running.address
+
+
+def text(data: bytes | None) -> str:
+    """Keys and values are bytes, and either may be absent."""
+    return (data or b"").decode()

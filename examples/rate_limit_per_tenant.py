@@ -12,7 +12,7 @@ from collections import Counter
 import trio
 
 import penstock
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "exports"
 LIMITS = {"limit_by": "tenant", "fair_by": "tenant", "concurrency": 2, "rate_per_second": 20}
@@ -55,7 +55,7 @@ async def run_worker(client: penstock.Client, meter: Meter) -> None:
 async def handle(record: penstock.SharedRecord, meter: Meter) -> None:
     """Handle one record beside others."""
     async with record:
-        await meter.run(str(record.key, "utf-8").partition(":")[0])
+        await meter.run(text(record.key).partition(":")[0])
 
 
 async def main(address: str) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 import trio
 
 import penstock
-from place import broker_address
+from place import broker_address, text
 
 TOPIC = "images"
 COUNT = 60
@@ -39,7 +39,7 @@ async def work(client: penstock.Client, worker: str, shop: Shop) -> None:
             # back, for somebody else to do now.
             async with record:
                 await trio.sleep(0.005)  # this is where the work is done
-                shop.add(worker, str(record.value, "utf-8"))
+                shop.add(worker, text(record.value))
 
 
 async def main(address: str) -> None:

@@ -1,9 +1,13 @@
 """Kills a broker while programs work on it, and shows that no promise is broken.
 
-A real broker process stores 51,955 real flights while two members of a group add them up and a
-reader follows every partition. In the middle of it the broker is killed with SIGKILL and started
-again on its data, twice. In the end everything is compared with the file the flights came from.
-The exit code is 0 if every promise was kept, else 1.
+A real broker process stores 51,955 real flights. Two members of an ordered group add them up, two
+workers of a shared group note when they landed, and a reader follows every partition. In the middle
+of it the broker is killed with SIGKILL and started again on its data, twice.
+
+Nearly 2,000 of the rows are not what the workers' parser expects. They end as dead letters with
+their reasons, are listed, and are given back to the group when the parser has been put right; the
+broker is killed once more in the middle of that. In the end everything is compared with the file
+that the flights came from. The exit code is 0 if every promise was kept, else 1.
 """
 
 from __future__ import annotations
@@ -14,13 +18,16 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
 import penstock.sync
 from ops.showcase import flights as source
-from ops.showcase import programs, verdict
+from ops.showcase import landings, programs, shared_programs, shared_verdict, verdict
 from ops.showcase.flights import Flight
 from ops.showcase.ledgers import Book
 from ops.showcase.process import BrokerProcess
@@ -39,6 +46,7 @@ class Demo:
         self.book = Book()
         self.flights = flights
         self._rate = rate
+        self._kill_again = kills > 0
         self._kills = [len(flights) * (number + 1) // (kills + 1) for number in range(kills)]
         self._progress = Progress(len(flights))
 
@@ -48,17 +56,58 @@ class Demo:
         address, total = self.broker.address, len(self.flights)
         self._progress.say(f"broker {self.broker.pid} listens on {address}")
         await programs.create_topic(address)
+        await shared_programs.create_group(address)
         async with trio.open_nursery() as display:
             display.start_soon(self._progress.follow, self.book, self.broker)
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(programs.read, address, total, self.book)
-                nursery.start_soon(programs.work, address, "anna", total, self.book)
-                nursery.start_soon(programs.work, address, "bert", total, self.book)
-                await programs.publish(address, self.flights, self._rate, self.book, self._sabotage)
-                self._progress.say("everything is acknowledged")
+            async with self._workers(landings.parse_strictly):
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(programs.read, address, total, self.book)
+                    nursery.start_soon(programs.work, address, "anna", total, self.book)
+                    nursery.start_soon(programs.work, address, "bert", total, self.book)
+                    await programs.publish(
+                        address, self.flights, self._rate, self.book, self._sabotage
+                    )
+                    self._progress.say("everything is acknowledged")
+                self._progress.say("everything is read")
+                await shared_programs.wait_until_settled(address, programs.TOPIC)
+            await self._bury()
+            async with self._workers(landings.parse), trio.open_nursery() as self._nursery:
+                await self._redrive()
             display.cancel_scope.cancel()
-        self._progress.say("everything is read")
+        self.book.shop.left = len(await shared_programs.list_dead_letters(address))
+
+    @asynccontextmanager
+    async def _workers(
+        self, parse: Callable[[landings.Row], landings.Landing]
+    ) -> AsyncIterator[None]:
+        """Have two workers in the shared group meanwhile."""
+        address, shop = self.broker.address, self.book.shop
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shared_programs.work, address, "carl", parse, shop)
+            nursery.start_soon(shared_programs.work, address, "dora", parse, shop)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _bury(self) -> None:
+        """Look at what the parser did not take."""
+        shop = self.book.shop
+        shop.first_done = len(shop.landings)
+        shop.letters = await shared_programs.list_dead_letters(self.broker.address)
+        examples = {letter.reason: letter for letter in shop.letters}
+        for reason, count in Counter(letter.reason for letter in shop.letters).most_common():
+            example = examples[reason]
+            self._progress.say(f"{count:,} dead letters, as row {example.row}: {example.error}")
+
+    async def _redrive(self) -> None:
+        """Give the dead letters back, now to a parser that takes them, through another kill."""
+        shop, address = self.book.shop, self.broker.address
+        self._progress.say("the parser is put right, the dead letters are redriven")
+        shop.redriven = await shared_programs.redrive(address)
+        if self._kill_again:
+            await self._outage()
+        await shared_programs.wait_until_settled(address, shared_programs.DEAD_TOPIC)
+        self._progress.say("every row is done")
 
     def _sabotage(self, row: int) -> None:
         """Kill the broker while the next rows are under way, if it is time."""
@@ -76,13 +125,13 @@ class Demo:
         self.book.outages.append((killed, time.monotonic()))
         self._progress.say(f"broker {self.broker.pid} is back after {self.broker.starts[-1]:.2f} s")
 
-    async def count_stored(self) -> int:
+    async def count_stored(self, *topics: str) -> list[int]:
         """Stop the broker in order, start it once more, ask how many records it holds."""
         await self.broker.stop()
         await self.broker.start()
         with penstock.sync.connect(self.broker.address, name="auditor") as client:
-            figures = client.admin.describe_topic(programs.TOPIC).partitions
-        return sum(f.high_watermark - f.log_start_offset for f in figures)
+            found = [client.admin.describe_topic(topic).partitions for topic in topics]
+        return [sum(f.high_watermark - f.log_start_offset for f in figures) for figures in found]
 
 
 async def run(folder: Path, rows: int | None, kills: int, rate: float) -> bool:
@@ -91,13 +140,15 @@ async def run(folder: Path, rows: int | None, kills: int, rate: float) -> bool:
     try:
         with trio.fail_after(TIME_LIMIT_SECONDS):
             await demo.run()
-            stored = await demo.count_stored()
+            counts = await demo.count_stored(programs.TOPIC, shared_programs.DEAD_TOPIC)
+            stored, demo.book.shop.stored_letters = counts
     except BaseException:
         print(f"the broker's log ends so:\n{demo.broker.log_end()}", file=sys.stderr)
         raise
     finally:
         demo.broker.kill()
     checks = verdict.judge(demo.flights, demo.book, stored)
+    checks += shared_verdict.judge(len(demo.flights), demo.book.shop, shared_programs.ATTEMPTS)
     print(verdict.render(checks, demo.book, demo.broker.starts))
     return all(check.kept for check in checks)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ops.showcase.flights import Flight, Total
+from ops.showcase.shared_ledger import Shop
 from penstock import Receipt, Record
 
 
@@ -86,6 +87,8 @@ class Book:
     acknowledged: Acknowledgements = field(default_factory=Acknowledgements)
     reader: Reading = field(default_factory=Reading)
     group: Reading = field(default_factory=Reading)
+    shop: Shop = field(default_factory=Shop)
+    """What the shared group has done."""
     totals: dict[str, Total] = field(default_factory=dict)
     """Airline -> what the group's members have added up."""
     members: dict[str, int] = field(default_factory=lambda: defaultdict(int))

@@ -47,5 +47,6 @@ class Progress:
         bar = "#" * (20 * done // self._total)
         return (
             f"[{bar:.<20}] acknowledged {done:,} of {self._total:,}, "
-            f"read {book.reader.count:,}, worked on {book.group.count:,}, {state}"
+            f"read {book.reader.count:,}, worked on {book.group.count:,}, "
+            f"landed {len(book.shop.landings):,}, {state}"
         )

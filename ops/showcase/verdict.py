@@ -96,11 +96,13 @@ def render(checks: list[Check], book: Book, starts: list[float]) -> str:
     lines += [f"  breach: {words}" for words in (book.reader.breaches + book.group.breaches)[:5]]
     lines.append("")
     for number, (gap, start) in enumerate(zip(book.gaps(), starts[1:], strict=False), 1):
-        lines.append(f"  kill {number}: {gap:.2f} s without an ack, {start:.2f} s of it to restart")
+        words = f"{gap:.2f} s without an ack," if gap else "in the redrive,"
+        lines.append(f"  kill {number}: {words} {start:.2f} s to restart")
     lines.append(f"  {book.acknowledged.repeated:,} acks lost with the broker and given again")
     lines.append(
         f"  {book.group.again:,} records handed to the group again, {book.fenced} commits fenced"
     )
+    lines.append(f"  {book.shop.again:,} records handed to the shared group again")
     late = sorted(book.totals.items(), key=lambda item: -item[1].delay_minutes)[:3]
     for carrier, sums in late:
         lines.append(

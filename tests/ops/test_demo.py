@@ -25,4 +25,6 @@ def test_demo_keeps_every_promise() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kill 1:" in done.stdout
+    assert "kill 2: in the redrive" in done.stdout
+    assert "34 NoTime, 18 ValueError" in done.stdout
     assert "BROKEN" not in done.stdout
