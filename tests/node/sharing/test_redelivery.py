@@ -341,3 +341,15 @@ def test_settings_that_change_hold_for_the_next_grant() -> None:
     alter(node, lease_ms=5000)
     got = member.acquire(1)
     assert (got.lease_ms, got.deadline_us) == (5000, node.wall_us + 5_000_000)
+
+
+def test_records_that_grow_too_old_are_given_up() -> None:
+    node, gid = prepared(5, max_age_ms=10_000, dead_letters="drop")
+    member = Member(node)
+    got = member.acquire(2)
+    node.advance(8)
+    publish(node, gid, 1)
+    node.advance(4)
+    assert group_of(node, gid).counters.expired_age == 3
+    assert offsets(member.acquire()) == [5]
+    assert member.ack_all(got).accepted == 2

@@ -58,7 +58,7 @@ def attachment_of(node: Node, session: Session, handle: int, gid: int) -> Attach
     if partition is None:
         raise TopicNotFound("the partition is gone; refresh the metadata")
     if not partition.leading:
-        raise NotLeader()
+        raise NotLeader(leader=partition.raft.leader)
     raise MemberUnknown("attach to the group first; the handle is not known on this connection")
 
 

@@ -72,7 +72,7 @@ def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
         )
     group = node.partitions.get(found.partitions[partition].group)
     if group is None or not group.leading:
-        raise NotLeader()
+        raise NotLeader(leader=group.raft.leader if group is not None else 0)
     return group
 
 

@@ -24,11 +24,12 @@ from penstock_broker.machine.sharing.replies import Granted, OpReply
 from penstock_broker.machine.sharing.state import HOLD, LEASED
 from penstock_broker.node.session import OUTPUT_BYTES_MAX
 from penstock_broker.node.sharing import acquire
+from penstock_broker.node.sharing.aging import Aging
 from penstock_broker.node.sharing.lanes import Lanes
 from penstock_broker.node.sharing.members import Attachment, Member
 from penstock_broker.node.sharing.reading import Covered
 from penstock_broker.node.sharing.ready import Ready, ReadyByOffset, grantable
-from penstock_broker.node.sharing.spans import Spans, flat, pairs, total, without
+from penstock_broker.node.sharing.spans import Spans, flat, merged, pairs, total, without
 from penstock_broker.node.sharing.timers import Timers
 from penstock_broker.node.sharing.waiting import Asked, Outcome, Waiting
 
@@ -61,8 +62,8 @@ class Dispatcher:
         claimed: records handed out, or being read, whose grant is not applied.
     """
 
-    __slots__ = ("_expiry", "_holders", "_impatient", "_retries", "_shape", "claimed", "group",
-                 "members", "reading", "ready", "shared", "waiting")  # fmt: skip
+    __slots__ = ("_aging", "_expiry", "_holders", "_impatient", "_retries", "_shape", "claimed",
+                 "group", "members", "reading", "ready", "shared", "waiting")  # fmt: skip
 
     def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
         self.shared = shared
@@ -88,6 +89,7 @@ class Dispatcher:
         """What is being read from segments, and for whom."""
         self._impatient: list[Asked] = []
         """Acquires that wait only until it is known whether there is something."""
+        self._aging = Aging(self)
         self._shape: tuple[object, ...] = ()
         self.ready: Ready
         self._take_shape()
@@ -105,10 +107,7 @@ class Dispatcher:
         if shape == self._shape:
             return
         self._shape = shape
-        claimed = sorted(
-            [span for member in self.members.values() for spans in member.flying.values()
-             for span in spans] + [span for spans in self.reading.values() for span in spans]
-        )  # fmt: skip
+        claimed = self.claims()
         # Dead letters that were redriven go by offset: they are few, and out of order anyway.
         if group.kind == HOLD or by == ("none", "none", "none"):
             self.ready = ReadyByOffset(group, self.shared.partition.log, claimed)
@@ -160,6 +159,12 @@ class Dispatcher:
     def watch(self, lease: int, deadline_us: int) -> None:
         """A lease has an earlier deadline than was known."""
         self._expiry.add(lease, deadline_us)
+
+    def claims(self) -> Spans:
+        """What is handed out, or being read, and whose grant is not applied."""
+        several = [spans for member in self.members.values() for spans in member.flying.values()]
+        several += self.reading.values()
+        return merged(sorted(span for spans in several for span in spans))
 
     # ----- handing out
 
@@ -317,6 +322,7 @@ class Dispatcher:
         now_us = node.wall_us
         if (self._expiry.next_us or now_us + 1) <= now_us:
             self._expire(self._expiry.due(now_us), now_us)
+        self._aging.tick(now_us)
         if (self._retries.next_us or now_us + 1) <= now_us:
             self.ready.due(self._retries.due(now_us))
             self.pump()

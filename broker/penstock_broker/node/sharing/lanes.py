@@ -52,6 +52,7 @@ AWAY: Final = 5
 """Delayed, moving or held: it keeps its key's line waiting, and counts for no limit."""
 GONE: Final = 6
 """Settled."""
+_MOVABLE: Final = frozenset((READY, ADMITTED, LIMITED, OUT))
 PHASES: Final = ("key", "", "", "limit", "", "", "")
 """What keeps a record of this phase from being delivered."""
 
@@ -371,7 +372,7 @@ class Lanes:
         if numbers != done:
             for first, count in pairs(numbers):
                 for offset in range(first, first + count):
-                    if self._known(offset) and self._phases[offset - self._base] == OUT:
+                    if self._known(offset) and self._phases[offset - self._base] in _MOVABLE:
                         self._leave(offset, AWAY, now_us)
         for first, count in pairs(done):
             self._done(first, first + count, now_us)

@@ -145,6 +145,15 @@ class SharedPartition:
             self._landed(reply)
         for dispatcher in list(self.dispatchers.values()):
             dispatcher.pump()
+        self._enlist()
+
+    def _enlist(self) -> None:
+        """Have `tick` called, if there is anything that depends on time."""
+        node, machine = self.partition.node, self.partition.machine
+        if machine.sharing.groups or len(machine.schedules):
+            node.sharing[self.partition.gid] = self
+        else:
+            node.sharing.pop(self.partition.gid, None)
 
     def _landed(self, reply: object) -> None:
         _, dones, weight = self._flights.popleft()
@@ -191,7 +200,7 @@ class SharedPartition:
     def on_leading(self) -> None:
         """This broker leads the partition and may serve."""
         self._leases = 0
-        self.partition.node.sharing[self.partition.gid] = self
+        self._enlist()
         for name, group in self.partition.machine.sharing.groups.items():
             if group.kind != TIMER:
                 self.dispatchers[name] = Dispatcher(self, group)
@@ -203,7 +212,8 @@ class SharedPartition:
         """Drop everything; whoever waits is told."""
         node = self.partition.node
         node.sharing.pop(self.partition.gid, None)
-        unknown = error or NotLeader("the leader changed; the outcome is unknown")
+        leader = self.partition.raft.leader
+        unknown = error or NotLeader("the leader changed; the outcome is unknown", leader=leader)
         flights, self._flights = self._flights, deque()
         dones = [done for _, several, _ in flights for done in several] + self._dones
         self._ops, self._dones, self._weight = [], [], 0
@@ -214,7 +224,7 @@ class SharedPartition:
             if done is not None:
                 done(unknown)
         for dispatcher in dispatchers.values():
-            dispatcher.end(error or NotLeader())
+            dispatcher.end(error or NotLeader(leader=leader))
         for part in self.parts:
             part.on_lost_leadership()
         self.configuring.end()

@@ -19,23 +19,15 @@ class Turns(Protocol):
     def first(self, offset: int) -> None:
         """It comes first: its turn had come before."""
 
-    def pop(self) -> int:
+    def next(self) -> int:
         """The next one."""
 
 
-class InOrder:
+class InOrder(deque[int]):
     """First come, first served; what comes back goes before what is new."""
 
-    __slots__ = ("_offsets", "extend", "first", "pop")
-
-    def __init__(self) -> None:
-        self._offsets: deque[int] = deque()
-        self.extend = self._offsets.extend
-        self.first = self._offsets.appendleft
-        self.pop = self._offsets.popleft
-
-    def __len__(self) -> int:
-        return len(self._offsets)
+    first = deque.appendleft
+    next = deque.popleft
 
 
 class InTurns:
@@ -79,7 +71,7 @@ class InTurns:
         """It is the first of its slot."""
         self._lane(offset).appendleft(offset)
 
-    def pop(self) -> int:
+    def next(self) -> int:
         """The first of the slot whose turn it is."""
         slot = self._order.popleft()
         lane = self._lanes[slot]
