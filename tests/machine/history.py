@@ -7,8 +7,11 @@ from hashlib import sha256
 from penstock_broker.machine.commands import (
     AlterTopic,
     Command,
+    ConfigureShared,
+    CreateSharedGroup,
     CreateTopic,
     DeleteTopic,
+    EnableDelays,
     Founder,
     HoldFloor,
     InitCluster,
@@ -16,11 +19,13 @@ from penstock_broker.machine.commands import (
     Leave,
     Scalar,
     Seek,
+    ShareOps,
     TopicRef,
 )
 from penstock_broker.machine.groups import GroupsMachine
 from penstock_broker.machine.metadata import MetadataMachine
 from penstock_broker.machine.partition import PartitionMachine
+from penstock_broker.machine.sharing import ops
 from penstock_broker.machine.stamp import Stamp
 from tests.machine.replicas import Machine
 
@@ -33,6 +38,8 @@ def metadata_commands() -> list[Command]:
     return [
         InitCluster(cluster="c", founders=founders, groups_topic_id="g"),
         *(CreateTopic(name=n, id=n, partitions=7, replication=3, config=config) for n in NAMES),
+        *(CreateSharedGroup(topic=n, group=n, id=n, settings={"strict": "yes"}) for n in NAMES),
+        *(EnableDelays(topic=name, id=f"{name}-delays") for name in NAMES),
         *(AlterTopic(name=name, partitions=9, config={"cleanup": None}) for name in NAMES),
         *(DeleteTopic(name=name) for name in NAMES[::3]),
     ]
@@ -48,12 +55,28 @@ def group_commands() -> list[Command]:
     return [*joins, *seeks, Leave(group="g", member="m-3"), *joins[5:]]
 
 
+def partition_commands() -> list[Command]:
+    settings: dict[str, int | str] = {"never_retry": "a,b,c", "attempts_max": 2}
+    groups = [
+        ConfigureShared(group=name, revision=1, settings=settings, start_offset=0, kind=kind)
+        for name, kind in zip(NAMES, ["shared", "hold"] * 6, strict=True)
+    ]
+    steps: list[list[ops.ShareOp]] = [
+        [ops.Redrive(name, [0, 50]), ops.Grant(name, 1, "m", "h", [0, 40], 1)] for name in NAMES
+    ]
+    steps += [[ops.Settle(name, 1, ops.NACK, [3, 9], 0, "c", "trace")] for name in NAMES]
+    steps += [[ops.Expire(name, [1]), ops.Move(name, [4, 5], 9)] for name in NAMES]
+    floors = [HoldFloor(group=name, offset=0) for name in NAMES]
+    return [*floors, *groups, *(ShareOps(ops=step) for step in steps)]
+
+
 def digest() -> str:
     found = sha256()
-    machines: tuple[Machine, ...] = (MetadataMachine(), GroupsMachine(), PartitionMachine())
-    floors: list[Command] = [HoldFloor(group=name, offset=0) for name in NAMES]
+    partition = PartitionMachine()
+    partition.apply_appended((100, 0, 0, 0, 0), 1, 0, 1, b"")
+    machines: tuple[Machine, ...] = (MetadataMachine(), GroupsMachine(), partition)
     for machine, commands in zip(
-        machines, (metadata_commands(), group_commands(), floors), strict=True
+        machines, (metadata_commands(), group_commands(), partition_commands()), strict=True
     ):
         for index, command in enumerate(commands, 1):
             said = machine.apply(command, Stamp(index, 1, index))

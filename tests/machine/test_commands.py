@@ -8,19 +8,42 @@ from hypothesis import strategies as st
 
 from penstock.errors import BadRequest, CorruptData, UnsupportedFormat
 from penstock_broker.machine.commands import (
+    AlterSharedGroup,
     Bundle,
     Command,
     Commit,
+    ConfigureShared,
+    CreateSharedGroup,
     CreateTopic,
+    DeleteSharedGroup,
+    EnableDelays,
     Join,
     Leave,
+    RemoveShared,
     Seek,
+    ShareOps,
     TopicRef,
     Trim,
     decode_command,
     encode_command,
     refuse,
 )
+from penstock_broker.machine.sharing import ops
+
+ALL_OPS: list[ops.ShareOp] = [
+    ops.Grant("g", 1 << 32 | 7, "m", "h", [0, 5, 9, 1], 2**60),
+    ops.Settle("g", 7, ops.NACK, [0, 2], 5, "Timeout", "trace", "m"),
+    ops.Renew("g", "m", [7, 8], 2**60),
+    ops.Extend("g", 7, 2**60),
+    ops.Expire("g", [7]),
+    ops.Move("g", [1, 2], 9),
+    ops.Moved("g", 3, 2**64 - 1),
+    ops.Drop("g", [1, 1], "gone"),
+    ops.Redrive("g", [1, 1], True),
+    ops.Purge("g", [1, 1]),
+    ops.Overtake("g", 9, "old"),
+    ops.Outdate("g", [1, 1]),
+]
 
 REF = TopicRef(name="orders", id="id-1", partitions=3, revision=9)
 
@@ -31,6 +54,13 @@ SAMPLES: list[Command] = [
     Seek(group="g", topic=REF, positions={1: 5}),
     Bundle(commands=[Leave(group="g", member="m"), Commit(group="g", offsets={})]),
     Trim(offset=2**63 - 1),
+    CreateSharedGroup(topic="orders", group="g", id="i", settings={"lease_ms": "10s"}, start=-1),
+    AlterSharedGroup(topic="orders", group="g", settings={"lease_ms": None}),
+    DeleteSharedGroup(topic="orders", group="g"),
+    EnableDelays(topic="orders", id="i"),
+    ConfigureShared(group="g", revision=3, settings={"strict": "yes"}, start_offset=7, id="i"),
+    RemoveShared(group="g"),
+    ShareOps(ops=ALL_OPS),
 ]
 
 
@@ -41,6 +71,15 @@ def test_a_command_survives_its_disk_form(command: Command) -> None:
 
 def test_the_disk_form_never_changes_by_itself() -> None:
     assert encode_command(Trim(offset=5)).hex() == "0182a474797065a45472696da66f666673657405"
+
+
+def test_ops_are_short() -> None:
+    """A run of acks is some 20 bytes beside the name of its group."""
+    one = encode_command(ShareOps(ops=[ops.Settle("g", 1, ops.ACK, [1000, 1000])]))
+    assert (
+        one.hex() == "0182a474797065a853686172654f7073a36f7073919902a167010192cd03e8cd03e800a0a0a0"
+    )
+    assert {type(op) for op in ALL_OPS} == set(ops.ShareOp.__args__)
 
 
 def test_another_version_is_refused() -> None:

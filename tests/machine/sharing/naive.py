@@ -343,8 +343,9 @@ class NaiveGroup:
             return None
         if any(offset >= self.log_end for offset in each(op.spans)):
             return None
+        reach = self.start + self.settings.window_max
         for offset in each(op.spans):
-            if self.state(offset) in (FREE, DELAYED):
+            if offset < max(reach, self.end) and self.state(offset) in (FREE, DELAYED):
                 self.reach(offset + 1)
                 self.give_up(offset, "max_age")
                 self.counters["expired_age"] += 1

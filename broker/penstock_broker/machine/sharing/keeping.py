@@ -110,9 +110,9 @@ def outdate(group: SharedGroup, op: Outdate, scene: Scene) -> Result:
         wrong = refuse(BadRequest, "delayed records do not grow old")
     if wrong is not None:
         return refused(wrong)
-    out = Outcome()
+    out, reach = Outcome(), group.start + group.settings.window_max
     for first, end in pairs(op.spans):
-        group.window.extend(end, FREE)
+        group.window.extend(min(end, reach), FREE)
         for state, _, low, high in group.window.pieces(first, end):
             if state in (FREE, DELAYED):
                 give_up(group, low, high, state, MAX_AGE, out)

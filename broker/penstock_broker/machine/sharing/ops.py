@@ -65,7 +65,7 @@ class Settle(Op, frozen=True, tag=2):
     reason: str = ""
     error: str = ""
     member: str = ""
-    """Who says so; for the history, where the lease is gone."""
+    """Who says so, for those who read the log; it decides nothing."""
 
 
 class Renew(Op, frozen=True, tag=3):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
+from penstock.errors import CorruptData
 from penstock_broker.machine.sharing.packing import Packed, pack, unpack
 from penstock_broker.machine.sharing.state import (
     ALLOWED,
@@ -252,4 +253,6 @@ class Window:
         if ready:
             made._ready = array("Q", bytes(unpack(ready, 8 * count)))
         made._counts = [made._states.count(state) for state in range(STATES)]
+        if sum(made._counts) != count:
+            raise CorruptData("a shared group's snapshot holds states that there are not")
         return made
