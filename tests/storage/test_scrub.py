@@ -5,6 +5,7 @@ import pytest
 from penstock.errors import CorruptData
 from penstock_broker.simulation.disk import DiskFaults, SimDisk
 from penstock_broker.storage.scrub import ScrubJob
+from penstock_broker.storage.store import SCRUB_TICKS
 from tests.storage.helpers import settle
 from tests.storage.tables import Settings, Table
 
@@ -23,13 +24,17 @@ def segments(disk: SimDisk) -> list[str]:
     return [path for path in disk.paths() if path.endswith(".log")]
 
 
-def test_a_step_reads_a_bounded_piece_and_there_is_one_between_two_ticks():
+def test_a_step_reads_a_bounded_piece_and_there_is_one_a_second():
     _, table = aged()
+    table.store.tick()
+    settle(table.store)
     verified = table.store.statistics()["scrubbed_bytes"]
-    assert table.store.take_job() is None
     for _ in range(5):
-        table.store.tick()
         jobs = []
+        for _ in range(SCRUB_TICKS - 1):
+            table.store.tick()
+            assert table.store.take_job() is None
+        table.store.tick()
         while (job := table.store.take_job()) is not None:
             job.run()
             table.store.done(job)
@@ -43,7 +48,7 @@ def test_a_step_reads_a_bounded_piece_and_there_is_one_between_two_ticks():
 def test_all_sealed_segments_are_verified_again_and_again():
     _, table = aged()
     sealed = sum(one.size for one in table.log.segments if one.indexed)
-    table.work(120)
+    table.work(120 * SCRUB_TICKS)
     assert table.store.statistics()["scrubbed_bytes"] > 1.5 * sealed
     assert table.store.statistics()["damaged_ranges"] == 0
 
@@ -77,8 +82,9 @@ def test_a_segment_that_is_gone_is_named():
 def test_a_read_error_is_counted_and_refuses_nothing():
     disk, table = aged()
     disk.faults = DiskFaults(read_error=1.0)
-    table.store.tick()
-    settle(table.store)
+    for _ in range(SCRUB_TICKS):
+        table.store.tick()
+        settle(table.store)
     assert table.store.statistics()["scrub_read_errors"] == 1
     disk.faults = DiskFaults()
     table.work(60)

@@ -28,8 +28,10 @@ from penstock_broker.storage.wal import Wal
 
 _WRITE_BYTES = 8 * 1024 * 1024  # of one segment write job
 
+SCRUB_TICKS: Final = 4
+"""Ticks, four a second, from one step of scrubbing to the next."""
 BEHIND_TICKS_MAX: Final = 40
-"""Ticks, four a second, after which a disk that can't keep up is treated like a full one."""
+"""Ticks after which a disk that can't keep up is treated like a full one."""
 
 
 class Store:
@@ -51,6 +53,7 @@ class Store:
         self._low = False
         self._behind_ticks = 0
         self._scrub_steps = self._compaction_steps = 0
+        self._ticks_to_scrub = 1
         self.scrubber = Scrubber(self.logs, config.scrub_bytes)
         self.compactor = Compactor(self.logs, files, config)
 
@@ -171,13 +174,16 @@ class Store:
         return None
 
     def tick(self) -> None:
-        """Now and then (each second): look at the free space, try again what a full disk stopped.
+        """Four times a second: look at the free space, try again what a full disk stopped.
 
         Also seals the last flush when nothing follows it; see `Wal.tick`.
         """
         self._full = False
         self._behind_ticks = self._behind_ticks + 1 if self._is_behind() else 0
-        self._scrub_steps, self._compaction_steps = 1, self.config.compaction_steps
+        self._compaction_steps = self.config.compaction_steps
+        self._ticks_to_scrub = (self._ticks_to_scrub or SCRUB_TICKS) - 1
+        if not self._ticks_to_scrub:
+            self._scrub_steps = 1
         self.wal.tick()
         self.keeper.tick()
         free = self.files.free_bytes()
