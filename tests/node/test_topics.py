@@ -173,3 +173,15 @@ def test_the_status_counts() -> None:
     node.topic("orders", partitions=4)
     reply = node.client().ask(BrokerStatus())
     assert reply.figures["partitions"] == 4
+
+
+def test_partitions_deleted_in_the_round_of_their_creation_never_stand_for_election() -> None:
+    node = Harness()
+    client = node.client()
+    client.send(encode_message(CreateTopic(name="orders", partitions=3), 8))
+    client.send(encode_message(DeleteTopic(name="orders"), 9))
+    node.pump()
+    node.advance(5.0)
+    before = node.node.store.wal.sequence
+    node.advance(30.0)
+    assert node.node.store.wal.sequence == before

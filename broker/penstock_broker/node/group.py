@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Group:
     """What all groups share; subclasses say what applying an entry means."""
 
-    __slots__ = ("applied_index", "applied_term", "dirty", "gid", "held", "node", "pending",
+    __slots__ = ("applied_index", "applied_term", "dirty", "gid", "gone", "held", "node", "pending",
                  "raft", "ready_at_term")  # fmt: skip
 
     def __init__(self, node: Node, gid: int, raft: Raft) -> None:
@@ -41,6 +41,8 @@ class Group:
         self.raft = raft
         self.pending: list[tuple[int, Buffer]] = []
         self.dirty = False
+        self.gone = False
+        """Whether it was deleted: a round that is not over must not bring it back."""
         self.held: deque[tuple[int, int, Sequence[Message]]] = deque()
         """(flush, index, messages): leave when that flush and that index are durable."""
         self.applied_index = raft.log.base_index

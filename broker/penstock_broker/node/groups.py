@@ -166,6 +166,7 @@ class Groups:
         group = self._all.pop(gid, None)
         if group is None:
             return
+        group.gone = True
         partition = self._node.partitions.pop(gid, None)
         self._restless.pop(gid, None)
         self._node.polling.pop(gid, None)

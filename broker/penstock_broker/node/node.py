@@ -290,7 +290,8 @@ class Node:
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             for group in dirty:
-                group.close_round()
+                if not group.gone:
+                    group.close_round()
         self.checkpoints.step()
 
     # ----- effects
