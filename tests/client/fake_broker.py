@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from penstock.errors import (
     BadRequest,
@@ -24,7 +24,6 @@ from penstock.errors import (
 from penstock.protocol import messages, sharing
 from penstock.protocol.batch import Kind, check_publish, next_offset, parse_header, stamp
 from penstock.protocol.codec import decode_request, encode_error, encode_message
-from penstock.protocol.compacted import encode_gap
 from penstock.protocol.frames import (
     FETCH,
     FETCH_REPLY,
@@ -46,44 +45,12 @@ from penstock.protocol.record_batch import RecordBatch
 from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, TopicRef
 from penstock_broker.machine.groups import GroupsMachine
-from penstock_broker.machine.producers import Producers
 from penstock_broker.machine.stamp import Stamp
 from tests.client import fake_sharing
+from tests.client.fake_log import Partition, Topic
 from tests.client.fake_sharing import AcquirePoll, Shared
 
 CREDIT = 16 * 1024 * 1024
-
-
-@dataclass
-class Partition:
-    """One partition's log."""
-
-    group: int
-    leader: int
-    batches: list[bytearray] = field(default_factory=list)
-    start: int = 0
-    end: int = 0
-    index: int = 0
-    producers: Producers = field(default_factory=Producers)
-    dedup_ids: dict[bytes, tuple[int, int]] = field(default_factory=dict)
-
-    def empty(self, first: int) -> None:
-        """Leave nothing of the batches from one on, as compaction may."""
-        last = parse_header(self.batches[-1])
-        base = parse_header(self.batches[first]).base_offset
-        self.batches[first:] = [encode_gap(last, base, self.end)]
-
-    def values(self) -> list[bytes | None]:
-        """Every value that is stored, in order."""
-        return [value for batch in self.batches for value in RecordBatch(batch).values]
-
-
-@dataclass
-class Topic:
-    """A topic."""
-
-    id: str
-    partitions: list[Partition]
 
 
 @dataclass

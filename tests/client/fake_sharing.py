@@ -30,7 +30,8 @@ from penstock.protocol.leases import (
 )
 
 if TYPE_CHECKING:
-    from tests.client.fake_broker import FakeConnection, Partition
+    from tests.client.fake_broker import FakeConnection
+    from tests.client.fake_log import Partition
 
 LEASE_MS = 30_000
 

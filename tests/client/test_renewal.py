@@ -48,10 +48,10 @@ def test_what_is_settled_is_not_renewed():
 
 def test_a_lease_that_is_found_lost_stops_the_loop():
     two = Two()
-    assert len(list(two.shared.records)) <= 5
+    assert len(list(two.shared.handout.records)) <= 5
     two.group.expire()
     two.thread.advance(2.0)
-    assert list(two.shared.records) == []
+    assert list(two.shared.handout.records) == []
     two.main.settle()
     again = two.main.run(two.shared.fetch(100, 1.0))
     assert all(record.lease_lost for record in two.records)

@@ -14,15 +14,15 @@ from penstock.errors import (
     TopicNotFound,
 )
 from penstock.protocol.leases import ACK, ACQUIRE, NACK, RELEASE, SETTLE
-from penstock.protocol.sharing import AttachGroup
 from penstock.protocol.messages import TYPE_OF
+from penstock.protocol.sharing import AttachGroup
 from tests.client.fake_broker import FakeCluster
 from tests.client.world import World
 
 
 def world(partitions: int = 1, records: int = 10, **options: object) -> World:
     """A connected world whose topic `t` has records in one batch each of ten."""
-    made = World(FakeCluster(**{"t": partitions}, **options)).connect()
+    made = World(FakeCluster(t=partitions, **options)).connect()
     for first in range(0, records, 10):
         for number in range(first, min(first + 10, records)):
             made.publish(b"%d" % number)

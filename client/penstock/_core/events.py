@@ -17,7 +17,8 @@ class ClientEvent(msgspec.Struct, frozen=True):
     """Something that happened, for logs and metrics.
 
     Kinds: connected, disconnected, producer_reset, offset_reset, joined, assigned, revoked,
-    membership_lost, commit_failed, closed.
+    membership_lost, commit_failed, attached, handler_failed, lease_lost, verdicts_lost,
+    verdicts_refused, extend_failed, records_unreadable, closed.
     """
 
     kind: str

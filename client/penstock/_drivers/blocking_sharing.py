@@ -135,13 +135,14 @@ class SharedSubscription:
     gives back what was not, and sends all verdicts.
     """
 
-    __slots__ = ("_core", "_driver")
+    __slots__ = ("_core", "_driver", "_handout")
 
     def __init__(
         self, driver: BlockingDriver, core: shared_subscription.SharedSubscription
     ) -> None:
         self._driver = driver
         self._core = core
+        self._handout = core.handout
         core.guard = partial(hand_over, driver)
 
     def __repr__(self) -> str:
@@ -177,13 +178,13 @@ class SharedSubscription:
         return self
 
     def __next__(self) -> SharedRecord:
-        for record in self._core.records:
+        for record in self._handout.records:
             return record  # type: ignore[return-value] # of the class that the core was told
         while True:
             if self._core.ended:
                 raise StopIteration
             if self._driver.call(self._core.take):
-                for record in self._core.records:
+                for record in self._handout.records:
                     return record  # type: ignore[return-value] # as above
             else:
                 self._wait()

@@ -133,7 +133,7 @@ class AsyncSharedAdmin:
         Args:
             topic: the topic that the group works on.
             group: the group.
-            reason: they died of exactly this.
+            reason: exactly this is their `cause` or `reason`.
             error: the error of one of their attempts contains this.
             key: they have this key.
             headers: they have all these headers.
@@ -198,7 +198,7 @@ class AsyncSharedAdmin:
         Args:
             topic: the topic that the group works on.
             group: the group.
-            reason: they died of exactly this.
+            reason: exactly this is their `cause` or `reason`.
             error: the error of one of their attempts contains this.
             key: they have this key.
             headers: they have all these headers.

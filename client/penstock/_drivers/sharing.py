@@ -83,11 +83,12 @@ class SharedSubscription:
     gives back what was not, and sends all verdicts.
     """
 
-    __slots__ = ("_core", "_driver", "_since_checkpoint")
+    __slots__ = ("_core", "_driver", "_handout", "_since_checkpoint")
 
     def __init__(self, driver: Driver, core: shared_subscription.SharedSubscription) -> None:
         self._driver = driver
         self._core = core
+        self._handout = core.handout
         self._since_checkpoint = 0
         core.touch = driver.touch
 
@@ -124,7 +125,7 @@ class SharedSubscription:
         return self
 
     async def __anext__(self) -> SharedRecord:
-        for record in self._core.records:
+        for record in self._handout.records:
             return record  # type: ignore[return-value] # of the class that the core was told
         return await self._next_run()
 
@@ -135,8 +136,8 @@ class SharedSubscription:
                 raise StopAsyncIteration
             if core.take():
                 await self._breathe()
-                for record in core.records:
-                    self._since_checkpoint += core.run_size
+                for record in self._handout.records:
+                    self._since_checkpoint += self._handout.run_size
                     return record  # type: ignore[return-value] # as above
             else:
                 await self._wait()

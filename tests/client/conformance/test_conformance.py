@@ -14,7 +14,6 @@ from penstock import errors, sync
 from tests.client.conformance.apis import Api
 from tests.client.conformance.proxy import Proxy
 
-
 PATIENCE_SECONDS = 60.0
 """When a loop that waits for records gives up: as long as a busy machine may need."""
 

@@ -47,7 +47,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         record: as it lies in the dead-letter topic, without the header that tells the history.
-        reason: why it was given up, in a word or two.
+        reason: why it was given up: attempts, never_retry, rejected, max_age or overtaken.
         died_us: when, in microseconds since 1970.
         attempts: what went wrong each time, oldest first; `attempts_left_out` older ones are gone.
         unreadable: why there is no value, if the record could not be read any more.
@@ -71,6 +71,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     edited_from: str = ""
     story: bytes = b""
     """The header as it is stored."""
+
+    @property
+    def cause(self) -> str:
+        """What it died of: the reason of its last attempt, or `reason` if none has any."""
+        return next((each.reason for each in reversed(self.attempts) if each.reason), self.reason)
 
     @property
     def place(self) -> Place:
@@ -180,7 +185,7 @@ class LetterFilter:
     """Which dead letters: those that fit everything that is given.
 
     Args:
-        reason: they died of exactly this.
+        reason: exactly this is their cause or their reason.
         error: the error of some attempt contains this text.
         key: they have this key.
         headers: they have all these headers.
@@ -229,7 +234,7 @@ class LetterFilter:
     def fits(self, letter: DeadLetter) -> bool:
         """Whether a dead letter is one of them."""
         return (
-            (self._reason is None or letter.reason == self._reason)
+            (self._reason is None or self._reason in (letter.reason, letter.cause))
             and (self._error is None or any(self._error in a.error for a in letter.attempts))
             and (self._key is None or letter.key == self._key)
             and (self._since_us is None or letter.died_us >= self._since_us)

@@ -187,7 +187,7 @@ class Share:
 
     def interrupt(self) -> None:
         """Have the application's loop look at leases; called in the renewing thread."""
-        self._subscription.interrupt()
+        self._subscription.handout.interrupt()
 
     # ----- attaching and acquiring
 

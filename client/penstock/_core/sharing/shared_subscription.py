@@ -8,16 +8,13 @@ are not handed out any more; leaving gives back what was not begun.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from operator import length_hint
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 from penstock._core.positions import Start, exact_offset, resolvable
 from penstock._core.scheduler import Bell, Operation, Process, renewed
 from penstock._core.sharing.credits import Credits
-from penstock._core.sharing.portions import DAMAGED, DAMAGED_TEXT
+from penstock._core.sharing.handout import Handout
 from penstock._core.sharing.share import Share
 from penstock._core.sharing.shared_record import Portion, SharedBatch, SharedRecord
 from penstock._core.sharing.verdicts import Grant
@@ -25,11 +22,9 @@ from penstock._core.wire import Wire
 from penstock.errors import (
     BadRequest,
     ClientClosed,
-    CorruptBatch,
     PenstockError,
     TimedOut,
 )
-from penstock.protocol.leases import NACK
 from penstock.protocol.names import check_name
 from penstock.protocol.sharing import CreateGroup, CreateGroupReply
 
@@ -40,15 +35,12 @@ OnError = Literal["nack", "raise"]
 
 TOPICS_MAX: Final = 100
 IN_FLIGHT_MAX: Final = 100_000
-RUN_RECORDS: Final = 512
-"""How many records are made at once for a loop."""
 METADATA_SECONDS: Final = 60.0
 """How often new partitions are looked for."""
 FLUSH_SECONDS: Final = 5.0
 DETACH_SECONDS: Final = 2.0
 DRAIN_LOOK: Final = 0.05
 """How often leaving looks whether handlers are done, in seconds."""
-NOTHING: Iterator[SharedRecord] = iter(())
 
 
 def _nothing() -> None:
@@ -70,7 +62,7 @@ class SharedSubscription:
     Attributes:
         arrival: rings when there may be something to take.
         settled: rings when verdicts were confirmed.
-        records: the iterator that the application's loop takes from; exhausted: ask for more.
+        handout: the records that are here and were not handed out.
         touch: tells the core the time; set by the driver.
         guard: runs a verdict's hand-over; a driver with threads sets one that locks.
     """
@@ -102,27 +94,19 @@ class SharedSubscription:
         self.on_error = on_error
         self.member = f"{self.scheduler.rng.getrandbits(96):024x}"
         self.opened_at = 0.0
-        self.credits = Credits(max_in_flight, self._queued)
+        self.handout = Handout(kind, batch_kind, core.events, self._check_alive)
+        self.credits = Credits(max_in_flight, lambda: self.handout.queued)
         self.arrival = Bell(self.scheduler)
         self.settled = Bell(self.scheduler)
         self.shares: dict[tuple[str, int], Share] = {}
-        self.records: Iterator[SharedRecord] = NOTHING
         self.closed = False
         self.touch: Callable[[], None] = _nothing
         self.guard: Callable[[Callable[[], None]], None] = _call
         self._core = core
-        self._kind = kind
-        self._batch_kind = batch_kind
         self._start = start
         self._create = create
         self._drain_timeout = drain_timeout
         self._closing = False
-        self._iterator: Iterator[SharedRecord] = NOTHING
-        self._portions: deque[Portion] = deque()
-        self._portion_records = 0
-        self.run_size = 0
-        """How many records were made for the loop last."""
-        self._fetched: list[SharedRecord] = []
         self._failed: PenstockError | None = None
         self._flush_error: PenstockError | None = None
         self._watch: Process[None] | None = None
@@ -168,7 +152,7 @@ class SharedSubscription:
             return
         self._closing = True
         self.credits.total = 0
-        self._give_back()
+        self.handout.give_back()
         self.arrival.ring()
         try:
             yield from self._drain(0.0 if in_error else self._drain_timeout)
@@ -184,9 +168,7 @@ class SharedSubscription:
             self._watch.cancel()
         for share in self.shares.values():
             share.stop()
-        self._portions.clear()
-        self._portion_records = 0
-        self.records = self._iterator = NOTHING
+        self.handout.clear()
         if self in self._core.subscriptions:
             self._core.subscriptions.remove(self)
             self._core.renewals.remove(self)
@@ -202,33 +184,19 @@ class SharedSubscription:
     # ----- taking
 
     def take(self) -> bool:
-        """Have `records` go on with more of them; False: nothing is there now.
+        """Have `handout.records` go on with more of them; False: nothing is there now.
 
         Raises:
             ClientClosed: the subscription is closed.
             PenstockError: the subscription failed.
         """
-        self._fetched = []
         self._came_back()
-        return self._load()
+        return self.handout.load()
 
     def take_batch(self) -> SharedBatch | None:
         """The next records of one batch; None: nothing is there now."""
         self._came_back()
-        while True:
-            rest = list(self._iterator)
-            if rest:
-                # What a loop left over: it goes back, as columns have no records in between.
-                self._restore(rest)
-            portion = self._next_portion()
-            if portion is None:
-                return None
-            try:
-                portion.values  # noqa: B018 - decoded here, where damage can still be told
-            except CorruptBatch:
-                self._damaged(portion)
-            else:
-                return self._batch_kind(portion)
+        return self.handout.take_batch()
 
     def fetch(self, max_records: int, wait: float) -> Operation[list[SharedRecord]]:
         """Up to so many records, as soon as there are any; empty when the wait is over."""
@@ -237,22 +205,19 @@ class SharedSubscription:
         until = self.scheduler.now + wait
         while True:
             self._came_back()
-            self._fetched = self._gather(max_records)
-            if self._fetched or self.scheduler.now >= until:
-                return self._fetched
+            found = self.handout.gather(max_records)
+            if found or self.scheduler.now >= until:
+                return found
             yield self.arrival.wait(until)
 
     def fetch_cancelled(self) -> None:
         """A fetch was given up: what it had found, if anything, is handed out again."""
-        fetched, self._fetched = self._fetched, []
+        fetched = self.handout.take_back()
         if self.closed or not fetched:
             return
+        self.handout.put_first(fetched)
         if self._closing:
-            for record in fetched:
-                SharedRecord.release(record)
-            return
-        self._iterator = iter([*fetched, *self._iterator])
-        self.records = self._iterator
+            self.handout.give_back()
 
     # ----- verdicts
 
@@ -281,22 +246,14 @@ class SharedSubscription:
 
     def arrived(self, portions: Sequence[Portion]) -> None:
         """Records came."""
-        self._portions.extend(portions)
-        self._portion_records += sum(portion.count for portion in portions)
+        self.handout.arrived(portions)
         if self._closing:
-            self._give_back()
+            self.handout.give_back()
         self.arrival.ring()
 
     def lost(self, share: Share, grant: Grant) -> None:
         """A lease is over: nothing more of it is handed out."""
-        kept = deque(portion for portion in self._portions if portion.grant is not grant)
-        dropped = self._portion_records - sum(portion.count for portion in kept)
-        self._portions = kept
-        self._portion_records -= dropped
-        rest = list(self._iterator)
-        mine = [record for record in rest if record._grant is not grant]
-        dropped += len(rest) - len(mine)
-        self.records = self._iterator = iter(mine)
+        dropped = self.handout.drop(grant)
         grant.ledger.drop(dropped)
         self.events.add(
             "lease_lost",
@@ -306,10 +263,6 @@ class SharedSubscription:
             left=grant.left - dropped,
         )
         self.credits.offer()
-
-    def interrupt(self) -> None:
-        """Have the loop come back before the next record; called in the renewing thread."""
-        self.records = NOTHING
 
     def share_failed(self, share: Share, error: PenstockError) -> None:
         """A partition can't be read any more."""
@@ -383,9 +336,6 @@ class SharedSubscription:
 
     # ----- inside: taking
 
-    def _queued(self) -> int:
-        return self._portion_records + length_hint(self._iterator)
-
     def _came_back(self) -> None:
         """The application wants more: notice verdicts, and leases that were found to be lost."""
         if self.closed:
@@ -395,69 +345,11 @@ class SharedSubscription:
             share.ledger.count()
         self.credits.offer()
 
-    def _load(self) -> bool:
-        """Make the next records, if the present ones are used up."""
-        if length_hint(self._iterator):
-            self.records = self._iterator
-            return True
-        made: list[SharedRecord] = []
-        while len(made) < RUN_RECORDS:
-            portion = self._next_portion() if not made or self._portions else None
-            if portion is None:
-                break
-            try:
-                made.extend(portion.records(self._kind))
-            except CorruptBatch:
-                self._damaged(portion)
-        self.records = self._iterator = iter(made)
-        self.run_size = len(made)
-        return bool(made)
-
-    def _next_portion(self) -> Portion | None:
-        if self._portions:
-            portion = self._portions.popleft()
-            self._portion_records -= portion.count
-            return portion
+    def _check_alive(self) -> None:
         if self._failed is not None:
             raise renewed(self._failed)
-        return None
-
-    def _gather(self, count: int) -> list[SharedRecord]:
-        found = list(islice(self._iterator, count))
-        try:
-            while len(found) < count and self._load():
-                found.extend(islice(self._iterator, count - len(found)))
-        except PenstockError:
-            # What is there comes first; the failure is still there the next time.
-            if not found:
-                raise
-        return found
-
-    def _restore(self, rest: list[SharedRecord]) -> None:
-        for record in rest:
-            SharedRecord.release(record)
-        self.records = self._iterator = NOTHING
-
-    def _damaged(self, portion: Portion) -> None:
-        end = portion.first + portion.count
-        portion.grant.ledger.add(portion.grant, portion.first, end, NACK, 0, DAMAGED, DAMAGED_TEXT)
-        self.events.add(
-            "records_unreadable",
-            topic=portion.topic,
-            partition=portion.partition,
-            missing=0,
-            damaged=portion.count,
-        )
 
     # ----- inside: leaving
-
-    def _give_back(self) -> None:
-        for record in self._iterator:
-            SharedRecord.release(record)
-        self.records = self._iterator = NOTHING
-        while self._portions:
-            self._portions.popleft().give_back()
-        self._portion_records = 0
 
     def _drain(self, seconds: float) -> Operation[None]:
         """Wait for handlers."""
