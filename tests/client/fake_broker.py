@@ -97,7 +97,9 @@ class FakeCluster:
         self.shared: dict[tuple[str, str, int], Shared] = {}
         self.definitions: set[tuple[str, str]] = set()
         self.lease_ms = fake_sharing.LEASE_MS
+        self.configs: dict[str, dict[str, object]] = {}
         self.granted_bytes = 0
+        self.runs_max = 3
         self.settled_entries: list[int] = []
         self.answers_everything = False
         self.credit = CREDIT
@@ -183,7 +185,7 @@ class FakeCluster:
                 )
                 for number, each in enumerate(topic.partitions)
             ],
-            config={},
+            config=self.configs.get(name, {}),
         )
 
 
@@ -476,4 +478,8 @@ HANDLERS: dict[type, Callable] = {
     sharing.AttachGroup: fake_sharing.attach,
     sharing.RenewLeases: fake_sharing.renew,
     sharing.DetachGroup: fake_sharing.detach,
+    sharing.HeldRuns: fake_sharing.held_runs,
+    sharing.Redrive: fake_sharing.redrive,
+    sharing.PurgeRecords: fake_sharing.purge,
+    sharing.EnableDelays: fake_sharing.enable_delays,
 }

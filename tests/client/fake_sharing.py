@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from penstock.errors import GroupNotFound, MemberUnknown
+from penstock.errors import GroupNotFound, MemberUnknown, TopicNotFound
 from penstock.protocol import sharing
 from penstock.protocol.batch import next_offset, parse_header
 from penstock.protocol.frames import Frame
@@ -62,6 +62,7 @@ class Shared:
     detached: list[str] = field(default_factory=list)
     next_lease: int = 1
     hold: bool = False
+    looping: set[int] = field(default_factory=set)
 
     def state(self, offset: int) -> str:
         return self.states.get(offset, "held" if self.hold else "free")
@@ -281,6 +282,71 @@ def detach(connection: FakeConnection, asked: sharing.DetachGroup) -> sharing.De
         group.end(lease)
     group.detached.append(asked.member)
     return sharing.DetachGroupReply()
+
+
+def held_runs(connection: FakeConnection, asked: sharing.HeldRuns) -> sharing.HeldRunsReply:
+    """HeldRuns, a few at a time."""
+    group = _led(connection, asked.topic, asked.group, asked.partition)
+    end = group.partition.end
+    spans: list[int] = []
+    at = asked.first
+    while at < end and len(spans) < 2 * connection.cluster.runs_max:
+        if group.state(at) == "held":
+            if spans and spans[-2] + spans[-1] == at:
+                spans[-1] += 1
+            else:
+                spans += [at, 1]
+        at += 1
+    return sharing.HeldRunsReply(spans=spans, end=at, high_watermark=end)
+
+
+def redrive(connection: FakeConnection, asked: sharing.Redrive) -> sharing.RedriveReply:
+    """Redrive."""
+    group = _led(connection, asked.topic, asked.group, asked.partition)
+    looping: list[int] = []
+    absent: list[int] = []
+    redriven = 0
+    for offset in _offsets(asked.spans):
+        if group.state(offset) != "held":
+            absent += [offset, 1]
+        elif offset in group.looping and not asked.force:
+            looping += [offset, 1]
+        else:
+            group.states[offset] = "free"
+            redriven += 1
+    connection.cluster.wake()
+    return sharing.RedriveReply(redriven=redriven, looping=looping, absent=absent)
+
+
+def purge(connection: FakeConnection, asked: sharing.PurgeRecords) -> sharing.PurgeRecordsReply:
+    """PurgeRecords."""
+    group = _led(connection, asked.topic, asked.group, asked.partition)
+    held = [each for each in _offsets(asked.spans) if group.state(each) == "held"]
+    group.states.update(dict.fromkeys(held, "done"))
+    return sharing.PurgeRecordsReply(purged=len(held))
+
+
+def enable_delays(
+    connection: FakeConnection, asked: sharing.EnableDelays
+) -> sharing.EnableDelaysReply:
+    """EnableDelays."""
+    cluster = connection.cluster
+    name = f"__delayed.{asked.topic}"
+    if asked.topic not in cluster.topics:
+        raise TopicNotFound(f"there is no topic {asked.topic!r}")
+    if name not in cluster.topics:
+        cluster.create(name, len(cluster.topics[asked.topic].partitions))
+    return sharing.EnableDelaysReply(delayed_topic=name)
+
+
+def _led(connection: FakeConnection, topic: str, group: str, number: int) -> Shared:
+    connection._leading(connection.cluster.partition(topic, number).group)
+    return connection.cluster.shared[(topic, group, number)]
+
+
+def _offsets(spans: list[int]) -> list[int]:
+    pairs = zip(spans[::2], spans[1::2], strict=True)
+    return [offset for first, count in pairs for offset in range(first, first + count)]
 
 
 def handle_of(connection: FakeConnection, handle: int) -> tuple[Shared, str]:

@@ -84,11 +84,11 @@ class BlockingDriver:
             if not self.core.closed:
                 self.run(self.core.close(timeout))
         finally:
-            self.renewer.stop()
             self.end()
 
     def end(self) -> None:
         """End everything at once; harmless when it has ended."""
+        self.renewer.stop()
         with self.lock:
             if self._ended:
                 return
