@@ -141,10 +141,11 @@ class Dispatcher:
     def lost(self, member: Member) -> None:
         """A member's connection is gone: its leases end soon, unless it attaches again."""
         until_us = self.shared.partition.node.wall_us + GONE_US
-        leases = [
+        known, leases = self.group.leases, list(member.flying)
+        leases += [
             lease
             for lease in member.leases
-            if lease in member.flying or self.group.leases[lease].deadline_us > until_us
+            if lease in known and known[lease].deadline_us > until_us
         ]
         if leases:
             self.shared.offer(Renew(self.group.name, member.name, leases, until_us))

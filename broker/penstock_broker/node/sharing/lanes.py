@@ -115,7 +115,7 @@ class Lanes:
 
     def take(self, count: int, now_us: int) -> Spans:
         """Those whose turn it is."""
-        self._budget = SCAN_RECORDS
+        self._begin(now_us)
         self._look_ahead(count, now_us)
         self.blocked_by = ""
         if self._loading:
@@ -155,7 +155,6 @@ class Lanes:
                 found.append(offset)
             if not turns:
                 self._look_ahead(count - len(found), now_us)  # behind those that are limited
-                turns = self._turns
         return found
 
     def _admit(self, offset: int, now_us: int) -> bool:
@@ -181,7 +180,6 @@ class Lanes:
     def _look_ahead(self, count: int, now_us: int) -> None:
         """Let the cursor go on until enough records wait in turns."""
         wanted = max(count, LOOK_AHEAD) if self._fair else count
-        self._drop_trimmed(now_us)
         while self._budget > 0 and (len(self._turns) < wanted or self._loading):
             stop = min(self._limit, self._log.end_offset)
             passed = self._scanner.step(stop, self._budget)
@@ -376,7 +374,6 @@ class Lanes:
                         self._leave(offset, AWAY, now_us)
         for first, count in pairs(done):
             self._done(first, first + count, now_us)
-        self._cut()
 
     def _done(self, first: int, stop: int, now_us: int) -> None:
         """Records are settled; most of them were out, and the last of their key."""
@@ -416,7 +413,7 @@ class Lanes:
 
     def work(self, now_us: int) -> None:
         """Let the cursor go on; let go who waited for a rate."""
-        self._budget = SCAN_RECORDS
+        self._begin(now_us)
         self._look_ahead(1, now_us)
         if self._limits is not None:
             for slot, offsets in self._limits.due(now_us):
@@ -426,6 +423,12 @@ class Lanes:
                 self._limits.sweep(now_us)
 
     # ----- the front
+
+    def _begin(self, now_us: int) -> None:
+        """Between two entries: only then everything that was applied has been told."""
+        self._budget = SCAN_RECORDS
+        self._drop_trimmed(now_us)
+        self._cut()
 
     def _drop_trimmed(self, now_us: int) -> None:
         """Records that were deleted before they were granted are settled."""
