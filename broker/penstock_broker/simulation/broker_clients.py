@@ -159,15 +159,8 @@ class Producer:
         self._send(partition, sequence, values)
 
     def _send(self, partition: int, sequence: int, values: list[bytes]) -> None:
-        batch = encode_batch(
-            list(values),
-            codec=0,
-            base_ts_us=1,
-            producer_id=self.id,
-            base_sequence=sequence,
-            key_slots=self.world.slots_of(values),
-        )
-        group = self.world.groups[partition]
+        batch = self._encode(sequence, values)
+        group = self._target(partition)
 
         def make(correlation: int) -> bytes:
             head = frames.publish_head(correlation, group, frames.ACKS_QUORUM, 0, len(batch))
@@ -192,7 +185,23 @@ class Producer:
         self.world.counts.duplicates += bool(flags & frames.FLAG_DUPLICATE)
         flight.remove(batch)
         self._began.add(partition)
-        self.world.truth.acked(partition, offset, batch[1])
+        self._stored(partition, offset, batch[1])
+
+    def _encode(self, sequence: int, values: list[bytes]) -> bytearray:
+        return encode_batch(
+            list(values),
+            codec=0,
+            base_ts_us=1,
+            producer_id=self.id,
+            base_sequence=sequence,
+            key_slots=self.world.slots_of(values),
+        )
+
+    def _target(self, partition: int) -> int:
+        return self.world.groups[partition]
+
+    def _stored(self, partition: int, offset: int, values: list[bytes]) -> None:
+        self.world.truth.acked(partition, offset, values)
 
     def _resend(self) -> None:
         self._resending = False

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
+from penstock.protocol.batch import SYSTEM_PRODUCERS
 from penstock_broker.machine.producers import Producers
 from penstock_broker.machine.sharing import ops, sharing
 from penstock_broker.machine.sharing.group import GroupRow, SharedGroup
@@ -128,9 +129,20 @@ def _order_of_keys_ignored() -> Changes:
         group, shared.partition.log, claimed))]  # fmt: skip
 
 
+def _dead_letter_sent_again() -> Changes:
+    """What the broker publishes by itself is appended again if it is sent again."""
+    original = Producers.check
+
+    def check(self: Producers, head: Any, *more: Any) -> Any:  # noqa: ANN401 - as it is
+        return None if head[1] >= SYSTEM_PRODUCERS else original(self, head, *more)
+
+    return [(Producers, "check", check)]
+
+
 SHARED_MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-applied-twice": _ack_applied_twice,
     "attempts-reset": _attempts_reset,
+    "dead-letter-sent-again": _dead_letter_sent_again,
     "granted-twice": _granted_twice,
     "group-removed-by-ignorance": _group_removed_by_ignorance,
     "lease-not-expired-after-restart": _lease_not_expired_after_restart,

@@ -57,6 +57,9 @@ class Counts:
 class World:
     """A broker and its clients for one seed."""
 
+    drain_seconds = 60.0
+    """Within so much virtual time everything must be drained once the faults have stopped."""
+
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.counts = Counts()
@@ -117,7 +120,7 @@ class World:
         self.disk.faults = DiskFaults()
         for stopping in self._all_clients():
             stopping.stop()
-        end = self.now + 60
+        end = self.now + self.drain_seconds
         self._advance(lambda: self._drained() or self.now > end)
         assert self._drained(), f"not drained: {[str(client) for client in self._all_clients()]}"
         self._read_all()

@@ -7,19 +7,27 @@ time, and the dead letters must be what the members' verdicts say.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.errors import PenstockError
 from penstock.protocol import frames
 from penstock.protocol.messages import CreateTopic, Metadata, MetadataReply
 from penstock.protocol.record_batch import RecordBatch, read_batches
-from penstock.protocol.sharing import CreateGroup, CreateGroupReply
+from penstock.protocol.sharing import (
+    CreateGroup,
+    CreateGroupReply,
+    EnableDelays,
+    EnableDelaysReply,
+)
 from penstock_broker.machine.sharing.state import DONE, HELD, MOVING
+from penstock_broker.machine.topology import TIMER_GROUP
 from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.broker_clients import Client, Link
+from penstock_broker.simulation.broker_truth import TICK
 from penstock_broker.simulation.broker_world import PARTITIONS, Counts, World
+from penstock_broker.simulation.delayed_clients import Delayer, check_firings, create_schedule
 from penstock_broker.simulation.shared_clients import GROUP, SharedMember
 from penstock_broker.simulation.shared_truth import Key, SharedTruth
 
@@ -36,15 +44,20 @@ class SharedCounts(Counts):
     renewals: int = 0
     redrives: int = 0
     dead: int = 0
+    delayed: int = 0
+    firings: int = 0
 
 
 class SharedWorld(World):
     """A broker, its clients, and the members of a shared group, for one seed."""
 
     counts: SharedCounts
+    drain_seconds = 300.0
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
+        # A file must have room for the largest entry: a batch of dead letters or delayed records.
+        self._config = replace(self._config, wal_file_bytes=256 << 10)
         self.counts = SharedCounts()
         self.truth.counts = self.counts
         pick = self.random.choice
@@ -63,6 +76,9 @@ class SharedWorld(World):
             "strict": pick(("no", "yes")),
             "order_by": "key" if self.by_key else "none",
         }
+        self.delayed_groups: list[int] = []
+        self._delayer = Delayer(self)
+        self._with_schedule = pick((False, True))
         self._shared = [SharedMember(self, number) for number in range(pick((1, 2, 4)))]
 
     def __repr__(self) -> str:
@@ -82,18 +98,28 @@ class SharedWorld(World):
 
     def _group_made(self, link: Link, reply: CreateGroupReply | PenstockError) -> None:
         assert isinstance(reply, CreateGroupReply), reply
-        link.ask(Metadata(topics=[self.topic, self.dead_topic]), self._found)
+        link.ask(EnableDelays(topic=self.topic), lambda reply: self._delays_enabled(link, reply))
+
+    def _delays_enabled(self, link: Link, reply: EnableDelaysReply | PenstockError) -> None:
+        assert isinstance(reply, EnableDelaysReply), reply
+        self._delayed_topic = reply.delayed_topic
+        if self._with_schedule:
+            create_schedule(self, link)
+        topics = [self.topic, self.dead_topic, self._delayed_topic]
+        link.ask(Metadata(topics=topics), self._found)
 
     def _found(self, reply: MetadataReply) -> None:
-        self.places = [
+        places = [
             (topic.name, info.partition, info.group)
             for topic in reply.topics
             for info in topic.partitions
         ]
-        assert len(self.places) == 2 * PARTITIONS, self.places
+        assert len(places) == 3 * PARTITIONS, places
+        self.delayed_groups = [gid for name, _, gid in places if name == self._delayed_topic]
+        self.places = [place for place in places if place[0] != self._delayed_topic]
 
     def _all_clients(self) -> list[Client]:
-        return [*super()._all_clients(), *self._shared]
+        return [*super()._all_clients(), self._delayer, *self._shared]
 
     # ----- keys
 
@@ -104,7 +130,9 @@ class SharedWorld(World):
     def slot_of(self, key: Key) -> int | None:
         """The slot of a record of the topic, if the group keeps the order of keys."""
         value = self.truth.value_of(key[1], key[2]) if key[0] == self.topic else None
-        return _slot(value) if self.by_key and value is not None else None
+        if not self.by_key or value is None or value.startswith(TICK):
+            return None
+        return _slot(value)
 
     # ----- what the broker holds
 
@@ -130,9 +158,16 @@ class SharedWorld(World):
     def _drained(self) -> bool:
         return (
             super()._drained()
+            and self._delayer.idle
+            and all(map(self._all_came_out, self.delayed_groups))
             and all(member.idle for member in self._shared)
             and all(self._settled(partition) for partition in range(PARTITIONS))
         )
+
+    def _all_came_out(self, gid: int) -> bool:
+        assert self.node is not None
+        timer = self.node.partitions[gid].machine.sharing.groups[TIMER_GROUP]
+        return timer.start == timer.end
 
     def _settled(self, partition: int) -> bool:
         group = self._group(self.topic, partition)
@@ -148,9 +183,13 @@ class SharedWorld(World):
         """As the broker's world, and in the end every record is settled."""
         super().run(seconds)
         assert self.node is not None
+        batches = [batch for gid in self.groups for batch in read_log(self.node, gid)]
+        self._delayer.check([(r.value or b"", r.timestamp_us) for batch in batches for r in batch])
+        check_firings(self, batches)
         for topic, partition, gid in self.places:
             if topic == self.dead_topic:
-                dead = read_dead(self.node, gid)
+                records = [record for batch in read_log(self.node, gid) for record in batch]
+                dead = [json.loads(record.headers[DEAD_HEADER]) for record in records]
                 assert all(letter["partition"] == partition for letter in dead)
                 offsets = [letter["offset"] for letter in dead]
                 self.shared_truth.check_end(partition, self.end_offset(partition), offsets)
@@ -161,11 +200,11 @@ def _slot(value: bytes) -> int:
     return 1 + int(sequence) % KEYS
 
 
-def read_dead(node: Node, gid: int) -> list[dict[str, Any]]:
-    """The histories of all dead letters of a partition, in order."""
+def read_log(node: Node, gid: int) -> list[RecordBatch]:
+    """All batches of a partition, through fetches."""
     session = Session(-2, -2, "check", 0.0)
     session.ready = True
-    found: list[dict[str, Any]] = []
+    found: list[RecordBatch] = []
     offset = 0
     while True:
         data = frames.fetch_request(1, gid, offset, 1 << 20, 0, 0)
@@ -175,12 +214,9 @@ def read_dead(node: Node, gid: int) -> list[dict[str, Any]]:
             node.job_done(read, None)
         reply, session.out, session.queued = b"".join(session.out), [], False
         node.sent(session, 0)
-        assert not reply[5] & frames.FLAG_ERROR, f"reading dead letters: {reply[16:]!r}"
-        batches: list[RecordBatch] = list(
-            read_batches(memoryview(reply)[frames.REPLY_BYTES :], from_offset=offset)
-        )
+        assert not reply[5] & frames.FLAG_ERROR, f"reading {gid}: {reply[16:]!r}"
+        batches = list(read_batches(memoryview(reply)[frames.REPLY_BYTES :], from_offset=offset))
         if not batches:
             return found
-        for batch in batches:
-            found += [json.loads(record.headers[DEAD_HEADER]) for record in batch]
-            offset = batch.next_offset
+        found += batches
+        offset = batches[-1].next_offset
