@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
 import trio.testing
+import uvloop
 
 import penstock
 import penstock.sync
@@ -60,36 +63,62 @@ def test_lease_of_a_client_that_died_ends_after_five_seconds(
         assert (record.delivered, record.timed_out) == (2, 1)
 
 
+async def test_lease_of_an_async_client_that_died_ends_too(penstock_clock: VirtualClock) -> None:
+    async with penstock.connect(penstock_clock.address) as client:
+        await client.admin.create_topic("t")
+        await client.publish("t", b"work")
+        async with (
+            penstock.connect(penstock_clock.address) as dying,
+            dying.subscribe("t", group="g", mode="shared", create=STEADY) as first,
+        ):
+            assert await first.fetch(wait=5.0)
+            crash(dying)
+        async with client.subscribe("t", group="g", mode="shared") as records:
+            await penstock_clock.advance("14s")
+            assert not await records.fetch(wait=NOW)
+            await penstock_clock.advance("1s")  # five for the lease, ten until the next attempt
+            [record] = await records.fetch(wait=NOW)
+            record.ack()
+    assert record.timed_out == 1
+
+
 def test_lease_is_renewed_until_the_longest_time_that_a_record_may_be_held(
     penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, topic: str
 ) -> None:
-    policy = {"hold_max_ms": "20m", "lease_ms": "30s", **STEADY}
+    policy = {"hold_max_ms": "2m", "lease_ms": "10s", **STEADY}
     with (
         penstock_sync.subscribe(topic, group="g", mode="shared", create=policy) as slow,
         penstock.sync.connect(penstock_clock.address) as other,
         other.subscribe(topic, group="g", mode="shared") as records,
     ):
         [held] = slow.fetch(wait=5.0)
-        penstock_clock.advance("19m")
+        penstock_clock.advance("110s")
         assert take(records) == []
         assert not held.lease_lost
-        penstock_clock.advance("2m")
+        penstock_clock.advance("30s")
         assert take(records) + take(slow) == [b"work"]
         assert held.lease_lost
+
+
+class Failing:
+    """A handler that always fails, and when it was called."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._began = clock.now
+        self.times: list[float] = []
+
+    async def work(self, records: penstock.SharedSubscription) -> None:
+        async for record in records:
+            async with record:
+                self.times.append((self._clock.now - self._began).total_seconds())
+                raise ConnectionError("down")
 
 
 async def test_every_attempt_of_a_handler_is_seen_within_one_advance(
     penstock_clock: VirtualClock,
 ) -> None:
-    began = penstock_clock.now
-    times: list[timedelta] = []
-
-    async def fail(records: penstock.SharedSubscription) -> None:
-        async for record in records:
-            async with record:
-                times.append(penstock_clock.now - began)
-                raise ConnectionError("down")
-
+    handler = Failing(penstock_clock)
     async with penstock.connect(penstock_clock.address) as client:
         await client.admin.create_topic("mails")
         await client.publish("mails", b"m")
@@ -97,10 +126,47 @@ async def test_every_attempt_of_a_handler_is_seen_within_one_advance(
             client.subscribe("mails", group="g", mode="shared", create=STEADY) as records,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(fail, records)
-            await penstock_clock.advance("1h")
+            nursery.start_soon(handler.work, records)
+            await penstock_clock.advance("5m")
             nursery.cancel_scope.cancel()
-    assert times == [timedelta(seconds=seconds) for seconds in (0, 10, 30, 70)]
+    assert handler.times == [0, 10, 30, 70]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_every_attempt_is_seen_under_asyncio_too(
+    run: Callable[[Coroutine[None, None, None]], None], penstock_clock: VirtualClock
+) -> None:
+    handler = Failing(penstock_clock)
+
+    async def main() -> None:
+        async with penstock.connect(penstock_clock.address) as client:
+            await client.admin.create_topic("mails")
+            await client.publish("mails", b"m")
+            async with client.subscribe(
+                "mails", group="g", mode="shared", create=STEADY
+            ) as records:
+                worker = asyncio.create_task(handler.work(records))
+                await penstock_clock.advance("5m")
+                worker.cancel()
+                await asyncio.wait([worker])
+
+    run(main())
+    assert handler.times == [0, 10, 30, 70]
+
+
+async def test_a_client_does_not_wind_up_the_clock_of_trio(
+    penstock_clock: VirtualClock, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A client's timers are not trio's: a test's own MockClock stays where it is."""
+    before = trio.current_time()
+    async with penstock.connect(penstock_clock.address) as client:
+        await client.admin.create_topic("t")
+        await client.publish("t", b"work")
+        async with client.subscribe("t", group="g", mode="shared") as records:
+            [record] = await records.fetch(wait=60.0)
+            await penstock_clock.advance("10m")
+            record.ack()
+    assert trio.current_time() == before
 
 
 def values(client: penstock.sync.Client, topic: str) -> list[tuple[bytes, datetime]]:
@@ -169,11 +235,7 @@ def test_rate_limit_lets_records_go_as_time_passes(
 async def test_record_that_always_fails_is_a_dead_letter_when_advance_returns(
     penstock_clock: VirtualClock,
 ) -> None:
-    async def fail(records: penstock.SharedSubscription) -> None:
-        async for record in records:
-            async with record:
-                raise ConnectionError("down")
-
+    handler = Failing(penstock_clock)
     async with penstock.connect(penstock_clock.address) as client:
         await client.admin.create_topic("mails")
         await client.publish("mails", b"m")
@@ -181,8 +243,8 @@ async def test_record_that_always_fails_is_a_dead_letter_when_advance_returns(
             client.subscribe("mails", group="g", mode="shared", create=STEADY) as records,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(fail, records)
-            await penstock_clock.advance("1h")
+            nursery.start_soon(handler.work, records)
+            await penstock_clock.advance("5m")
             nursery.cancel_scope.cancel()
         [letter] = await client.admin.dead_letters("mails", "g")
     assert [attempt.reason for attempt in letter.attempts] == ["ConnectionError"] * 4

@@ -172,6 +172,7 @@ class _Alarms:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._sleeps_until = inf
+        """By the machine's clock, which goes on while the other one leaps."""
         self._stopped = False
 
     def add(self, driver: Driver) -> None:
@@ -190,7 +191,7 @@ class _Alarms:
         with self._changed:
             if driver in self._deadlines:
                 self._deadlines[driver] = when
-                if when < self._sleeps_until:
+                if time.monotonic() + when - self._monotonic() < self._sleeps_until:
                     self._changed.notify()
 
     def next_deadline(self) -> float:
@@ -202,8 +203,14 @@ class _Alarms:
         with self._changed:
             until = self._monotonic() if only_late else inf
             drivers = [driver for driver, when in self._deadlines.items() if when <= until]
-        held: list[Held] = [found for driver in drivers if (found := driver.rest()) is not None]
-        return [item for found in held for item in found.items()]
+        return [item for driver in drivers for item in self._rest(driver).items()]
+
+    def _rest(self, driver: Driver) -> Held:
+        found = driver.rest()
+        if found is None:  # it can't take turns now, and takes its next one as soon as it can
+            self.put(driver, inf)
+            driver.wake()
+        return found or {}
 
     def stop(self) -> None:
         with self._changed:
@@ -220,8 +227,8 @@ class _Alarms:
                 for driver in late:
                     self._deadlines[driver] = inf
                 if not late:
-                    self._sleeps_until = min(self._deadlines.values(), default=inf)
-                    pause = self._sleeps_until - now
+                    pause = min(self._deadlines.values(), default=inf) - now
+                    self._sleeps_until = time.monotonic() + pause
                     self._changed.wait(pause if pause < threading.TIMEOUT_MAX else None)
                     self._sleeps_until = -inf
             for driver in late:  # without the lock: a driver that turns sets its next alarm

@@ -22,4 +22,5 @@ def crash(client: penstock.Client | sync.Client) -> None:
     if isinstance(client, sync.Client):
         client._driver.end()
     else:
+        client._driver.renewer.stop()
         client._driver.core.shut()
