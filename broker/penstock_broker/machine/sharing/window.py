@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from penstock.errors import CorruptData
@@ -83,31 +83,25 @@ class Window:
 
     def runs(self, state: int, first: int = 0, limit: int = 1000) -> list[Run]:
         """The runs of a state from an offset on to `end`, at most `limit` of them."""
-        found: list[Run] = []
         base = self._base
-        at = max(first, self.start) - base
-        search, states = _RUNS[state].search, self._states
-        while len(found) < limit:
-            run = search(states, at)
-            if run is None:
-                break
-            at = run.end()
-            found.append((base + run.start(), at - run.start()))
-        return found
+        runs = _RUNS[state].finditer(self._states, max(first, self.start) - base)
+        return [(base + run.start(), run.end() - run.start()) for run in islice(runs, limit)]
 
     def delayed(self, first: int = 0, limit: int = 100_000) -> list[tuple[int, int]]:
         """DELAYED records from an offset on: offset and ready time, at most `limit` of them."""
         found: list[tuple[int, int]] = []
         ready, base = self._ready, self._base
-        while ready is not None and len(found) < limit:
-            run = next(iter(self.runs(DELAYED, first, 1)), None)
-            if run is None:
+        if ready is None:
+            return found
+        for run in _RUNS[DELAYED].finditer(self._states, max(first, self.start) - base):
+            low, high = run.span()
+            if high - low == 1:
+                found.append((base + low, ready[low]))
+            else:
+                high = min(high, low + limit - len(found))
+                found += zip(range(base + low, base + high), ready[low:high], strict=True)
+            if len(found) >= limit:
                 break
-            first, count = run[0], min(run[1], limit - len(found))
-            found += zip(
-                range(first, first + count), ready[first - base : first - base + count], strict=True
-            )
-            first += count
         return found
 
     def holds(self, first: int, end: int, owner: int) -> bool:
