@@ -1,9 +1,12 @@
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from penstock.errors import CorruptData, OffsetOutOfRange
 from penstock.protocol.batch import iterate, parse_header
+from penstock_broker.runtime.files import RealFiles
 from penstock_broker.simulation.disk import DiskFaults, SimDisk
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import Cold, Memory
@@ -314,3 +317,24 @@ def test_deleting_a_log_frees_its_memory():
     settle(store)
     assert len(read_all(store, 2)) == 50
     assert log.end_offset == 200
+
+
+def test_a_deleted_log_holds_no_file_open_although_somebody_still_refers_to_it(
+    tmp_path: Path,
+) -> None:
+    store = open_store(RealFiles(tmp_path))
+    append_data(store, 1, 50, b"x" * 1000)
+    checkpoint(store, [1])
+    log = store.log(1)
+    log.read(0, 4096)
+    assert open_segments(tmp_path)
+    store.delete_log(1)
+    settle(store)
+    assert open_segments(tmp_path) == []
+    assert log.end_offset == 50
+    store.close()
+
+
+def open_segments(folder: Path) -> list[str]:
+    names = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [name for name in names if name.startswith(str(folder / "partitions"))]

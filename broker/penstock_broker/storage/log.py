@@ -203,8 +203,13 @@ class PartitionLog:
             self._context.doomed[self.gid] = self
 
     def discard(self) -> None:
-        """Drop all of it from RAM: the group was deleted."""
+        """Drop all of it from RAM: the group was deleted.
+
+        Its open files too, or the disk keeps what is in them for as long as anybody refers to the
+        log.
+        """
         self._forget_all()
+        self.segments, self.bases, self._active = [], [], None
         self._context.due.pop(self.gid, None)
         self._context.doomed.pop(self.gid, None)
 
