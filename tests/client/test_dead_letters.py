@@ -161,7 +161,7 @@ def test_an_edited_letter_is_copied_settled_and_given_back():
     assert group.state(letter.place[1]) == "done"
     assert group.state(partition.end - 1) == "free"
     shared = there.share(create=False)
-    [record] = there.run(shared.fetch(1, 1.0))
+    [record] = there.take(shared, 1)
     assert (record.value, record.origin) == (b"repaired", ("t", 0, letter.origin_offset))
     assert record.headers["penstock-edited"] == f"{letter.place[0]}:{letter.place[1]}".encode()
 

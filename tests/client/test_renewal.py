@@ -19,7 +19,7 @@ class Two:
             self.main.publish(b"%d" % number)
         self.main.advance(0.1)
         self.shared = self.main.share()
-        self.records = self.main.run(self.shared.fetch(5, 1.0))
+        self.records = self.main.take(self.shared, 5)
         self.thread = World(self.cluster, seed=2)
         self.thread.now = self.main.now
         self.thread.start(self.main.core.renewals.keep(self.thread.core))
@@ -38,7 +38,7 @@ def test_leases_are_renewed_while_the_application_does_nothing():
 
 def test_what_is_settled_is_not_renewed():
     two = Two()
-    for record in two.main.run(two.shared.fetch(100, 1.0)) + two.records:
+    for record in two.main.take(two.shared, 100) + two.records:
         record.ack()
     two.main.run(two.shared.flush())
     two.thread.advance(10.0)
@@ -53,7 +53,7 @@ def test_a_lease_that_is_found_lost_stops_the_loop():
     two.thread.advance(2.0)
     assert list(two.shared.handout.records) == []
     two.main.settle()
-    again = two.main.run(two.shared.fetch(100, 1.0))
+    again = two.main.take(two.shared, 100)
     assert all(record.lease_lost for record in two.records)
     assert {record.failed for record in again} == {1}
 
@@ -65,6 +65,19 @@ def test_leases_that_nobody_confirms_count_as_lost():
     assert not two.main.core.renewals._lost
     two.thread.advance(3.0)
     assert two.main.core.renewals._lost
+
+
+def test_a_subscription_with_short_leases_is_noticed_at_once():
+    two = Two(lease_ms=60_000)
+    two.thread.advance(1.0)
+    two.cluster.create("quick", 1)
+    two.cluster.lease_ms = 900
+    two.main.publish(b"x", "quick")
+    two.main.advance(0.1)
+    two.main.take(two.main.share("quick"))
+    two.main.core.renewals.look()
+    two.thread.advance(3.0)
+    assert len(two.cluster.shared[("quick", "g", 0)].renewed) >= 8
 
 
 def test_a_cut_of_the_renewing_connection_is_overcome():

@@ -30,10 +30,6 @@ def world(partitions: int = 1, records: int = 10, **options: object) -> World:
     return made
 
 
-def take(world: World, shared: SharedSubscription, count: int = 100) -> list[SharedRecord]:
-    return world.run(shared.fetch(count, 1.0))
-
-
 def states(world: World, partition: int = 0, topic: str = "t") -> list[str]:
     group = world.cluster.shared[(topic, "g", partition)]
     return [group.state(offset) for offset in range(group.partition.end)]
@@ -42,7 +38,7 @@ def states(world: World, partition: int = 0, topic: str = "t") -> list[str]:
 def test_records_are_acquired_and_acked_in_one_run():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     assert [record.value for record in records] == [b"%d" % n for n in range(10)]
     assert [(r.offset, r.attempt, r.delivered) for r in records[:2]] == [(0, 1, 1), (1, 1, 1)]
     for record in records:
@@ -56,7 +52,7 @@ def test_records_are_acquired_and_acked_in_one_run():
 def test_acks_out_of_order_are_sent_as_few_runs():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     for position in (7, 3, 5, 4, 6, 9, 0, 1):
         records[position].ack()
     there.run(shared.flush())
@@ -69,7 +65,7 @@ def test_no_more_than_max_in_flight_are_with_a_member():
     shared = there.share(max_in_flight=7)
     seen = []
     for _ in range(40):
-        records = take(there, shared, 3)
+        records = there.take(shared, 3)
         assert states(there).count("leased") <= 7
         seen += records
         for record in records:
@@ -80,7 +76,7 @@ def test_no_more_than_max_in_flight_are_with_a_member():
 def test_each_verb_reaches_the_broker():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     records[0].nack(reason="Busy", error="later")
     records[1].nack(delay=60.0)
     records[2].reject("bad")
@@ -90,14 +86,14 @@ def test_each_verb_reaches_the_broker():
     assert group.reasons == [(0, "Busy", "later"), (1, "", ""), (2, "bad", "")]
     assert (group.state(1), group.state(2)) == ("delayed", "held")
     assert 0 <= group.ready_us[1] - 1_700_000_060_000_000 <= 100_000
-    again = take(there, shared)
+    again = there.take(shared)
     assert [(r.offset, r.attempt, r.delivered) for r in again] == [(0, 2, 2), (3, 1, 1)]
 
 
 def test_the_first_verdict_on_a_record_counts():
     there = world(records=1)
     shared = there.share()
-    [record] = take(there, shared)
+    [record] = there.take(shared)
     record.ack()
     record.nack()
     record.reject()
@@ -111,7 +107,7 @@ def test_the_first_verdict_on_a_record_counts():
 def test_texts_of_a_verdict_are_cut_to_what_a_frame_takes():
     there = world(records=1)
     shared = there.share()
-    [record] = take(there, shared)
+    [record] = there.take(shared)
     record.nack(reason="r" * 500, error="e" * 5000 + "the end")
     there.run(shared.flush())
     [(_, reason, error)] = there.cluster.shared[("t", "g", 0)].reasons
@@ -122,7 +118,7 @@ def test_texts_of_a_verdict_are_cut_to_what_a_frame_takes():
 def test_a_delay_that_is_none_leaves_the_record_unsettled():
     there = world(records=1)
     shared = there.share()
-    [record] = take(there, shared)
+    [record] = there.take(shared)
     with pytest.raises(BadRequest):
         record.nack(delay=-1.0)
     with pytest.raises(BadRequest):
@@ -148,7 +144,7 @@ def test_fewer_credits_than_partitions_still_reach_all():
         there.publish(b"%d" % number, partition=number)
     seen = set()
     for _ in range(8):
-        [record] = there.run(shared.fetch(1, 5.0))
+        [record] = there.take(shared, 1, 5.0)
         record.ack()
         seen.add(record.partition)
     assert seen == set(range(8))
@@ -159,7 +155,7 @@ def test_one_record_at_a_time_is_not_held_up_by_partitions_without_any():
     shared = there.share(max_in_flight=1)
     began = there.now
     for _ in range(10):
-        [record] = take(there, shared)
+        [record] = there.take(shared)
         record.ack()
     assert there.now - began < 1.0
 
@@ -190,7 +186,7 @@ def test_a_kept_batch_is_not_sent_again():
     assert len(there.cluster.partition("t").batches) <= 2
     shared = there.share(max_in_flight=1)
     for _ in range(20):
-        [record] = take(there, shared)
+        [record] = there.take(shared)
         assert record.value == value
         record.ack()
     assert there.cluster.granted_bytes < 25_000
@@ -199,7 +195,7 @@ def test_a_kept_batch_is_not_sent_again():
 def test_a_lost_connection_sends_verdicts_again_and_keeps_leases():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     there.cluster.silent.add(SETTLE)
     for record in records[:5]:
         record.ack()
@@ -220,20 +216,20 @@ def test_a_moved_leader_is_followed():
     for number in range(10):
         there.publish(b"%d" % number)
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     there.cluster.partition("t").leader = 2
     for record in records:
         record.ack()
     there.run(shared.flush())
     assert states(there) == ["done"] * 10
     there.publish(b"more")
-    assert [r.value for r in take(there, shared)] == [b"more"]
+    assert [r.value for r in there.take(shared)] == [b"more"]
 
 
 def test_a_broker_that_forgot_the_handle_is_attached_to_again():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     for link in there.links.values():
         link.handles.clear()
     for record in records:
@@ -245,13 +241,13 @@ def test_a_broker_that_forgot_the_handle_is_attached_to_again():
 def test_records_of_a_lost_lease_are_not_handed_out():
     there = world()
     shared = there.share()
-    [first] = take(there, shared, 1)
+    [first] = there.take(shared, 1)
     there.cluster.shared[("t", "g", 0)].expire()
     there.cut_all()
     there.advance(2.0)
     assert first.lease_lost
     assert there.events("lease_lost")[0]["dropped"] == 9
-    records = take(there, shared)
+    records = there.take(shared)
     assert {record.offset for record in records} == set(range(10))
     assert min(record.delivered for record in records) >= 2
     assert shared.credits.held == 11
@@ -266,7 +262,7 @@ def test_a_late_ack_in_a_strict_group_is_told_by_flush():
     there.cluster.shared[("t", "g", 0)].strict = True
     there.cut_all()
     there.advance(1.0)
-    records = take(there, shared)
+    records = there.take(shared)
     there.cluster.shared[("t", "g", 0)].expire()
     records[0].ack()
     with pytest.raises(LeaseLost):
@@ -280,7 +276,7 @@ def test_a_late_ack_in_a_strict_group_is_told_by_flush():
 def test_refused_verdicts_are_told_and_do_not_stop_the_others():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     there.cluster.refusals.append((SETTLE, BadRequest("beyond the end")))
     records[0].ack()
     with pytest.raises(BadRequest, match="beyond"):
@@ -297,7 +293,7 @@ def test_retriable_refusals_are_overcome(error):
     shared = there.share()
     there.cluster.refusals.append((ACQUIRE, error))
     there.cut_all()
-    records = take(there, shared)
+    records = there.take(shared)
     there.cluster.refusals.append((SETTLE, type(error)()))
     for record in records:
         record.ack()
@@ -308,7 +304,7 @@ def test_retriable_refusals_are_overcome(error):
 def test_leaving_gives_back_what_was_not_handed_out():
     there = world()
     shared = there.share()
-    records = take(there, shared, 3)
+    records = there.take(shared, 3)
     for record in records:
         record.ack()
     there.run(shared.close())
@@ -322,7 +318,7 @@ def test_leaving_gives_back_what_was_not_handed_out():
 def test_leaving_waits_for_handlers_and_not_for_ever():
     there = world()
     shared = there.share(drain_timeout=5.0)
-    records = take(there, shared)
+    records = there.take(shared)
     leaving = there.start(shared.close())
     there.advance(2.0)
     assert not leaving.done
@@ -339,7 +335,7 @@ def test_leaving_waits_for_handlers_and_not_for_ever():
 def test_leaving_after_an_error_does_not_wait_for_handlers():
     there = world()
     shared = there.share()
-    take(there, shared)
+    there.take(shared)
     began = there.now
     there.run(shared.close(in_error=True))
     assert there.now - began < 0.5
@@ -349,7 +345,7 @@ def test_leaving_after_an_error_does_not_wait_for_handlers():
 def test_verdicts_of_handlers_that_end_after_the_subscription_harm_nothing():
     there = world()
     shared = there.share(drain_timeout=0.0)
-    records = take(there, shared)
+    records = there.take(shared)
     there.run(shared.close())
     for record in records:
         record.ack()
@@ -362,9 +358,8 @@ def test_a_cancelled_fetch_hands_out_its_records_again():
     there = world()
     shared = there.share()
     there.advance(0.1)
-    there.run(shared.fetch(4, 1.0))
-    shared.fetch_cancelled()
-    assert [r.offset for r in take(there, shared)] == list(range(10))
+    shared.fetch_cancelled(there.take(shared, 4))
+    assert [r.offset for r in there.take(shared)] == list(range(10))
 
 
 def test_records_brought_back_from_the_dead_letters_come_too():
@@ -373,10 +368,10 @@ def test_records_brought_back_from_the_dead_letters_come_too():
     header = {"penstock-dead": b'{"topic":"t","partition":0,"offset":41,"x":1}'}
     there.publish(b"dead", "dead.t.g", headers=header)
     there.advance(1.0)
-    assert there.run(shared.fetch(1, 0.0)) == []
+    assert there.take(shared, 1, 0.0) == []
     there.cluster.shared[("dead.t.g", "g", 0)].states[0] = "free"
     there.cluster.wake()
-    [record] = take(there, shared)
+    [record] = there.take(shared)
     assert (record.value, record.topic) == (b"dead", "dead.t.g")
     assert record.origin == ("t", 0, 41)
     record.ack()
@@ -397,12 +392,12 @@ def test_a_group_must_exist_unless_it_is_created():
 def test_a_deleted_group_ends_the_subscription():
     there = world()
     shared = there.share()
-    take(there, shared)
+    there.take(shared)
     del there.cluster.shared[("t", "g", 0)]
     there.cut_all()
     there.advance(2.0)
     with pytest.raises(GroupNotFound):
-        take(there, shared)
+        there.take(shared)
 
 
 def test_new_partitions_are_read():
@@ -413,7 +408,7 @@ def test_new_partitions_are_read():
     there.cluster.define("t", "g")
     there.advance(61.0)
     there.publish(b"new", partition=1)
-    assert [r.partition for r in take(there, shared)] == [1]
+    assert [r.partition for r in there.take(shared)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -444,13 +439,13 @@ def test_a_damaged_batch_fails_its_records():
     reasons = {reason for _, reason, _ in there.cluster.shared[("t", "g", 0)].reasons}
     assert reasons == {"CorruptBatch"}
     assert there.events("records_unreadable")[0]["damaged"] == 3
-    assert there.run(shared.fetch(1, 0.1)) == []
+    assert there.take(shared, 1, 0.1) == []
 
 
 def test_attaching_names_the_leases_that_are_held():
     there = world()
     shared = there.share()
-    records = take(there, shared)
+    records = there.take(shared)
     there.cut_all()
     there.advance(2.0)
     assert there.cluster.seen[TYPE_OF[AttachGroup]] >= 2
@@ -461,7 +456,7 @@ def test_attaching_names_the_leases_that_are_held():
 def test_extending_names_the_lease():
     there = world()
     shared = there.share()
-    [record, *_] = take(there, shared)
+    [record, *_] = there.take(shared)
     record.extend(90.0)
     there.advance(0.1)
     assert there.cluster.shared[("t", "g", 0)].extended_ms == [90_000]

@@ -187,8 +187,14 @@ class World:
         self.run(shared.open())
         return shared
 
-    def fetch(
-        self, subscription: Subscription | SharedSubscription, count: int = 1000, wait: float = 1.0
-    ) -> list:
+    def fetch(self, subscription: Subscription, count: int = 1000, wait: float = 1.0) -> list:
         """The values of the next records."""
         return [record.value for record in self.run(subscription.fetch(count, wait))]
+
+    def take(
+        self, shared: SharedSubscription, count: int = 100, wait: float = 1.0
+    ) -> list[SharedRecord]:
+        """The next records of a shared group."""
+        found: list[SharedRecord] = []
+        self.run(shared.fetch(count, wait, found))
+        return found

@@ -21,7 +21,6 @@ from penstock._drivers.outcomes import settle_failed
 def hand_over(driver: BlockingDriver, function: Callable[[], None]) -> None:
     """Call into the core, and carry out what comes of it if anything is to be sent."""
     with driver.lock:
-        driver.touch()
         function()
         if driver.core.scheduler.turn_wanted:
             driver.turn()
@@ -143,6 +142,7 @@ class SharedSubscription:
         self._driver = driver
         self._core = core
         self._handout = core.handout
+        core.touch = driver.touch
         core.guard = partial(hand_over, driver)
 
     def __repr__(self) -> str:
@@ -201,10 +201,11 @@ class SharedSubscription:
     def fetch(self, max_records: int = 500, wait: Duration = 1.0) -> list[SharedRecord]:
         """Up to `max_records` as soon as there are any; an empty list after `wait` seconds."""
         limit = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        found: list[shared_record.SharedRecord] = []
         try:
-            found = self._driver.run(self._core.fetch(max_records, limit))
+            self._driver.run(self._core.fetch(max_records, limit, found))
         except BaseException:
-            self._driver.call(self._core.fetch_cancelled)
+            self._driver.call(self._core.fetch_cancelled, found)
             raise
         return found  # type: ignore[return-value] # as above
 

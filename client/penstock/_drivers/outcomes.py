@@ -6,6 +6,7 @@ import traceback
 from functools import partial
 from typing import Final
 
+from penstock._core.scheduler import log
 from penstock._core.sharing.share import Share
 from penstock._core.sharing.shared_record import SharedBatch, SharedRecord
 from penstock._core.sharing.signals import Reject, Retry
@@ -34,12 +35,16 @@ def settle_failed(target: SharedRecord | SharedBatch, share: Share, error: BaseE
     reason = type(cause).__name__
     target.nack(reason=reason, error=describe(error))
     subscription = share.subscription
+    place = target.offset if isinstance(target, SharedRecord) else target.first
+    log.warning(
+        "the handler of %s/%d@%d failed", target.topic, target.partition, place, exc_info=error
+    )
     tell = partial(
         subscription.events.add,
         "handler_failed",
         topic=target.topic,
         partition=target.partition,
-        offset=target.offset if isinstance(target, SharedRecord) else target.first,
+        offset=place,
         reason=reason,
         error=str(cause),
     )

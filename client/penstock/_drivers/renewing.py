@@ -35,13 +35,17 @@ class Renewer:
         self._stopped = False
 
     def start(self) -> None:
-        """Start the thread, if it does not run yet."""
+        """Start the thread, or have it look at the leases of a new subscription."""
         with self._lock:
+            driver = self._driver
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(
                     target=self._run, name="penstock-leases", daemon=True
                 )
                 self._thread.start()
+        if driver is not None:
+            with suppress(ClientClosed):
+                driver.call(self._renewals.look)
 
     def stop(self) -> None:
         """Have the thread end, without waiting for it."""

@@ -160,11 +160,12 @@ class SharedSubscription:
     async def fetch(self, max_records: int = 500, wait: Duration = 1.0) -> list[SharedRecord]:
         """Up to `max_records` as soon as there are any; an empty list after `wait` seconds."""
         limit = wait.total_seconds() if isinstance(wait, timedelta) else wait
+        found: list[shared_record.SharedRecord] = []
         try:
-            found = await self._driver.run(self._core.fetch(max_records, limit))
+            await self._driver.run(self._core.fetch(max_records, limit, found))
         except BaseException:
             self._driver.touch()
-            self._core.fetch_cancelled()
+            self._core.fetch_cancelled(found)
             raise
         return found  # type: ignore[return-value] # as above
 

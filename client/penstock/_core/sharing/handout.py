@@ -37,7 +37,6 @@ class Handout:
         "_batch_kind",
         "_check",
         "_events",
-        "_fetched",
         "_iterator",
         "_kind",
         "_portions",
@@ -64,7 +63,6 @@ class Handout:
         self._portions: deque[Portion] = deque()
         self._waiting = 0
         """How many records the portions have."""
-        self._fetched: list[SharedRecord] = []
 
     @property
     def queued(self) -> int:
@@ -103,53 +101,11 @@ class Handout:
         self._portions.clear()
         self._waiting = 0
         self.records = self._iterator = NOTHING
-        self._fetched = []
 
     # ----- going out
 
     def load(self) -> bool:
         """Make the next records, if the present ones are used up; False: there are none."""
-        self._fetched = []
-        return self._load()
-
-    def take_batch(self) -> SharedBatch | None:
-        """The next records of one batch; what a loop left of a run goes back."""
-        self._fetched = []
-        self._give_back_run()
-        while (portion := self._next()) is not None:
-            try:
-                portion.values  # noqa: B018 - decoded here, where damage can still be told
-            except CorruptBatch:
-                self._damaged(portion)
-            else:
-                return self._batch_kind(portion)
-        return None
-
-    def gather(self, count: int) -> list[SharedRecord]:
-        """Up to so many records."""
-        found = list(islice(self._iterator, count))
-        try:
-            while len(found) < count and self._load():
-                found.extend(islice(self._iterator, count - len(found)))
-        except PenstockError:
-            # What is there comes first; the failure is still there the next time.
-            if not found:
-                raise
-        self._fetched = found
-        return found
-
-    def take_back(self) -> list[SharedRecord]:
-        """What was gathered last, for a caller who did not get it."""
-        fetched, self._fetched = self._fetched, []
-        return fetched
-
-    def put_first(self, records: Sequence[SharedRecord]) -> None:
-        """Hand these out next."""
-        self.records = self._iterator = iter([*records, *self._iterator])
-
-    # ----- inside
-
-    def _load(self) -> bool:
         if length_hint(self._iterator):
             self.records = self._iterator
             return True
@@ -165,6 +121,35 @@ class Handout:
         self.records = self._iterator = iter(made)
         self.run_size = len(made)
         return bool(made)
+
+    def take_batch(self) -> SharedBatch | None:
+        """The next records of one batch; what a loop left of a run goes back."""
+        self._give_back_run()
+        while (portion := self._next()) is not None:
+            try:
+                portion.values  # noqa: B018 - decoded here, where damage can still be told
+            except CorruptBatch:
+                self._damaged(portion)
+            else:
+                return self._batch_kind(portion)
+        return None
+
+    def gather(self, count: int, found: list[SharedRecord]) -> None:
+        """Put up to so many records into a list."""
+        found.extend(islice(self._iterator, count))
+        try:
+            while len(found) < count and self.load():
+                found.extend(islice(self._iterator, count - len(found)))
+        except PenstockError:
+            # What is there comes first; the failure is still there the next time.
+            if not found:
+                raise
+
+    def put_first(self, records: Sequence[SharedRecord]) -> None:
+        """Hand these out next."""
+        self.records = self._iterator = iter([*records, *self._iterator])
+
+    # ----- inside
 
     def _next(self) -> Portion | None:
         if self._portions:

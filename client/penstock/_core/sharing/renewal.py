@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from penstock._core.scheduler import Operation
+from penstock._core.scheduler import Bell, Operation
 from penstock.errors import PenstockError
 from penstock.protocol.sharing import RenewLeases, RenewLeasesReply
 
@@ -26,7 +26,7 @@ RENEW_PARTS: Final = 3
 LOOKS: Final = 4
 """How often the leases are looked at in that time."""
 LOOK_SECONDS_MIN: Final = 0.02
-LOOK_SECONDS_MAX: Final = 1.0
+LOOK_SECONDS_MAX: Final = 5.0
 LEASES_PER_REQUEST: Final = 10_000
 
 
@@ -39,6 +39,7 @@ class Renewals:
         self._alive: dict[Share, float] = {}
         """When the leases of a partition were last known to be good, in the other core's time."""
         self._running: set[Share] = set()
+        self._bell: Bell | None = None
 
     # ----- in the application's thread
 
@@ -61,6 +62,7 @@ class Renewals:
     def keep(self, core: ClientCore) -> Operation[None]:
         """Renew leases for ever, over the connections of a core that is used for nothing else."""
         core.pool.start()
+        self._bell = Bell(core.scheduler)
         while True:
             pause = LOOK_SECONDS_MAX
             shares = self._shares()
@@ -70,7 +72,12 @@ class Renewals:
                 self._look(core, share, lifetime)
             for share in self._alive.keys() - set(shares):
                 del self._alive[share]
-            yield core.scheduler.sleep(max(LOOK_SECONDS_MIN, pause))
+            yield self._bell.wait(core.scheduler.now + max(LOOK_SECONDS_MIN, pause))
+
+    def look(self) -> None:
+        """Have it look now: there is a subscription whose leases may be short."""
+        if self._bell is not None:
+            self._bell.ring()
 
     def _shares(self) -> list[Share]:
         return [

@@ -175,6 +175,7 @@ class Share:
     def extend(self, grant: Grant, seconds: float) -> None:
         """Ask for more time for a lease."""
         if not grant.lost:
+            self._subscription.touch()
             self._subscription.scheduler.spawn(self._extend(grant, seconds))
 
     def lose(self, leases: list[int]) -> None:

@@ -198,24 +198,28 @@ class SharedSubscription:
         self._came_back()
         return self.handout.take_batch()
 
-    def fetch(self, max_records: int, wait: float) -> Operation[list[SharedRecord]]:
-        """Up to so many records, as soon as there are any; empty when the wait is over."""
+    def fetch(self, max_records: int, wait: float, found: list[SharedRecord]) -> Operation[None]:
+        """Put up to so many records into a list, as soon as there are any.
+
+        Whoever is cancelled meanwhile gives the list to `fetch_cancelled`: the records may be in
+        it already.
+        """
         if max_records < 1 or wait < 0:
             raise BadRequest("max_records is at least 1 and wait not below 0")
         until = self.scheduler.now + wait
         while True:
             self._came_back()
-            found = self.handout.gather(max_records)
+            self.handout.gather(max_records, found)
             if found or self.scheduler.now >= until:
-                return found
+                return
             yield self.arrival.wait(until)
 
-    def fetch_cancelled(self) -> None:
+    def fetch_cancelled(self, found: list[SharedRecord]) -> None:
         """A fetch was given up: what it had found, if anything, is handed out again."""
-        fetched = self.handout.take_back()
-        if self.closed or not fetched:
+        if self.closed or not found:
             return
-        self.handout.put_first(fetched)
+        self.handout.put_first(found)
+        self.arrival.ring()
         if self._closing:
             self.handout.give_back()
 
