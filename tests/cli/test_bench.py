@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import zlib
 from collections import Counter
 
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.cli.bench import histogram
+from penstock.cli.bench.goals import Goal
 from penstock.cli.bench.payload import make_values, slice_of, stamp, stamped_at
 from penstock.cli.bench.runner import Sample, cpu_seconds, summarise
+from tests.cli.conftest import Cli
 
 
 @given(st.integers(0, 2**50))
@@ -84,3 +87,27 @@ def test_a_broker_elsewhere_has_no_cpu_figure() -> None:
     assert cpu_seconds(None) is None
     assert cpu_seconds(2**30) is None
     assert summarise([Sample(1, 1.0, 0.1, None)], 1)["broker_cpu_us_per_record"] is None
+
+
+def test_the_goal_farthest_from_being_met_is_the_one_shown() -> None:
+    goal = Goal(rate=100_000, asyncio_rate=60_000, p99_us=1500)
+    figures = {"records_per_second": 90_000, "p50_us": 500, "p99_us": 3000}
+    judged = goal.judge(figures, "trio")
+    assert judged["of_goals"] == {"rate": 0.9, "p99": 0.5}
+    assert (judged["of_goal"], judged["goal"]) == (0.5, "100,000/s, p99 1.5 ms")
+    assert goal.judge(figures, "asyncio")["of_goals"]["rate"] == 1.5
+
+
+def test_a_case_without_a_goal_is_not_judged() -> None:
+    figures = {"records_per_second": 1, "p50_us": None, "p99_us": None}
+    assert Goal().judge(figures, "trio") == {"goal": "", "of_goal": None, "of_goals": {}}
+    assert Goal(p50_us=300).judge(figures, "trio")["of_goal"] is None
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("driver", ["trio", "asyncio", "sync"])
+def test_what_goes_through_is_measured(cli: Cli, driver: str) -> None:
+    quick = ["--duration", "300ms", "--warmup", "50ms", "--runs", "1", "--driver", driver]
+    [row] = json.loads(cli("bench", "suite", "--only", "through", *quick, "-o", "json").stdout)
+    assert row["records"] > 0
+    assert row["of_goal"] == pytest.approx(row["records_per_second"] / 3_000_000, abs=0.01)

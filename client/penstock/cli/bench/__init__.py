@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
-_COLUMNS = (
+_RATE = (
     Column("case", "CASE"),
     Column("records_per_second", "RECORDS/S", "number"),
+)
+_COSTS = (
     Column("p50", "P50", "seconds"),
     Column("p99", "P99", "seconds"),
     Column("client_cpu_us_per_record", "CLIENT us", "decimal"),
@@ -37,6 +39,13 @@ _COLUMNS = (
     Column("throughput", "BYTES/S", wide=True),
     Column("spread", "SPREAD", wide=True),
     Column("driver", "DRIVER", wide=True),
+)
+_COLUMNS = (*_RATE, *_COSTS)
+_SUITE_COLUMNS = (
+    *_RATE,
+    Column("of_goal", "OF GOAL", "decimal"),
+    *_COSTS,
+    Column("goal", "GOAL", wide=True),
 )
 
 
@@ -153,7 +162,11 @@ def roundtrip(settings: Settings, /, **options: object) -> None:
 @_common
 @click.pass_obj
 def suite(settings: Settings, /, only: str, **options: object) -> None:
-    """The cases that matter, as one table."""
+    """The cases that matter, as one table, each held against its goal.
+
+    OF GOAL is the share of the goal that is farthest from being met (rate, p50 or p99);
+    -o wide tells the goals.
+    """
     from penstock.cli.bench.broker import target
     from penstock.cli.bench.cases import SUITE
 
@@ -165,8 +178,9 @@ def suite(settings: Settings, /, only: str, **options: object) -> None:
             settings.say(f"[{number}/{len(chosen)}] {case.name}")
             fixed = {"size": case.size, "tasks": case.tasks, "batch": case.batch}
             load = _load(broker, {**options, **fixed, "records": case.records})
-            rows.append(_row(broker, case.name, case.run, load, plan))
-    print_rows(rows, _COLUMNS, settings.output, name="case")
+            row = _row(broker, case.name, case.run, load, plan)
+            rows.append({**row, **case.goal.judge(row, load.driver)})
+    print_rows(rows, _SUITE_COLUMNS, settings.output, name="case")
 
 
 def _measure(settings: Settings, name: str, case: Case, options: dict[str, object]) -> None:

@@ -98,6 +98,18 @@ def read_batches(
                 return
 
 
+def follow(client: penstock.sync.Client, meter: Meter, wait_for_go: Callable[[], None]) -> None:
+    """Read batch by batch what others are publishing."""
+    with client.subscribe(meter.load.topic, start="latest") as subscription:
+        subscription.fetch(max_records=1, wait=0.05)
+        wait_for_go()
+        meter.start(meter.load.seconds)
+        for batch in subscription.batches():
+            meter.add(len(batch.values))
+            if meter.over():
+                return
+
+
 def read_records(
     client: penstock.sync.Client, meter: Meter, wait_for_go: Callable[[], None]
 ) -> None:
@@ -133,5 +145,6 @@ WRITERS: Final[dict[str, Worker]] = {
 READERS: Final = {
     "read-batches": read_batches,
     "read-records": read_records,
+    "follow": follow,
     "deliver": deliver,
 }

@@ -154,6 +154,18 @@ async def read_batches(
                 return
 
 
+async def follow(client: penstock.Client, meter: Meter, wait_for_go: Callable[[], None]) -> None:
+    """Read batch by batch what others are publishing."""
+    async with client.subscribe(meter.load.topic, start="latest") as subscription:
+        await subscription.fetch(max_records=1, wait=0.05)
+        wait_for_go()
+        meter.start(meter.load.seconds)
+        async for batch in subscription.batches():
+            meter.add(len(batch.values))
+            if meter.over():
+                return
+
+
 async def read_records(
     client: penstock.Client, meter: Meter, wait_for_go: Callable[[], None]
 ) -> None:
@@ -182,4 +194,9 @@ async def deliver(client: penstock.Client, meter: Meter, wait_for_go: Callable[[
 
 
 WRITERS: Final = {"publish-many": publish_many, "publish": publish, "paced": paced}
-READERS: Final = {"read-batches": read_batches, "read-records": read_records, "deliver": deliver}
+READERS: Final = {
+    "read-batches": read_batches,
+    "read-records": read_records,
+    "follow": follow,
+    "deliver": deliver,
+}

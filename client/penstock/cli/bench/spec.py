@@ -7,7 +7,9 @@ from typing import Literal
 import msgspec
 
 Driver = Literal["trio", "asyncio", "sync"]
-Kind = Literal["publish-many", "publish", "paced", "read-batches", "read-records", "deliver"]
+Kind = Literal[
+    "publish-many", "publish", "paced", "read-batches", "read-records", "follow", "deliver"
+]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +18,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: `publish-many` and `publish` write as fast as they can; `paced` writes at `rate` and
             puts the time into each record; `read-batches` and `read-records` read a backlog;
-            `deliver` reads what `paced` writes.
+            `follow` reads what is being published; `deliver` reads what `paced` writes.
         tasks: how many calls are in flight at once (threads under `sync`).
         batch: records of one `publish_many`.
         records: how many to read, or to write (0: until `seconds` are over).
