@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from penstock_broker.machine.effects import (
     Effect,
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from penstock_broker.machine.sharing.group import SharedGroup
     from penstock_broker.node.sharing.mover import Mover
     from penstock_broker.node.sharing.shared import SharedPartition
+
+
+TAKEN_AT_ONCE: Final = 10_000
 
 
 class DelayedRecords:
@@ -99,7 +102,7 @@ class DelayedRecords:
 
     def _take_new(self, group: SharedGroup) -> None:
         while self._known < group.end:
-            found = group.window.delayed(self._known)
+            found = group.window.delayed(self._known, TAKEN_AT_ONCE)
             for offset, at_us in found:
                 self._timers.add(offset, at_us)
             self._known = found[-1][0] + 1 if found else group.end

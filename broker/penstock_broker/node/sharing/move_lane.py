@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import CorruptData, OffsetOutOfRange, PenstockError
+from penstock.errors import PenstockError
 from penstock.protocol import columns
 from penstock_broker.machine.producers import system_producer
 from penstock_broker.machine.sharing.moves import PENDING_MAX, PendingMove
@@ -24,7 +25,7 @@ from penstock_broker.machine.sharing.state import MOVING, TIMER
 from penstock_broker.node.deliveries import deliver
 from penstock_broker.node.sharing.composing import Item, Load, compose
 from penstock_broker.node.sharing.dead_letters import DEAD_HEADER, tell
-from penstock_broker.node.sharing.sources import Found, Source
+from penstock_broker.node.sharing.sources import Found, Stock
 from penstock_broker.node.sharing.spans import flat, runs_of
 
 if TYPE_CHECKING:
@@ -51,9 +52,24 @@ class Lane:
         blocked: why nothing moves at the moment; empty: it does.
     """
 
-    __slots__ = ("_failed_us", "_failures", "_flights", "_life", "_load", "_offered", "_partition",
-                 "_producer_id", "_queue", "_queued", "_shared", "_source", "_stepping",
-                 "blocked", "group", "retry_us")  # fmt: skip
+    __slots__ = (
+        "_failed_us",
+        "_failures",
+        "_flights",
+        "_life",
+        "_load",
+        "_offered",
+        "_partition",
+        "_producer_id",
+        "_queue",
+        "_queued",
+        "_shared",
+        "_stepping",
+        "_stock",
+        "blocked",
+        "group",
+        "retry_us",
+    )  # fmt: skip
 
     def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
         self.group = group
@@ -64,7 +80,7 @@ class Lane:
         self._producer_id = system_producer(
             "move", shared.partition.gid, group.name, group.incarnation
         )
-        self._source = Source(shared.partition, self.step)
+        self._stock = Stock(shared.partition, self.step)
         self._offered: set[int] = set()
         """Offsets in `Move` and `Drop` ops that are not applied."""
         self._life = 0
@@ -81,6 +97,7 @@ class Lane:
         self._queued = -1
         """Highest sequence number that was put into the queue."""
         self._load = Load()
+        self._stock.clear()
         self._flights: deque[tuple[int, int]] = deque()
         """Target and last sequence number of batches that are published and not committed; one
         target at a time."""
@@ -238,20 +255,27 @@ class Lane:
                 continue
             if self._gone(move.target):
                 break
-            try:
-                found = self._source.find(move.offset)
-            except (CorruptData, OffsetOutOfRange) as error:
-                item = self._lost(move, error)
+            if not self._stock.has(move.offset) and not self._restock():
+                return False
+            found = self._stock.get(move.offset)
+            if isinstance(found, PenstockError):
+                item = self._lost(move, found)
+            elif not load.items and self._take_whole(found):
+                return True
             else:
-                if found is None:
-                    return False
-                if not load.items and self._take_whole(found):
-                    return True
                 item = self._item(move, found)
             if item is not None and not load.take(item, move.target):
                 return True
             queue.popleft()
         return bool(load.items)
+
+    def _restock(self) -> bool:
+        """Read the records of the next moves; False: reading goes on in the thread."""
+        begun = self.group.moves.begun
+        if self._stock.empty:
+            moves = islice(self._queue, self._stock.limit)
+            self._stock.order([move.offset for move in moves if move.offset in begun])
+        return self._stock.fetch()
 
     def _take_whole(self, found: Found) -> bool:
         """Take a delayed batch as it is, unopened, if all of its records are next."""
