@@ -75,3 +75,10 @@ def test_columns_of_different_lengths_are_refused() -> None:
     world = World().connect()
     with pytest.raises(BadRequest):
         world.run(publish_many(world.core.producer, "t", numbered(3), keys=[b"k"]))
+
+
+@pytest.mark.parametrize("values", ["one text", b"some bytes", memoryview(b"x")])
+def test_one_value_is_not_taken_for_many(values: object) -> None:
+    world = World().connect()
+    with pytest.raises(BadRequest, match="publish takes one"):
+        world.run(publish_many(world.core.producer, "t", values))

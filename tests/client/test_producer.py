@@ -160,6 +160,7 @@ def test_a_partition_that_was_added_meanwhile_is_found() -> None:
         ({"value": 7}, BadRequest),
         ({"value": b"", "key": b"k" * 5000}, RecordTooLarge),
         ({"value": b"", "headers": {"a": 7}}, BadRequest),
+        ({"value": b"", "headers": [("a", b"b")]}, BadRequest),
         ({"value": b"", "headers": {"a": b"x" * 20_000}}, RecordTooLarge),
         ({"value": b"", "dedup_id": b"d" * 65}, BadRequest),
         ({"value": b"", "timestamp": datetime(2026, 1, 1)}, BadRequest),

@@ -422,3 +422,20 @@ def test_subscribing_to_what_does_not_exist_fails() -> None:
         world.run(Subscription(world.core, ["t"], partitions=[5]).open())
     with pytest.raises(BadRequest, match="group"):
         world.run(world.subscribe().commit())
+
+
+def test_a_subscription_that_was_not_entered_refuses() -> None:
+    world = filled(10)
+    subscription = Subscription(world.core, ["t"])
+    with pytest.raises(ClientClosed, match="not open"):
+        world.run(subscription.fetch(1, 1.0))
+    with pytest.raises(ClientClosed, match="not open"):
+        subscription.take_batch()
+
+
+def test_a_subscription_is_entered_once() -> None:
+    world = filled(10)
+    subscription = world.subscribe()
+    with pytest.raises(ClientClosed, match="once"):
+        world.run(subscription.open())
+    assert world.fetch(subscription) == numbered(10)

@@ -90,6 +90,8 @@ def _columns(
     headers: Sequence[RawHeaders] | None,
     timestamps: Sequence[datetime] | None,
 ) -> Columns:
+    if isinstance(values, str | bytes | bytearray | memoryview):
+        raise BadRequest("publish_many takes many values; publish takes one")
     items = values if isinstance(values, list | tuple) else list(values)
     for name, column in (("keys", keys), ("headers", headers), ("timestamps", timestamps)):
         if column is not None and len(column) != len(items):

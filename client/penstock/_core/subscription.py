@@ -77,6 +77,7 @@ class Subscription:
         self.readers: dict[tuple[str, int], Reader] = {}
         self.share = max_bytes
         self.closed = False
+        self._opened = False
         self._core = core
         self._max_bytes = max_bytes
         self._partitions = None if partitions is None else tuple(dict.fromkeys(partitions))
@@ -104,13 +105,17 @@ class Subscription:
 
         Raises:
             TopicNotFound, PartitionNotFound: there is nothing of that name or number.
+            ClientClosed: it was entered already, or the client is not open.
             PenstockError: the broker refused, or could not be reached in time.
         """
         self._core.check_open()
+        if self._opened or self.closed:
+            raise ClientClosed("a subscription can be entered once; make another with subscribe()")
         for topic in self.topics:
             yield from self.metadata.ensure(topic)
             for number in self._partitions or ():
                 self.metadata.partition(topic, number)
+        self._opened = True
         self._core.subscriptions.append(self)
         if self._membership is not None:
             yield from self._membership.join()
@@ -346,6 +351,8 @@ class Subscription:
     def _next_reader(self) -> Reader | None:
         if self.closed:
             raise ClientClosed("the subscription is closed")
+        if not self._opened:
+            raise ClientClosed("the subscription is not open: use `with client.subscribe(...)`")
         if self._failed is not None:
             raise renewed(self._failed)
         for _ in range(len(self._queue)):

@@ -53,6 +53,8 @@ def as_headers(headers: Mapping[str, bytes | str] | None) -> dict[str, bytes] | 
     """
     if not headers:
         return None
+    if not isinstance(headers, Mapping):
+        raise BadRequest("headers map a str to bytes or str")
     if len(headers) > HEADERS_MAX:
         raise LimitExceeded(f"a record has at most {HEADERS_MAX} headers, not {len(headers)}")
     found: dict[str, bytes] = {}
