@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ops.bench import machine
+from ops.bench import machine, sparse
 from penstock import sync
 from penstock.protocol.batch import CODEC_NONE
 from penstock.protocol.records import encode_batch
@@ -160,6 +160,48 @@ def partitions() -> Iterator[Row]:
             yield f"{count} partitions: memory", broker.rss_mib(), "MiB"
 
 
+def log_size() -> Iterator[Row]:
+    """Cost of publishing, reading and starting against the length of the log (sparse files)."""
+    path = _batch_file([b"x" * 4])
+    base: list[float] = []
+    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-", dir=os.environ.get("BENCH_DIR")))
+    try:
+        with machine.broker(folder / "data") as broker:
+            (group,) = _topic(broker.address, "bench")
+            machine.load("publish", "127.0.0.1", broker.port, group, 1, 1, path, 0.1)
+            broker.stop()
+        for gib in (1, 10, 100):
+            sparse.grow(folder / "data", group, gib * 1024**3)
+            with machine.broker(folder / "data") as broker:
+                ready = broker.ready_seconds
+                found = [
+                    statistics.median(_costs(broker, group, batch) for _ in range(3))
+                    for batch in (path, "")
+                ]
+                memory = broker.rss_mib()
+                broker.stop()
+            base = base or found
+            yield f"{gib} GiB of log: ready", ready, "s"
+            yield f"{gib} GiB of log: broker CPU per publish", found[0], "us"
+            yield f"{gib} GiB of log: its ratio to 1 GiB", found[0] / base[0], ""
+            yield f"{gib} GiB of log: broker CPU per cold read of 1 MiB", found[1], "us"
+            yield f"{gib} GiB of log: its ratio to 1 GiB", found[1] / base[1], ""
+            yield f"{gib} GiB of log: memory", memory, "MiB"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _costs(broker: machine.BrokerProcess, group: int, path: str) -> float:
+    """The broker's CPU time for one publish of a batch, or without one for a read, in us."""
+    cpu = broker.cpu_seconds()
+    to = ("127.0.0.1", broker.port, group)
+    if path:
+        result = machine.load("publish", *to, 64, 1, path, 1.0)
+    else:
+        result = machine.load("fetch", *to, 1, 1 << 20, 1.0)
+    return (broker.cpu_seconds() - cpu) / result["requests"] * 1e6
+
+
 def restart() -> Iterator[Row]:
     """Time to ready after kill -9, empty and with 4 GiB of log."""
     yield "ready when empty", _median(lambda: _ready_empty()), "s"
@@ -201,5 +243,6 @@ CASES: dict[str, Callable[[], Iterator[Row]]] = {
     "tail-reads": tail_reads,
     "idle": idle,
     "partitions": partitions,
+    "log-size": log_size,
     "restart": restart,
 }
