@@ -8,7 +8,14 @@ from penstock_broker.runtime.files import RealFiles
 from penstock_broker.runtime.inspect import ReadOnlyFiles, inspect
 from penstock_broker.simulation.disk import SimDisk
 from penstock_broker.storage.inspect import FileReport, inspect_files
-from tests.storage.helpers import append_data, checkpoint, flush, open_store, run_jobs
+from tests.storage.helpers import (
+    append_data,
+    checkpoint,
+    control_entry,
+    flush,
+    open_store,
+    run_jobs,
+)
 
 
 def disk_with_records(count: int = 150) -> SimDisk:
@@ -57,6 +64,18 @@ def test_every_file_of_a_store_is_reported_with_what_it_holds():
     wal = of_kind(disk, "wal")
     assert max(report.last_sequence or 0 for report in wal) > 150
     assert damage(disk) == []
+
+
+def test_a_log_without_records_has_no_file_and_no_damage():
+    disk = SimDisk(1)
+    store = open_store(disk)
+    append_data(store, 1, 3)
+    store.create_log(2)
+    store.append(2, [control_entry(1)], None, 1)
+    checkpoint(store, [1, 2])
+    store.close()
+    assert damage(disk) == []
+    assert len(of_kind(disk, "segment")) == 1
 
 
 def test_looking_changes_nothing_and_takes_no_lock():

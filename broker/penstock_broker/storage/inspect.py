@@ -198,7 +198,7 @@ def _partition(
     bases = layout.segment_bases(files.list(layout.partition(gid)))
     if durable.segment_bytes and durable.segment_base not in bases:
         bases = sorted([*bases, durable.segment_base])
-    for base, following in zip(bases, [*bases[1:], None], strict=True):
+    for base, following in zip(bases, [*bases, None][1:], strict=True):
         if base < durable.segment_base:
             vouched, end_offset = None, following
         else:
