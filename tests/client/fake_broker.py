@@ -145,6 +145,8 @@ class FakeCluster:
         """Answer the polls that have something now, or whose time is over."""
         waiting, self.polls = self.polls, []
         for poll in waiting:
+            if poll.connection.closed:
+                continue
             if poll.ready or self.now >= poll.until:
                 poll.answer()
             else:
@@ -197,6 +199,7 @@ class FakeConnection:
         self.node = node
         self.out = bytearray()
         self.greeted = False
+        self.closed = False
         self.handles: list[tuple[Shared, str]] = []
         self._in = bytearray()
 

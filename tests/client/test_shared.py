@@ -160,6 +160,20 @@ def test_one_record_at_a_time_is_not_held_up_by_partitions_without_any():
     assert there.now - began < 1.0
 
 
+def test_one_busy_partition_among_many_is_not_held_up_by_the_quiet_ones():
+    there = world(partitions=8, records=0)
+    shared = there.share(max_in_flight=2)
+    for number in range(100):
+        there.publish(b"%d" % number, partition=5)
+    there.advance(0.1)
+    began, seen = there.now, 0
+    while seen < 100:
+        for record in there.take(shared, 2):
+            record.ack()
+            seen += 1
+    assert there.now - began < 3.0
+
+
 def test_batches_are_handed_out_as_columns_with_one_verdict():
     there = world(records=30)
     shared = there.share()

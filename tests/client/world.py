@@ -115,7 +115,7 @@ class World:
                 self.links[wire] = FakeConnection(self.cluster, node)
                 wire.opened()
         for wire in closing:
-            self.links.pop(wire, None)
+            self._unlink(wire)
         return bool(opening or closing)
 
     def _requests(self) -> bool:
@@ -156,8 +156,13 @@ class World:
     def cut(self, wire: Wire) -> None:
         """Break a connection."""
         self.cuts += 1
-        self.links.pop(wire, None)
+        self._unlink(wire)
         wire.lost(ConnectionLost("cut"))
+
+    def _unlink(self, wire: Wire) -> None:
+        link = self.links.pop(wire, None)
+        if link is not None:
+            link.closed = True
 
     def cut_all(self) -> None:
         """Break every connection; what brokers had answered is lost."""

@@ -3,9 +3,9 @@
 Each partition has one acquire in flight at a time, and what it asks for is spoken for until the
 answer is there. A partition that has just given much is *hot*: it is asked for all that is free,
 without a wait. For any other one only a small part waits at the broker, so that quiet partitions
-hold up little. With fewer credits than partitions they take turns, and dead-letter
-topics, where there is hardly ever anything, are only glanced at. Invariant: what is held and asked
-for together is at most `total`.
+hold up little. With fewer credits than partitions they take turns; dead-letter topics, where there
+is hardly ever anything, and quiet partitions beside hot ones are only glanced at. Invariant: what
+is held and asked for together is at most `total`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ WAIT_MS: Final = 5000
 ROTATION_MS: Final = 500
 ROTATION_MS_MIN: Final = 20
 """With fewer credits than partitions: how long one round of asking all of them takes, about."""
-GLANCE_SECONDS: Final = 1.0
-"""How often a dead-letter topic is glanced at then."""
+GLANCE_SECONDS: Final = 0.5
+DEAD_GLANCE_SECONDS: Final = 1.0
+"""How often they are glanced at then while others have records, and dead-letter topics anyway."""
 QUIET_PARTS: Final = 4
 """All quiet partitions together hold at most one such part of the credits."""
 REFILL_PARTS: Final = 4
@@ -73,7 +74,7 @@ class Credits:
         elif share.hot:
             count, wait = max(1, free - len(self._waiting)), 0
         else:
-            count = min(free, self._quiet)
+            count = min(free, 1 if share.dead else self._quiet)
             wait = self._turn_ms(share) if self.scarce else WAIT_MS
         self.asked += count
         return count, wait
@@ -92,8 +93,19 @@ class Credits:
         """What a quiet partition asks for."""
         return max(1, self.total // (QUIET_PARTS * self.shares)) if self.shares else 1
 
-    def _turn_ms(self, share: Share) -> int:
+    def rest(self, share: Share) -> float:
+        """How many seconds a partition had better not ask again."""
+        if share.hot or not self.scarce:
+            return 0.0
         if share.dead:
+            return DEAD_GLANCE_SECONDS
+        return GLANCE_SECONDS if self._hot_ones_wait() else 0.0
+
+    def _hot_ones_wait(self) -> bool:
+        return any(each.hot for each in (*self._called, *self._waiting))
+
+    def _turn_ms(self, share: Share) -> int:
+        if share.dead or self._hot_ones_wait():
             return 0
         return max(ROTATION_MS_MIN, min(ROTATION_MS, ROTATION_MS * self.total // self.shares * 2))
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from penstock._core.metadata import leader_hint
 from penstock._core.scheduler import Bell, Operation, Process
 from penstock._core.sharing.calls import AcquireCall, SettleCall
-from penstock._core.sharing.credits import GLANCE_SECONDS
 from penstock._core.sharing.kept import Extent, Kept, read_extents
 from penstock._core.sharing.portions import Cut
 from penstock._core.sharing.verdicts import Grant, Ledger
@@ -228,8 +227,7 @@ class Share:
             self._take(acquired, count)
         finally:
             fund.answered(count)
-            if self.dead and fund.scarce and not self.hot:
-                self._glance_at = self._subscription.scheduler.now + GLANCE_SECONDS
+            self._glance_at = self._subscription.scheduler.now + fund.rest(self)
 
     def _acquire(self, count: int, wait_ms: int) -> Operation[Acquired]:
         subscription, wire = self._subscription, self._wire
@@ -290,7 +288,9 @@ class Share:
             group=self.group,
             member=self.member,
             host=subscription.options.host,
-            max_in_flight=subscription.credits.total,
+            # The limit is kept here; a broker counts a record until its verdict is durable, so that
+            # its limit would hold up the next acquire for as long.
+            max_in_flight=2 * subscription.max_in_flight,
             leases=held[:LEASES_MAX],
         )
         deadline = subscription.scheduler.now + subscription.options.request_timeout

@@ -92,6 +92,7 @@ class SharedSubscription:
         self.topics = tuple(dict.fromkeys(topics))
         self.group = group
         self.on_error = on_error
+        self.max_in_flight = max_in_flight
         self.member = f"{self.scheduler.rng.getrandbits(96):024x}"
         self.opened_at = 0.0
         self.handout = Handout(kind, batch_kind, core.events, self._check_alive)
