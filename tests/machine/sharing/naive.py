@@ -57,6 +57,10 @@ def spans_of(offsets: Iterable[int]) -> list[int]:
     return found
 
 
+DEAD = 9
+"""Where dead letters go; for a timer: its own partition."""
+
+
 class NaiveGroup:
     def __init__(self, kind: str, settings: SharedSettings, start: int, end: int) -> None:
         self.kind = kind
@@ -68,6 +72,8 @@ class NaiveGroup:
         self.log_end = start
         self.next_sequence = 0
         self.recent: dict[int, tuple[int, int]] = {}
+        self.ids: dict[int, int] = {}
+        """Offset -> the first offset of a record that was carried there."""
         self.counters: Counter[str] = Counter()
         self.now = self.entry = 0
         self.was: dict[int, int] = {}
@@ -274,16 +280,19 @@ class NaiveGroup:
         first, began = self.next_sequence, []
         for offset in op.offsets:
             state = self.state(offset)
-            due = self.kind == "timer" and state == DELAYED
-            if due and self.records[offset].ready <= self.now:
+            waits = self.kind == "timer" and state == DELAYED
+            if waits and (op.target == DEAD or self.records[offset].ready <= self.now):
                 self.turn(offset, MOVING)
-                self.records[offset].doom = "due"
+                self.records[offset].doom = "carried" if op.target == DEAD else "due"
             elif state != MOVING or (self.records[offset].move or (0, 0))[1] == op.target:
                 continue
             self.records[offset].move = (self.next_sequence, op.target)
             self.next_sequence += 1
             began.append(offset)
         return first, began
+
+    def carried(self) -> dict[int, int]:
+        return {o: id_ for o, id_ in self.ids.items() if self.state(o) in (DELAYED, MOVING)}
 
     def pending(self) -> list[tuple[int, int, int, str]]:
         return sorted(
@@ -299,6 +308,9 @@ class NaiveGroup:
                 self.turn(offset, DONE)
                 place = op.base_offset + sequence - pending[0][0]
                 self.recent[offset] = (target, UNKNOWN if op.base_offset == UNKNOWN else place)
+                carried = self.records[offset].doom == "carried"
+                if carried and place in self.records and self.state(place) in (DELAYED, MOVING):
+                    self.ids[place] = self.ids.get(offset, offset)
                 self.counters["moved"] += 1
         return ()
 

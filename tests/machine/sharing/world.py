@@ -30,6 +30,7 @@ from penstock_broker.machine.sharing.settings import build, parse
 from penstock_broker.machine.sharing.state import NAMES
 from penstock_broker.machine.stamp import Stamp
 from tests.machine.sharing.naive import (
+    DEAD,
     DELAYED,
     DONE,
     FREE,
@@ -78,7 +79,7 @@ class World:
             start = random.randrange(end + 1)
             self.command(
                 ConfigureShared(group=name, revision=1, settings=parse(chosen), kind=kind,
-                                start_offset=start, dead=9)
+                                start_offset=start, dead=DEAD)
             )  # fmt: skip
             self.groups[name] = NaiveGroup(kind, build(parse(chosen)), start, end)
 
@@ -312,6 +313,8 @@ class World:
             assert [tuple(move) for move in real.moves.pending] == group.pending()
             assert real.moves.next_sequence == group.next_sequence
             assert real.moves.recent == group.recent
+            assert real.moves.carried == group.carried()
+            assert real.moves.places == {id_: o for o, id_ in group.carried().items()}
             assert set(real.leases) == set(group.leases)
             for lease in real.leases.values():
                 plain_lease = group.leases[lease.id]

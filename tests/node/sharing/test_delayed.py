@@ -13,13 +13,14 @@ from penstock.protocol.sharing import (
     CancelScheduled,
     CreateGroup,
     EnableDelays,
+    ExplainRecord,
     ListScheduled,
     ListScheduledReply,
 )
 from penstock_broker.machine.sharing.group import SharedGroup
 from penstock_broker.machine.topology import TIMER_GROUP
 from penstock_broker.node.partition import PartitionGroup
-from penstock_broker.node.sharing import composing
+from penstock_broker.node.sharing import composing, delayed
 from tests.node.harness import START_US, Harness
 from tests.node.sharing.reading import records_of
 
@@ -226,3 +227,62 @@ def test_dead_letters_can_not_be_delayed() -> None:
     client.ask(CreateGroup(topic="orders", group="g"))
     with pytest.raises(PreconditionFailed):
         client.ask(EnableDelays(topic="dead.orders.g"))
+
+
+def crowded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two records of the far future, and much that comes and goes behind them."""
+    monkeypatch.setattr(delayed, "CARRY_SPAN_MIN", 100)
+    world.publish(7_200, b"far 1", keys=[b"k"])
+    world.publish(7_300, b"far 2", b"far 3")
+    for number in range(10):
+        world.publish(1 + number, *[b"x"] * 20)
+
+
+def test_records_of_the_far_future_do_not_hold_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded(world, monkeypatch)
+    world.node.advance(45)
+    assert world.timer.start == 203
+    assert world.place().log.start_offset == 203
+    assert world.timer.end == 206
+    world.node.restart()
+    world.node.node.store.close()
+    world.node.wall_us = us(7_400)
+    world.node.open()
+    world.node.advance(1)
+    assert world.values()[200:] == [b"far 1", b"far 2", b"far 3"]
+    assert len(world.values()) == 203
+    assert world.timer.moves.carried == {}
+    (record,) = [r for r in records_of(world.node, world.gids[0]) if r.value == b"far 1"]
+    assert record.key == b"k"
+
+
+def test_a_record_that_was_carried_forward_keeps_its_id(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded(world, monkeypatch)
+    world.node.advance(45)
+    world.node.restart()
+    assert [each.id for each in world.listed().scheduled] == [0, 1, 2]
+    first = world.listed(limit=1).scheduled[0]
+    page = world.listed(after_us=first.deliver_at_us, after_id=first.id)
+    assert [each.id for each in page.scheduled] == [1, 2]
+    assert world.cancel(1, 204) == [1]
+    assert [each.id for each in world.listed().scheduled] == [0, 2]
+    ask = ExplainRecord(topic=world.companion, partition=0, offset=2)
+    (found,) = world.node.client().ask(ask).states
+    assert (found.state, found.offset, found.next_us) == ("delayed", 2, us(7_300))
+
+
+def test_a_record_is_carried_forward_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowded(world, monkeypatch)
+    for turn in range(1, 4):
+        world.node.advance(45)
+        for _ in range(10):
+            world.publish(45 * turn + 1, *[b"x"] * 20)
+    world.node.advance(60)
+    assert world.timer.start > 800
+    assert [each.id for each in world.listed().scheduled] == [0, 1, 2]

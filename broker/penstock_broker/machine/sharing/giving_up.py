@@ -15,12 +15,15 @@ NEVER_RETRY: Final = "never_retry"
 MAX_AGE: Final = "max_age"
 OVERTAKEN: Final = "overtaken"
 DUE: Final = "due"
+CARRIED: Final = "carried"
 
 
 def finish(group: SharedGroup, first: int, end: int, state: int, out: Outcome) -> None:
     """Records of [first, end), all in one state, are DONE."""
     group.window.change(first, end, state, DONE)
     group.troubles.forget(first, end)
+    if group.moves.carried:
+        group.moves.forget(first, end)
     add(out.settled, first, end)
     add(out.done, first, end)
 

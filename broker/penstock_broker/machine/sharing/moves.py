@@ -33,6 +33,7 @@ class MoveRow(NamedTuple):
     next_sequence: int
     pending: list[PendingMove]
     recent: list[tuple[int, int, int]]
+    carried: tuple[tuple[int, int], ...] = ()
 
 
 class Moves:
@@ -42,14 +43,19 @@ class Moves:
         begun: pending moves by offset, in the order of their sequence numbers.
         next_sequence: of the next move that begins.
         recent: offset -> (target, offset there) of the last moves done; 2**64-1: not known.
+        carried: offset -> the first offset that a delayed record had, which stays its id; of those
+            that wait.
+        places: the other way round.
     """
 
-    __slots__ = ("begun", "next_sequence", "recent")
+    __slots__ = ("begun", "carried", "next_sequence", "places", "recent")
 
     def __init__(self) -> None:
         self.begun: dict[int, PendingMove] = {}
         self.next_sequence = 0
         self.recent: dict[int, tuple[int, int]] = {}
+        self.carried: dict[int, int] = {}
+        self.places: dict[int, int] = {}
 
     @property
     def pending(self) -> list[PendingMove]:
@@ -75,10 +81,24 @@ class Moves:
         if len(self.recent) > RECENT_MAX:
             del self.recent[next(iter(self.recent))]
 
+    def carry(self, id_: int, place: int) -> None:
+        """A delayed record lies at another offset from now on."""
+        self.forget(place, place + 1)
+        self.carried[place] = id_
+        self.places[id_] = place
+
+    def forget(self, first: int, end: int) -> None:
+        """The records of [first, end) are DONE: those among them that were carried have no id."""
+        few = len(self.carried) < end - first
+        for offset in [o for o in (self.carried if few else range(first, end)) if first <= o < end]:
+            id_ = self.carried.pop(offset, None)
+            if id_ is not None:
+                del self.places[id_]
+
     def row(self) -> MoveRow:
         """The snapshot's form."""
         recent = [(offset, *place) for offset, place in self.recent.items()]
-        return MoveRow(self.next_sequence, self.pending, recent)
+        return MoveRow(self.next_sequence, self.pending, recent, tuple(self.carried.items()))
 
     @classmethod
     def of(cls, row: MoveRow) -> Moves:
@@ -87,4 +107,6 @@ class Moves:
         made.next_sequence = row.next_sequence
         made.begun = {move.offset: move for move in row.pending}
         made.recent = {offset: (target, place) for offset, target, place in row.recent}
+        made.carried = dict(row.carried)
+        made.places = {id_: place for place, id_ in row.carried}
         return made

@@ -7,7 +7,7 @@ from itertools import pairwise
 from penstock.errors import BadRequest, LimitExceeded
 from penstock_broker.machine.commands import refuse
 from penstock_broker.machine.producers import UNKNOWN_OFFSET
-from penstock_broker.machine.sharing.giving_up import DUE, finish
+from penstock_broker.machine.sharing.giving_up import CARRIED, DUE, finish
 from penstock_broker.machine.sharing.group import SharedGroup
 from penstock_broker.machine.sharing.moves import PENDING_MAX
 from penstock_broker.machine.sharing.ops import Drop, Move, Moved
@@ -44,8 +44,11 @@ def move(group: SharedGroup, op: Move, scene: Scene) -> Result:
 def _reason_to_move(group: SharedGroup, offset: int, target: int, now_us: int) -> str | None:
     """Why a record is to be moved; None: it is not, or it is on its way there already."""
     state = group.window.state(offset)
-    if state == DELAYED and group.kind == TIMER and group.window.ready_at(offset) <= now_us:
-        return DUE
+    if state == DELAYED and group.kind == TIMER:
+        if target == group.dead:
+            return CARRIED
+        if group.window.ready_at(offset) <= now_us:
+            return DUE
     if state != MOVING:
         return None
     begun = group.moves.begun.get(offset)
@@ -64,7 +67,10 @@ def moved(group: SharedGroup, op: Moved, scene: Scene) -> Result:
         if op.base_offset != UNKNOWN_OFFSET:
             place = op.base_offset + each.sequence - arrived[0].sequence
         group.moves.note(each.offset, each.target, place)
+        id_ = group.moves.carried.get(each.offset, each.offset)
         finish(group, each.offset, each.offset + 1, MOVING, out)
+        if each.reason == CARRIED and group.window.state(place) in (DELAYED, MOVING):
+            group.moves.carry(id_, place)
     group.counters.moved += len(arrived)
     group.window.advance()
     return Done(), out

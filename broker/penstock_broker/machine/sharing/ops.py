@@ -101,6 +101,9 @@ class Expire(Op, frozen=True, tag=5):
 class Move(Op, frozen=True, tag=6):
     """Begins moves: fixes target and sequence number of MOVING records (timer: of due ones).
 
+    A timer's `dead` is its own partition: what is moved there need not be due. It is carried
+    forward to the end of the log, so that a record of the far future does not hold the log.
+
     Offsets ascending. A record whose move has begun to another target (one that is gone) begins
     anew. Reply: `Moving`.
     """

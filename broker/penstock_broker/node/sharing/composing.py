@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from penstock.protocol.batch import (
     CODEC_BITS,
+    EXT_DELIVER_AT,
     EXT_TRACE_ID,
     HEADER_BYTES,
     Buffer,
@@ -44,6 +45,8 @@ class Item(NamedTuple):
     """Its time; -1: it has none of its own."""
     headers: Mapping[str, bytes] = {}
     """Added to the record's own."""
+    deliver_at_us: int = 0
+    """Until when it is to wait where it goes; 0: it is not."""
 
     @property
     def size(self) -> int:
@@ -52,10 +55,10 @@ class Item(NamedTuple):
         return len(self.buffer) // (len(self.batch) if self.batch else 1) + added + 32
 
     @property
-    def shape(self) -> tuple[bool, int, bool]:
+    def shape(self) -> tuple[bool, int, bool, int]:
         """What must be equal for all records of a batch: columns, and whether there is a record."""
         flags = self.batch.header.flags if self.batch is not None else 0
-        return self.time_ms >= 0, flags, self.batch is not None
+        return self.time_ms >= 0, flags, self.batch is not None, self.deliver_at_us
 
 
 class Load:
@@ -104,7 +107,7 @@ def compose(items: Sequence[Item], producer_id: int) -> bytearray:
         item.batch is first and item.place == place and not item.headers
         for place, item in enumerate(items)
     ):
-        return forward(items[0].buffer, producer_id, items[0].sequence)
+        return forward(items[0].buffer, producer_id, items[0].sequence, items[0].deliver_at_us)
     batches = [item.batch for item in items]
     codecs = [batch.header.codec & CODEC_BITS for batch in batches if batch is not None]
     return encode_batch(
@@ -118,17 +121,22 @@ def compose(items: Sequence[Item], producer_id: int) -> bytearray:
         codec=max(codecs, default=0),
         producer_id=producer_id,
         base_sequence=items[0].sequence,
+        deliver_at_us=items[0].deliver_at_us or None,
         key_slots=_slots(items, _KEY_SLOTS),
         tenant_slots=_slots(items, _TENANT_SLOTS),
         trusted_headers=True,
     )
 
 
-def forward(buffer: Buffer, producer_id: int, base_sequence: int) -> bytearray:
+def forward(
+    buffer: Buffer, producer_id: int, base_sequence: int, deliver_at_us: int = 0
+) -> bytearray:
     """A batch as it was, under another producer; of its extension fields the trace id stays."""
     header = parse_header(buffer)
     trace_id = extensions(buffer, header).get(EXT_TRACE_ID)
     made = bytearray(HEADER_BYTES)
+    if deliver_at_us:
+        made += pack_extensions([(EXT_DELIVER_AT, deliver_at_us.to_bytes(8, "little"))])
     if trace_id is not None:
         made += pack_extensions([(EXT_TRACE_ID, trace_id)])
     ext_len = len(made) - HEADER_BYTES

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock_broker.machine.commands import ConfigureShared, RemoveShared, encode_command
+from penstock_broker.machine.sharing.state import TIMER
 from penstock_broker.machine.topology import SharedDefinition, Topic
 from penstock_broker.node import topic_requests
 
@@ -60,12 +61,13 @@ class Configuring:
         dead = topics.get(definition.dead_topic)
         places = dead.partitions if dead is not None else []
         number = partition.partition
+        dead_gid = places[number].group if number < len(places) else 0
         command = ConfigureShared(
             group=name,
             revision=definition.revision,
             settings=definition.settings,
             start_offset=start,
-            dead=places[number].group if number < len(places) else 0,
+            dead=partition.gid if definition.kind == TIMER else dead_gid,
             kind=definition.kind,
             id=definition.id,
         )

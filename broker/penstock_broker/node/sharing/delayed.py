@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 
 TAKEN_AT_ONCE: Final = 10_000
+CARRY_SPAN_MIN: Final = 100_000
+"""Offsets between the oldest record that waits and the newest: fewer are no burden."""
+CARRY_SHARE: Final = 4
+"""Records are carried forward if fewer than one in so many waits."""
+CARRY_RECORDS: Final = 2_000
+CARRY_AHEAD_US: Final = 60_000_000
+"""What is due that soon is left where it is."""
+CARRY_SECONDS: Final = 10.0
+CARRYING_SECONDS: Final = 0.5
 
 
 class DelayedRecords:
@@ -41,6 +50,7 @@ class DelayedRecords:
         self._known = 0
         """Records below it are in the timers, due, or settled."""
         self._timers = Timers(0)
+        self._carry_at = 0.0
         self._due: deque[tuple[int, int]] = deque()
         """Time and offset of what is due and has not begun to move, in that order."""
 
@@ -78,6 +88,8 @@ class DelayedRecords:
             self._due += sorted((ready_at(o), o) for o in found if state(o) == DELAYED)
         if self._due:
             self._begin_due()
+        if self._partition.node.clock >= self._carry_at:
+            self._carry(group)
 
     @property
     def next_us(self) -> int | None:
@@ -135,6 +147,28 @@ class DelayedRecords:
             for offset in offsets:
                 if window.state(offset) == DELAYED:
                     self._timers.add(offset, window.ready_at(offset))
+
+    def _carry(self, group: SharedGroup) -> None:
+        """Carry records of the far future forward, if they are few among what they hold back.
+
+        They are moved to the end of this log as they are, so that it can be trimmed and the window
+        stays small. So much traffic must come between that this costs a fraction of it.
+        """
+        clock, now_us = self._partition.node.clock, self._partition.node.wall_us
+        self._carry_at = clock + CARRY_SECONDS
+        span, lane = group.end - group.start, self._mover.lane(TIMER_GROUP)
+        live = group.window.count(DELAYED)
+        if span < CARRY_SPAN_MIN or live * CARRY_SHARE > span or not live or lane is None:
+            return
+        old = group.window.delayed(group.start, min(CARRY_RECORDS, max(lane.room, 0)))
+        far = [
+            offset
+            for offset, at_us in old
+            if at_us > now_us + CARRY_AHEAD_US and offset < group.start + span // 2
+        ]
+        if far and group.dead:
+            lane.begin(far, group.dead)
+            self._carry_at = clock + CARRYING_SECONDS
 
     def _target(self) -> int:
         """The Raft group of the partition where the records belong; 0: it is gone."""

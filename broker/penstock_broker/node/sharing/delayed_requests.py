@@ -56,9 +56,11 @@ def list_scheduled(
     total = 0
     if partition is not None:
         total = partition.machine.sharing.groups[TIMER_GROUP].window.count(DELAYED)
-        upcoming = partition.shared.delayed.upcoming(asked.after_us, asked.after_id)
+        moves = partition.machine.sharing.groups[TIMER_GROUP].moves
+        after = moves.places.get(asked.after_id, asked.after_id)
+        upcoming = partition.shared.delayed.upcoming(asked.after_us, after)
         found = [
-            wire.ScheduledRecord(id=offset, count=1, deliver_at_us=at_us)
+            wire.ScheduledRecord(id=moves.carried.get(offset, offset), count=1, deliver_at_us=at_us)
             for at_us, offset in islice(upcoming, limit)
         ]
     node.reply(session, correlation, wire.ListScheduledReply(scheduled=found, total=total))
@@ -71,14 +73,17 @@ def cancel(node: Node, session: Session, correlation: int, asked: wire.CancelSch
     if any(not 0 <= each < OFFSET_END for each in asked.ids):
         raise BadRequest("the id of a delayed record is an offset")
     partition = _companion(node, asked.topic, asked.partition)
-    spans = runs_of(sorted(asked.ids))
-    if partition is None or not spans:
+    if partition is None or not asked.ids:
         node.reply(session, correlation, wire.CancelScheduledReply(cancelled=[]))
         return
+    moves = partition.machine.sharing.groups[TIMER_GROUP].moves
+    ids = {moves.places.get(each, each): each for each in asked.ids if each not in moves.carried}
+    spans = runs_of(sorted(ids))
 
     def answer(reply: Purged) -> None:
         done = pairs(reply.spans)
-        cancelled = [offset for first, count in done for offset in range(first, first + count)]
+        offsets = (offset for first, count in done for offset in range(first, first + count))
+        cancelled = sorted(ids[offset] for offset in offsets)
         node.reply(session, correlation, wire.CancelScheduledReply(cancelled=cancelled))
 
     request = Request(session, correlation, TYPE_OF[type(asked)])

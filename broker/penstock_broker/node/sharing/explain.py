@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
+
 from penstock.protocol.durations import format_duration
 from penstock.protocol.sharing import AttemptInfo, RecordState
 from penstock_broker.machine.producers import UNKNOWN_OFFSET
@@ -221,6 +223,8 @@ class Explanation:
             return self._made("done", text)
         target, place = moved
         place = -1 if place == UNKNOWN_OFFSET else place
+        if target == self._partition.gid and place >= 0:  # carried forward in the same log
+            return structs.replace(explain(self._partition, group, place), offset=offset)
         if group.kind == TIMER:
             return self._made("done", "It has gone to the topic.", **self._place(target, place))
         return self._dead(target, place)

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.errors import PenstockError
 from penstock.protocol import columns
+from penstock.protocol.batch import EXT_DELIVER_AT
+from penstock.protocol.records import RecordBatch
 from penstock_broker.machine.producers import system_producer
+from penstock_broker.machine.sharing.giving_up import CARRIED
 from penstock_broker.machine.sharing.moves import PENDING_MAX, PendingMove
 from penstock_broker.machine.sharing.ops import Drop, Move, Moved
 from penstock_broker.machine.sharing.replies import Moving, OpReply
@@ -284,12 +287,15 @@ class Lane:
         if self.group.kind != TIMER or found.place or not WHOLE_RECORDS_MIN <= count <= len(queue):
             return False
         sequence, target = queue[0].sequence, queue[0].target
+        deliver_at_us = _waits_until(queue[0], found.batch)
         for place in range(count):
             move = queue[place]
             if move != PendingMove(sequence + place, base + place, target, move.reason):
                 return False
         for place in range(count):
-            item = Item(sequence + place, found.batch, place, found.buffer)
+            item = Item(
+                sequence + place, found.batch, place, found.buffer, deliver_at_us=deliver_at_us
+            )
             self._load.items.append(item)
             queue.popleft()
         self._load.target = target
@@ -300,7 +306,8 @@ class Lane:
         if self.group.kind == TIMER:
             own_time = columns.TIMESTAMPS in batch.column_ids()
             time_ms = batch.timestamps_us[place] // 1000 if own_time else -1
-            return Item(move.sequence, batch, place, buffer, time_ms)
+            at_us = _waits_until(move, batch)
+            return Item(move.sequence, batch, place, buffer, time_ms, deliver_at_us=at_us)
         time_ms = batch.timestamps_us[place] // 1000
         headers = {DEAD_HEADER: self._story(move)}
         return Item(move.sequence, batch, place, buffer, time_ms, headers)
@@ -365,3 +372,10 @@ class Lane:
             lambda _: self.step(),
         )
         self.step()
+
+
+def _waits_until(move: PendingMove, batch: RecordBatch) -> int:
+    """Until when a record is to wait where it goes: only one that is carried forward is."""
+    if move.reason != CARRIED:
+        return 0
+    return int.from_bytes(batch.extensions.get(EXT_DELIVER_AT, b""), "little")
