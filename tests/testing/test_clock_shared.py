@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 
@@ -131,6 +132,28 @@ async def test_every_attempt_of_a_handler_is_seen_within_one_advance(
             await penstock_clock.advance("5m")
             nursery.cancel_scope.cancel()
     assert handler.times == [0, 10, 30, 70]
+
+
+def test_every_attempt_of_a_thread_is_seen_if_it_is_quick(
+    penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, topic: str
+) -> None:
+    began, times = penstock_clock.now, []
+
+    def work(records: penstock.sync.SharedSubscription) -> None:
+        for record in records:
+            with record:
+                times.append((penstock_clock.now - began).total_seconds())
+                raise ConnectionError("down")
+
+    with penstock.sync.connect(penstock_clock.address) as client:
+        with client.subscribe(topic, group="g", mode="shared", create=STEADY) as records:
+            worker = threading.Thread(target=work, args=(records,))
+            worker.start()
+            while not times:
+                penstock_clock.advance(0)
+            penstock_clock.advance("5m")
+        worker.join()
+    assert times == [0, 10, 30, 70]
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

@@ -37,6 +37,9 @@ POLL_SECONDS_MAX: Final = 60.0
 END_SECONDS: Final = 1.0
 KEEPER_PAUSE: Final = 0.02
 """The keeper takes over when no caller has pumped for this long."""
+COME_BACK_SECONDS: Final = 0.05
+"""How long threads that got something may work on it while a test moves its clock."""
+COME_BACK_PAUSE: Final = 0.0005
 
 
 class BlockingDriver:
@@ -54,6 +57,9 @@ class BlockingDriver:
         self._keeper_pumps = False
         self._poll_until = 0.0
         self._pumped_at = 0.0
+        self._polls = 0
+        self._at_rest = 0
+        """How many threads waited when the clock of a test was moved."""
         self._followers: dict[Waiter, None] = {}
         self._forked = False
         self._ended = False
@@ -213,6 +219,7 @@ class BlockingDriver:
         finally:
             self.lock.acquire()
             self._pumping = False
+            self._polls += 1
         self.core.hold()
         for key, events in ready:
             wire: Wire | None = key.data
@@ -249,16 +256,30 @@ class BlockingDriver:
         self._alarm.ring()
 
     def rest(self) -> Held | None:
-        """Take a turn and tell what is under way; what threads of the application do is theirs."""
+        """Have a turn taken, let threads that were woken come back, and tell what is under way."""
         with self.lock:
             if self._ended or self._forked:
                 return None
+            polls = self._polls
             if self._pumping:
-                self.turn()
+                self._alarm.ring()
             else:
                 self._poll(0.0)
                 self._hand_over()
+        give_up = time.monotonic() + COME_BACK_SECONDS
+        while self._polls == polls or self._waiting() < self._at_rest:
+            if time.monotonic() > give_up:
+                break
+            time.sleep(COME_BACK_PAUSE)
+        self._at_rest = self._waiting()
+        with self.lock:
             return held(self.core, lambda outbox: outbox.sock if outbox else None)
+
+    def _waiting(self) -> int:
+        """How many threads of the application wait for something that has not come yet."""
+        with self.lock:
+            asleep = sum(not follower.woken for follower in self._followers)
+            return asleep + (self._pumping and not self._keeper_pumps)
 
     # ----- connections
 

@@ -9,17 +9,17 @@ import threading
 class Waiter:
     """A thread that waits for another one to pump."""
 
-    __slots__ = ("_lock", "_woken")
+    __slots__ = ("_lock", "woken")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._woken = False
+        self.woken = False
 
     def wake(self) -> None:
         """Let the thread look again."""
-        if not self._woken:
-            self._woken = True
+        if not self.woken:
+            self.woken = True
             self._lock.release()
 
     def sleep(self, seconds: float) -> None:

@@ -6,8 +6,8 @@ itself, so that a fetch with a time limit ends without anybody's help, and leaps
 
 `advance` goes from due time to due time and is at rest in between: the broker has carried out what
 came due, every request of its clients is answered or waits for something to happen, and async
-applications have gone on until they wait. What threads do with records is theirs: a test that uses
-them looks at their results.
+applications have gone on until they wait. Threads that got something from a blocking client have
+some milliseconds to come back to it; what takes longer goes on at a later time.
 """
 
 from __future__ import annotations
