@@ -39,9 +39,17 @@ CARRY_AHEAD_US: Final = 60_000_000
 CARRY_SECONDS: Final = 10.0
 CARRYING_SECONDS: Final = 0.5
 
+_NO_TIMERS: Final = Timers(0)
+_NOTHING_DUE: Final[deque[tuple[int, int]]] = deque(maxlen=0)
+
 
 class DelayedRecords:
-    """The timer group of one companion partition; a part of its `SharedPartition`."""
+    """The timer group of one companion partition; a part of its `SharedPartition`.
+
+    Every partition has one of these, and few have delayed records: the rest is made when it leads.
+    """
+
+    __slots__ = ("_carry_at", "_due", "_group", "_known", "_mover", "_partition", "_timers")
 
     def __init__(self, shared: SharedPartition, mover: Mover) -> None:
         self._partition = shared.partition
@@ -49,24 +57,25 @@ class DelayedRecords:
         self._group: SharedGroup | None = None
         self._known = 0
         """Records below it are in the timers, due, or settled."""
-        self._timers = Timers(0)
+        self._timers = _NO_TIMERS
         self._carry_at = 0.0
-        self._due: deque[tuple[int, int]] = deque()
+        self._due: deque[tuple[int, int]] = _NOTHING_DUE
         """Time and offset of what is due and has not begun to move, in that order."""
 
     def on_leading(self) -> None:
+        self.on_lost_leadership()
         self._group = self._partition.machine.sharing.groups.get(TIMER_GROUP)
         node = self._partition.node
-        self._timers = Timers(node.wall_us, node.config.timer_grain_bits)
-        self._due.clear()
         if self._group is not None:
+            self._timers = Timers(node.wall_us, node.config.timer_grain_bits)
+            self._due = deque()
             self._known = self._group.start
             self.tick()
 
     def on_lost_leadership(self) -> None:
         self._group = None
-        self._timers = Timers(0)
-        self._due.clear()
+        self._timers = _NO_TIMERS
+        self._due = _NOTHING_DUE
 
     def on_effects(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

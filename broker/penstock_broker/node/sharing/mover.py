@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Mover:
     """The lanes of one partition; a part of its `SharedPartition`."""
 
+    __slots__ = ("_lanes", "_shared")
+
     def __init__(self, shared: SharedPartition) -> None:
         self._shared = shared
         self._lanes: dict[str, Lane] = {}

@@ -62,6 +62,8 @@ class Histogram:
 class QueueTimes:
     """The histograms of one partition's groups; a part of its `SharedPartition`."""
 
+    __slots__ = ("_histograms", "_partition")
+
     def __init__(self, partition: PartitionGroup) -> None:
         self._partition = partition
         self._histograms: dict[str, Histogram] = {}

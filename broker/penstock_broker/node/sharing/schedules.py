@@ -110,6 +110,8 @@ class _Cursor:
 class RecurringSchedules:
     """The schedules of one partition; a part of its `SharedPartition`."""
 
+    __slots__ = ("_cursors", "_partition", "_queue")
+
     def __init__(self, partition: PartitionGroup) -> None:
         self._partition = partition
         self._cursors: dict[str, _Cursor] = {}
