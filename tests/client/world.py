@@ -185,10 +185,15 @@ class World:
         self.run(subscription.open())
         return subscription
 
-    def share(self, topics: str = "t", **options: object) -> SharedSubscription:
+    def share(
+        self,
+        topics: str = "t",
+        kinds: tuple[type[SharedRecord], type[SharedBatch]] = (SharedRecord, SharedBatch),
+        **options: object,
+    ) -> SharedSubscription:
         """Join a shared group."""
         options.setdefault("group", "g")
-        shared = SharedSubscription(self.core, [topics], SharedRecord, SharedBatch, **options)
+        shared = SharedSubscription(self.core, [topics], *kinds, **options)
         self.run(shared.open())
         return shared
 

@@ -392,6 +392,24 @@ async def _fetch_for_ever(records: Any) -> None:
         await records.fetch(1, wait=0.2)
 
 
+def test_the_renewing_thread_ends_with_its_client(api: Api, address: str, topic: str) -> None:
+    async def test(api: Api) -> None:
+        async with api.connect(address) as client, shared(client, topic):
+            await _until_threads(api, 1)
+        await _until_threads(api, 0)
+
+    api.run(test)
+
+
+async def _until_threads(api: Api, count: int) -> None:
+    for _ in range(500):
+        names = [thread.name for thread in threading.enumerate()]
+        if names.count("penstock-leases") == count:
+            return
+        await api.sleep(0.01)
+    raise AssertionError(f"{names.count('penstock-leases')} threads renew leases")
+
+
 def test_records_may_be_settled_in_other_threads(address: str, topic: str) -> None:
     with sync.connect(address) as client:
         client.publish_many(topic, numbered(50))
