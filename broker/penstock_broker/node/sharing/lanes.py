@@ -1,10 +1,10 @@
 """Which records are next, where keys have an order, or keys and tenants limits and shares.
 
 A cursor goes over the batches' slot columns, from the oldest unsettled record on, once. With
-`order_by = key` a record whose key has an earlier one unsettled is parked behind it: `_follow` says
-how far behind each record the next of its key lies, `_tails` where each key's line ends. So a
-failing record parks its own key and nothing else, and a record costs a few bytes, wherever it is.
-Without a key there is no order; records of a batch without the column count as one key.
+`order_by = key` a record stands in line behind the unsettled ones of its key (`view`), so a failing
+record parks its own key and nothing else. Without a key there is no order; records of a batch
+without the column count as one key. Limits are asked when a record's turn comes (`limits`), shares
+are given by turns (`turns`).
 
 The cursor runs ahead as far as it must to find what can go, and for fair shares `LOOK_AHEAD`
 records further, but never beyond `window_max` records from the oldest unsettled one. After a change
@@ -14,9 +14,8 @@ before. Each record is in one phase; counts follow from changes of phase alone.
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from penstock.protocol.batch import Buffer
@@ -24,8 +23,20 @@ from penstock_broker.machine.sharing.state import DELAYED, DONE, FREE, LEASED
 from penstock_broker.node.sharing.columns import read_columns
 from penstock_broker.node.sharing.limits import Limits
 from penstock_broker.node.sharing.scanning import Scanner
-from penstock_broker.node.sharing.spans import Spans, pairs, runs_of
+from penstock_broker.node.sharing.spans import Spans, long_runs_of, pairs
 from penstock_broker.node.sharing.turns import InOrder, InTurns, Turns
+from penstock_broker.node.sharing.view import (
+    ADMITTED,
+    AWAY,
+    BEHIND,
+    GONE,
+    IN_LINE,
+    LIMITED,
+    OUT,
+    PARKED,
+    READY,
+    View,
+)
 
 if TYPE_CHECKING:
     from penstock_broker.machine.sharing.group import SharedGroup
@@ -36,35 +47,16 @@ LOOK_AHEAD: Final = 10_000
 SCAN_RECORDS: Final = 16_384
 """Records that the cursor passes at once; it goes on as time passes."""
 CUT_RECORDS: Final = 65_536
+"""Settled records that may stay in view."""
 SWEEP_US: Final = 1_000_000
-
-PARKED: Final = 0
-"""Behind an unsettled record of its key."""
-READY: Final = 1
-"""In `_turns`; what limits say is asked when its turn comes."""
-ADMITTED: Final = 2
-"""In `_turns`; its limit counts it already."""
-LIMITED: Final = 3
-"""Waits for its key's or tenant's limit."""
-OUT: Final = 4
-"""Taken or leased."""
-AWAY: Final = 5
-"""Delayed, moving or held: it keeps its key's line waiting, and counts for no limit."""
-GONE: Final = 6
-"""Settled."""
-_MOVABLE: Final = frozenset((READY, ADMITTED, LIMITED, OUT))
-PHASES: Final = ("key", "", "", "limit", "", "", "")
-"""What keeps a record of this phase from being delivered."""
 
 
 class Lanes:
     """`Ready` by keys and tenants."""
 
     __slots__ = (
-        "_base", "_budget", "_delay", "_fair", "_follow", "_group", "_keys", "_limit_slots",
-        "_limits",
-        "_log", "_ordered", "_phases", "_scanner", "_sweep_at", "_tails", "_tenants", "_trimmed",
-        "_turns", "blocked_by",
+        "_budget", "_delay", "_fair", "_group", "_limit_slots", "_limits", "_log", "_ordered",
+        "_scanner", "_sweep_at", "_trimmed", "_turns", "_view", "blocked_by",
     )  # fmt: skip
 
     def __init__(
@@ -81,30 +73,26 @@ class Lanes:
         self._delay = delay
         """Has an offset given to `due` at a time."""
         self._ordered = settings.order_by == "key"
-        self._base = max(group.start, self._log.start_offset)
-        self._phases = bytearray()
-        self._follow = array("I")
-        self._keys = array("I")
-        self._tenants = array("I")
-        self._tails: dict[int, int] = {}
+        base = self._trimmed = max(group.start, self._log.start_offset)
+        view = self._view = View(base, self._ordered)
         self._limits: Limits | None = None
         if settings.limit_by != "none":
             self._limits = Limits(settings.concurrency, settings.rate_per_second, now_us)
-        self._limit_slots = self._keys if settings.limit_by == "key" else self._tenants
+        self._limit_slots = view.keys if settings.limit_by == "key" else view.tenants
         self._fair = settings.fair_by != "none"
         self._turns: Turns = InOrder()
         self._begin_turns()
         self._budget = 0
         self._sweep_at = now_us
-        self._trimmed = self._base
-        self._scanner = Scanner(shared, self._base, self._take_in, claimed, wake)
+        self._scanner = Scanner(shared, base, self._take_in, claimed, wake)
         self.blocked_by = ""
 
     def _begin_turns(self) -> None:
+        view = self._view
         by_key = self._group.settings.fair_by == "key"
         self._turns = InOrder()
         if self._fair:
-            self._turns = InTurns(self._keys if by_key else self._tenants, self._base)
+            self._turns = InTurns(view.keys if by_key else view.tenants, view.base)
 
     # ----- taking
 
@@ -116,69 +104,59 @@ class Lanes:
     def take(self, count: int, now_us: int) -> Spans:
         """Those whose turn it is."""
         self._begin(now_us)
-        self._look_ahead(count, now_us)
+        self._look_ahead(count)
         self.blocked_by = ""
         if self._loading:
             self.blocked_by = "loading"
             return []
         if self._limits is None:
-            found = self._take_ready(count, [])
+            found = self._take_ready(count)
         else:
-            found = self._take_admitted(count, now_us)
+            found = self._take_admitted(self._limits, count, now_us)
         if len(found) < count:
             self.blocked_by = self._reason()
         found.sort()
-        return runs_of(found)
+        return long_runs_of(found)
 
-    def _take_ready(self, count: int, found: list[int]) -> list[int]:
+    def _take_ready(self, count: int) -> list[int]:
         """Those whose turn it is, where there is no limit."""
-        turns, phases, base = self._turns, self._phases, self._base
-        following, out = turns.next, found.append
-        while turns and count:
-            some = [following() for _ in range(min(count, len(turns)))]
-            for offset in some:
-                if offset >= base and phases[offset - base] == READY:
-                    phases[offset - base] = OUT
-                    count -= 1
-                    out(offset)
+        turns, following = self._turns, self._turns.next
+        found: list[int] = []
+        while turns and len(found) < count:
+            some = [following() for _ in range(min(count - len(found), len(turns)))]
+            found += self._view.change(some, READY, OUT)
         return found
 
-    def _take_admitted(self, count: int, now_us: int) -> list[int]:
+    def _take_admitted(self, limits: Limits, count: int, now_us: int) -> list[int]:
         """Those whose turn it is, and whose limit lets them go."""
-        turns, phases, base = self._turns, self._phases, self._base
+        turns, view, slots = self._turns, self._view, self._limit_slots
         found: list[int] = []
         while len(found) < count and turns:
             offset = turns.next()
-            phase = phases[offset - base] if offset >= base else GONE
-            if phase == ADMITTED or (phase == READY and self._admit(offset, now_us)):
-                phases[offset - base] = OUT
+            phase = view.phase(offset)
+            if phase == READY and not limits.admit(slots[offset - view.base], offset, now_us):
+                view.put(offset, LIMITED)
+            elif phase in (READY, ADMITTED):
+                view.put(offset, OUT)
                 found.append(offset)
             if not turns:
-                self._look_ahead(count - len(found), now_us)  # behind those that are limited
+                self._look_ahead(count - len(found))  # behind those that are limited
         return found
-
-    def _admit(self, offset: int, now_us: int) -> bool:
-        if self._limits is None:
-            return True
-        at = offset - self._base
-        if self._limits.admit(self._limit_slots[at], offset, now_us):
-            return True
-        self._phases[at] = LIMITED
-        return False
 
     def _reason(self) -> str:
         if self._scanner.next < self._log.end_offset:
             return "window" if self._scanner.next >= self._limit else "scan"
         if self._limits is not None and self._limits.parked:
             return "limit"
-        return "key" if self._tails else ""
+        return "key" if self._view.has_lines else ""
 
     @property
     def _limit(self) -> int:
-        return self._group.start + self._group.settings.window_max
+        """How far the cursor may go; what was granted before must be seen in any case."""
+        return max(self._group.start + self._group.settings.window_max, self._group.end)
 
-    def _look_ahead(self, count: int, now_us: int) -> None:
-        """Let the cursor go on until enough records wait in turns."""
+    def _look_ahead(self, count: int) -> None:
+        """Let the cursor go on until enough records wait for their turn."""
         wanted = max(count, LOOK_AHEAD) if self._fair else count
         while self._budget > 0 and (len(self._turns) < wanted or self._loading):
             stop = min(self._limit, self._log.end_offset)
@@ -192,98 +170,65 @@ class Lanes:
     def _take_in(self, first: int, stop: int, batch: Buffer | None, claimed: bool) -> None:
         """Records [first, stop) come into view, all of one batch; claimed: handed out already."""
         columns = read_columns(batch, first, stop)
-        now_us = self._scanner.now_us
-        self._keys.extend(columns.keys)
-        self._tenants.extend(columns.tenants)
-        self._phases += bytes((READY,)) * (stop - first)
-        if self._ordered:
-            self._follow.frombytes(bytes(4 * (stop - first)))
+        self._view.extend(columns)
         if claimed or first < self._group.end:
             middle = stop if claimed else min(stop, self._group.end)
-            self._take_in_old(first, middle, claimed, now_us)
+            self._take_in_old(first, middle, claimed)
             columns = columns.behind(middle - first)
             first = middle
         if self._ordered:
-            self._turns.extend(self._line_up(first, columns.keys))
+            self._turns.extend(self._view.line_up(first, columns.keys))
         else:
             self._turns.extend(range(first, stop))
 
-    def _line_up(self, first: int, keys: Sequence[int]) -> list[int]:
-        """Put new records behind the last of their keys; returns those that are first."""
-        tails, follow, phases, base = self._tails, self._follow, self._phases, self._base
-        heads: list[int] = []
-        head, last_of = heads.append, tails.setdefault
-        for offset, key in enumerate(keys, first):
-            if not key:
-                head(offset)
-                continue
-            last = last_of(key, offset)
-            if last == offset:
-                head(offset)
-            else:
-                follow[last - base] = offset - last
-                phases[offset - base] = PARKED
-                tails[key] = offset
-        return heads
-
-    def _take_in_old(self, first: int, stop: int, claimed: bool, now_us: int) -> None:
+    def _take_in_old(self, first: int, stop: int, claimed: bool) -> None:
         """Records that were granted before, or handed out: their states say what they are."""
-        window = self._group.window
+        view, state_of, now_us = self._view, self._group.window.state, self._scanner.now_us
         for offset in range(first, stop):
-            at = offset - self._base
-            if window.state(offset) == DONE:
-                self._phases[at] = GONE
+            state = state_of(offset)
+            if state == DONE:
+                view.put(offset, GONE)
                 continue
-            self._phases[at] = PARKED
-            key = self._keys[at]
-            if self._ordered and key and key in self._tails:
-                last = self._tails[key]
-                self._follow[last - self._base] = offset - last
-                self._tails[key] = offset
-                if claimed or window.state(offset) == LEASED:
-                    self._out(offset, now_us)  # order was not asked for when it was granted
-                continue
-            if self._ordered and key:
-                self._tails[key] = offset
-            if claimed:
-                self._out(offset, now_us)
-            else:
+            is_first = view.stand(offset)
+            if claimed or state == LEASED:
+                self._out(offset, now_us)  # maybe not first: there was no order when it was granted
+            elif is_first:
                 self._head(offset, now_us, first=False)
+            elif state != FREE:
+                view.put(offset, BEHIND)
 
     def _out(self, offset: int, now_us: int) -> None:
-        at = offset - self._base
-        self._phases[at] = OUT
+        self._view.put(offset, OUT)
         if self._limits is not None:
-            self._limits.adopt(self._limit_slots[at], now_us)
+            self._limits.adopt(self._limit_slots[offset - self._view.base], now_us)
 
     # ----- changes of phase
 
     def _head(self, offset: int, now_us: int, *, first: bool = True) -> None:
         """Nothing of its key is before a record any more: what becomes of it is up to its state."""
-        state = self._group.window.state(offset)
-        at = offset - self._base
+        window = self._group.window
+        state = window.state(offset)
         if state == LEASED:
             self._out(offset, now_us)
-        elif state == DELAYED and self._group.window.ready_at(offset) > now_us:
-            self._phases[at] = AWAY
-            self._delay(offset, self._group.window.ready_at(offset))
+            return
+        if state == DELAYED and window.ready_at(offset) > now_us:
+            self._delay(offset, window.ready_at(offset))
         elif state in (FREE, DELAYED):
-            self._phases[at] = READY
+            self._view.put(offset, READY)
             if first:
                 self._turns.first(offset)
             else:
                 self._turns.extend((offset,))
-        else:
-            self._phases[at] = AWAY
+            return
+        self._view.put(offset, AWAY)
 
     def _leave(self, offset: int, phase: int, now_us: int, *, unused: bool = False) -> None:
         """A record leaves its phase for another; whoever waited for its limit may go."""
-        at = offset - self._base
-        before = self._phases[at]
-        self._phases[at] = phase
+        before = self._view.phase(offset)
+        self._view.put(offset, phase)
         if self._limits is None or before not in (OUT, ADMITTED):
             return
-        slot = self._limit_slots[at]
+        slot = self._limit_slots[offset - self._view.base]
         if slot:
             freed = self._limits.left(slot, now_us, unused or before == ADMITTED)
             self._admitted(self._limits, slot, freed, now_us)
@@ -293,104 +238,82 @@ class Lanes:
         waiting = deque(offsets)
         while waiting:
             offset = waiting.popleft()
-            if self._known(offset) and self._phases[offset - self._base] == LIMITED:
-                self._phases[offset - self._base] = ADMITTED
+            if self._view.phase(offset) == LIMITED:
+                self._view.put(offset, ADMITTED)
                 self._turns.extend((offset,))
             else:  # settled while it waited
                 waiting.extend(limits.left(slot, now_us, unused=True))
 
     def _gone(self, offset: int, now_us: int) -> None:
         """A record is settled: the next of its key comes forward."""
-        at = offset - self._base
-        if at < 0 or at >= len(self._phases) or self._phases[at] == GONE:
+        phase = self._view.phase(offset)
+        if phase == GONE:
             return
-        parked = self._phases[at] == PARKED
         self._leave(offset, GONE, now_us)
-        if self._ordered and not parked:
+        if phase not in IN_LINE:
             self._forward(offset, now_us)
 
     def _forward(self, offset: int, now_us: int) -> None:
-        base, follow, phases = self._base, self._follow, self._phases
-        key = self._keys[offset - base]
-        if not key:
-            return
-        distance = follow[offset - base]
-        while distance:
-            offset += distance
-            if phases[offset - base] == PARKED:
-                self._head(offset, now_us)
-                return
-            if phases[offset - base] != GONE:
-                return  # granted when order was not asked for; it comes forward by itself
-            distance = follow[offset - base]
-        if self._tails.get(key) == offset:
-            del self._tails[key]
+        head = self._view.behind(offset)
+        if head >= 0:
+            self._head(head, now_us)
 
     # ----- what others tell
 
     def put_back(self, spans: Spans) -> None:
         """Their turn comes again first."""
         now_us = self._scanner.now_us
-        for first, count in reversed(spans):
-            for offset in reversed(range(first, first + count)):
-                if self._known(offset) and self._phases[offset - self._base] == OUT:
-                    self._leave(offset, AWAY, now_us, unused=True)
-                    self._head(offset, now_us)
+        for offset in _backwards(spans):
+            if self._view.phase(offset) == OUT:
+                self._leave(offset, AWAY, now_us, unused=True)
+                self._head(offset, now_us)
 
     def set_aside(self, spans: Spans) -> None:
         """They can't be read: they wait for `due`."""
-        now_us = self._scanner.now_us
-        for first, count in spans:
-            for offset in range(first, first + count):
-                if self._known(offset):
-                    self._leave(offset, AWAY, now_us, unused=True)
-
-    def _known(self, offset: int) -> bool:
-        return 0 <= offset - self._base < len(self._phases)
+        for offset in _backwards(spans):
+            if self._view.phase(offset) == OUT:
+                self._leave(offset, AWAY, self._scanner.now_us, unused=True)
 
     def freed(self, numbers: Sequence[int]) -> None:
         """They come again first; a record that was not in view will come into it."""
         now_us = self._scanner.now_us
-        for first, count in reversed(pairs(numbers)):
-            for offset in reversed(range(first, first + count)):
-                if self._known(offset) and self._phases[offset - self._base] in (OUT, AWAY):
-                    self._leave(offset, AWAY, now_us)
-                    self._head(offset, now_us)
+        for offset in _backwards(pairs(numbers)):
+            if self._view.phase(offset) in (OUT, AWAY):
+                self._leave(offset, AWAY, now_us)
+                self._head(offset, now_us)
 
     def due(self, offsets: Sequence[int]) -> None:
         """Those that waited for this come first."""
         now_us = self._scanner.now_us
         for offset in sorted(offsets, reverse=True):
-            if self._known(offset) and self._phases[offset - self._base] == AWAY:
+            if self._view.phase(offset) == AWAY:
                 self._head(offset, now_us)
 
     def settled(self, numbers: Sequence[int], done: Sequence[int]) -> None:
         """What is done lets the next of its key come forward; the rest is away for now."""
-        now_us = self._scanner.now_us
+        view, now_us = self._view, self._scanner.now_us
         if numbers != done:
-            for first, count in pairs(numbers):
-                for offset in range(first, first + count):
-                    if self._known(offset) and self._phases[offset - self._base] in _MOVABLE:
-                        self._leave(offset, AWAY, now_us)
+            for offset in _backwards(pairs(numbers)):
+                phase = view.phase(offset)
+                if phase in (READY, ADMITTED, LIMITED, OUT):
+                    self._leave(offset, AWAY, now_us)
+                elif phase == PARKED:
+                    view.put(offset, BEHIND)
         for first, count in pairs(done):
-            self._done(first, first + count, now_us)
+            self._done(max(first, view.base), min(first + count, view.end), now_us)
 
     def _done(self, first: int, stop: int, now_us: int) -> None:
-        """Records are settled; most of them were out, and the last of their key."""
-        phases, tails, base = self._phases, self._tails, self._base
-        low, high = max(first - base, 0), min(stop - base, len(phases))
-        if self._limits is not None or phases.count(OUT, low, high) < high - low:
-            for at in range(low, high):
-                self._gone(base + at, now_us)
-            return
-        phases[low:high] = bytes((GONE,)) * (high - low)
-        if self._ordered:
-            columns = zip(self._keys[low:high], self._follow[low:high], strict=True)
-            for offset, (key, distance) in enumerate(columns, base + low):
-                if distance:
-                    self._forward(offset, now_us)
-                elif key and tails.get(key) == offset:
-                    del tails[key]
+        """Records are settled; most of them were out."""
+        view = self._view
+        low, high = first - view.base, stop - view.base
+        if self._limits is not None or view.phases.count(OUT, low, high) < high - low:
+            for offset in range(first, stop):
+                self._gone(offset, now_us)
+        elif first < stop:
+            ready, rest = view.settle(first, stop)
+            self._turns.extend(ready)
+            for offset in rest:
+                self._forward(offset, now_us)
 
     # ----- time
 
@@ -414,7 +337,9 @@ class Lanes:
     def work(self, now_us: int) -> None:
         """Let the cursor go on; let go who waited for a rate."""
         self._begin(now_us)
-        self._look_ahead(1, now_us)
+        self._look_ahead(1)
+        if self.blocked_by == "scan":
+            self.blocked_by = "" if self._turns else self._reason()
         if self._limits is not None:
             for slot, offsets in self._limits.due(now_us):
                 self._admitted(self._limits, slot, offsets, now_us)
@@ -428,47 +353,34 @@ class Lanes:
         """Between two entries: only then everything that was applied has been told."""
         self._budget = SCAN_RECORDS
         self._drop_trimmed(now_us)
-        self._cut()
+        view = self._view
+        front = min(self._group.start, view.end) - view.base
+        if front >= CUT_RECORDS and 2 * front >= len(view.phases):
+            view.cut(front)
+            if isinstance(self._turns, InTurns):
+                self._turns.rebase(view.base)
 
     def _drop_trimmed(self, now_us: int) -> None:
         """Records that were deleted before they were granted are settled."""
-        start = self._log.start_offset
+        start, view = self._log.start_offset, self._view
         if start <= self._trimmed:
             return
-        stop = min(start, self._base + len(self._phases))
-        for offset in range(max(self._base, self._trimmed), stop):
+        for offset in range(max(view.base, self._trimmed), min(start, view.end)):
             self._gone(offset, now_us)
         self._trimmed = start
         if self._scanner.next < start:  # nothing of what came into view is left
-            for column in (self._phases, self._keys, self._tenants, self._follow):
-                del column[:]
-            self._base = self._scanner.next = start
-            self._tails.clear()
+            view.clear(start)
+            self._scanner.next = start
             self._begin_turns()
-
-    def _cut(self) -> None:
-        """Let go of what lies below the window, once that is most of the arrays."""
-        front = min(self._group.start - self._base, len(self._phases))
-        if front < CUT_RECORDS or 2 * front < len(self._phases):
-            return
-        for column in (self._phases, self._keys, self._tenants, self._follow):
-            del column[:front]
-        self._base += front
-        if isinstance(self._turns, InTurns):
-            self._turns.rebase(self._base)
 
     # ----- questions
 
     def why(self, offset: int) -> tuple[str, int]:
         """What keeps a record from being delivered, and the record that does (-1: none)."""
-        if not self._known(offset):
-            return "", -1
-        at = offset - self._base
-        reason = PHASES[self._phases[at]]
-        if reason != "key":
-            return reason, -1
-        key = self._keys[at]
-        for earlier in range(at - 1, -1, -1):
-            if self._keys[earlier] == key and self._phases[earlier] not in (PARKED, GONE):
-                return reason, self._base + earlier
-        return reason, -1
+        return self._view.why(offset)
+
+
+def _backwards(spans: Spans) -> Iterator[int]:
+    """Each offset, the last one first: who goes to the front one by one ends up in order."""
+    for first, count in reversed(spans):
+        yield from reversed(range(first, first + count))

@@ -39,6 +39,29 @@ def runs_of(offsets: Iterable[int]) -> Spans:
     return spans
 
 
+def long_runs_of(offsets: Sequence[int]) -> Spans:
+    """As `runs_of`, of ascending offsets that differ: long runs cost little more than short ones.
+
+    How far a run goes is found by doubling, then halving, steps.
+    """
+    spans: Spans = []
+    at, count = 0, len(offsets)
+    while at < count:
+        first, step = offsets[at], 1
+        while at + step < count and offsets[at + step] - first == step:
+            step *= 2
+        low, high = at + step // 2, min(at + step, count)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if offsets[middle] - first == middle - at:
+                low = middle
+            else:
+                high = middle
+        spans.append((first, high - at))
+        at = high
+    return spans
+
+
 def merged(spans: Iterable[tuple[int, int]]) -> Spans:
     """Ascending runs, where those that touch or overlap become one."""
     found: Spans = []
