@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from penstock import Record
-from penstock.errors import GroupNotFound, TopicNotFound
+from penstock.errors import GroupNotFound, OffsetOutOfRange, TopicNotFound
 from penstock.protocol.messages import GroupSummary
 from penstock.protocol.sharing import (
     AttemptInfo,
@@ -183,6 +183,8 @@ class FakeAdmin:
         self, topic: str, partition: int, offset: int, group: str = ""
     ) -> ExplainRecordReply:
         """What was put in, for the groups asked for."""
+        if offset >= self.high_watermark:
+            raise OffsetOutOfRange(f"the log of {topic} ends at {self.high_watermark}")
         found = [s for _, s in self.states if group in ("", s.group)]
         return ExplainRecordReply(
             log_start_offset=self.log_start_offset, high_watermark=self.high_watermark, states=found

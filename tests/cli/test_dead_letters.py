@@ -222,7 +222,8 @@ def test_why_tells_of_each_group(run: Run, admin: FakeAdmin) -> None:
 
 def test_why_of_a_record_that_is_not_there(run: Run) -> None:
     ahead = run("why", "orders", "3:2000", code=4)
-    assert "holds the offsets 1500 to 1999" in ahead.stderr
+    assert "ends at 2000" in ahead.stderr
+    assert "penstock topic describe orders" in ahead.stderr
     assert "not PARTITION:OFFSET" in run("why", "orders", "7", code=2).stderr
     assert "deleted: the partition begins at 1500" in run("why", "orders", "3:1").stdout
     assert "No group reads orders yet." in run("why", "orders", "3:1600").stderr

@@ -27,7 +27,13 @@ from penstock.cli.params import (
 )
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.shared_settings import SETTINGS_NOTE, settings_options, show_settings
-from penstock.cli.shared_view import MEMBERS, partition_columns, shared_fields, shared_value
+from penstock.cli.shared_view import (
+    MEMBERS,
+    partition_columns,
+    shared_fields,
+    shared_value,
+    unsettled,
+)
 from penstock.cli.topic_config import gather_config
 from penstock.cli.units import Position, count_of
 from penstock.errors import GroupNotFound, TopicNotFound
@@ -215,6 +221,7 @@ def stuck(settings: Settings, topic: str, group: str, limit: int) -> None:
     """
     with settings.connect() as client:
         found = client.admin.stuck(topic, group, limit=limit)
+        dead = None if found else _dead_side(client, client.admin.describe_shared(topic, group))
     rows = [_stuck_row(state, topic, partition) for partition, state in found]
     if settings.output == "wide":
         _tell(topic, found)
@@ -222,6 +229,12 @@ def stuck(settings: Settings, topic: str, group: str, limit: int) -> None:
         print_rows(rows, _STUCK, settings.output, name=lambda row: f"{topic}/{row['place']}")
     if not rows:
         settings.say(f"nothing holds {group} back on {topic}: every record is settled")
+        again = 0 if dead is None else sum(unsettled(p) - p.held for p in dead.partitions)
+        if dead is not None and again:
+            settings.say(
+                f"{count_of(again, 'redriven record')} not settled yet: "
+                f"penstock group stuck {dead.group.topic} {group}"
+            )
     elif settings.output == "table":
         settings.say(f"One in full: penstock why {topic} {rows[0]['place']}")
 

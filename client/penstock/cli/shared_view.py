@@ -180,7 +180,8 @@ def _states(value: Mapping[str, Any]) -> str:
 
 def _dead(value: Mapping[str, Any]) -> str:
     if not value["dead_topic"]:
-        return "dropped and counted"
+        drops = value["settings"].get("dead_letters") == "drop"
+        return "dropped and counted" if drops else "stay here"
     if value["dead_letters"] is None:
         return f"in {value['dead_topic']}"
     again = value["redriven_not_settled"]

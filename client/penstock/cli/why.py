@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from msgspec.structs import replace
 
+from penstock._core.sharing.letters import read_letter
 from penstock.cli.commands import Verb
 from penstock.cli.exits import Exit
 from penstock.cli.explained import state_lines, state_row
@@ -15,11 +18,11 @@ from penstock.cli.printing import show_bytes
 from penstock.cli.records import record_row
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import show_moment
-from penstock.errors import GroupNotFound
+from penstock.errors import GroupNotFound, OffsetOutOfRange
 
 if TYPE_CHECKING:
     from penstock import Record
-    from penstock.protocol.sharing import ExplainRecordReply
+    from penstock.protocol.sharing import ExplainRecordReply, RecordState
     from penstock.sync import Client
 
 OUTPUTS: Final = ("table", "wide", "json", "ndjson", "name")
@@ -34,7 +37,7 @@ STATES: Final = (
   moving    is being moved to the dead-letter topic
   dead      lies in the dead-letter topic, until it is redriven or purged
   done      the group is through with it
-  ahead     an ordered group has not come to it yet
+  ahead     the group has not come to it yet
   gone      it was deleted from the log""",
 )
 
@@ -59,15 +62,10 @@ def why(settings: Settings, topic: str, place: tuple[int, int], group: str) -> N
     """
     partition, offset = place
     with settings.connect() as client:
-        reply = client.admin.explain(topic, partition, offset, group=group)
-        if offset >= reply.high_watermark:
-            raise Failure(
-                f"topic {topic} has no record {partition}:{offset} yet",
-                code=Exit.NOT_FOUND,
-                hint=_end_hint(reply, partition),
-            )
+        reply = _ask(client, topic, partition, offset, group)
         if group and not reply.states:
             raise GroupNotFound(f"there is no group {group} on topic {topic}")
+        states = [with_history(client, state) for state in reply.states]
         record = None
         if offset >= reply.log_start_offset:
             record = read_one(client, topic, partition, offset)
@@ -79,27 +77,59 @@ def why(settings: Settings, topic: str, place: tuple[int, int], group: str) -> N
         "log_start_offset": reply.log_start_offset,
         "high_watermark": reply.high_watermark,
         "record": record_row(record) if record is not None else None,
-        "groups": [state_row(state, topic, partition) for state in reply.states],
+        "groups": [state_row(state, topic, partition) for state in states],
     }
 
     def show() -> None:
-        for line in _lines(settings, value, reply, record):
+        for line in _lines(settings, value, states, record):
             click.echo(line)
-        if not reply.states:
+        if not states:
             settings.say(f"No group reads {topic} yet.")
 
     print_object(value, settings.output, name="name", show=show)
 
 
-def _end_hint(reply: ExplainRecordReply, partition: int) -> str:
-    if reply.high_watermark == reply.log_start_offset:
-        return f"Partition {partition} is empty; its next record gets {reply.high_watermark}."
-    first, last = reply.log_start_offset, reply.high_watermark - 1
-    return f"Partition {partition} holds the offsets {first} to {last}."
+def _ask(client: Client, topic: str, partition: int, offset: int, group: str) -> ExplainRecordReply:
+    """What the broker knows of a record.
+
+    Raises:
+        Failure: there is no such record yet.
+    """
+    try:
+        return client.admin.explain(topic, partition, offset, group=group)
+    except OffsetOutOfRange as error:
+        raise Failure(
+            str(error),
+            code=Exit.NOT_FOUND,
+            hint=f"`penstock topic describe {topic}` shows where its partitions end.",
+        ) from None
+
+
+def with_history(client: Client, state: RecordState) -> RecordState:
+    """Of a dead letter also what happened before it died, which it carries with it."""
+    if state.dead_offset < 0:
+        return state
+    place = (state.dead_topic, state.dead_partition, state.dead_offset)
+    record = read_one(client, *place)
+    if record is None:
+        return state
+    letter = read_letter(record, state.group)
+    return replace(
+        state,
+        delivered=letter.delivered + state.delivered,
+        failed=letter.failed + state.failed,
+        timed_out=letter.timed_out + state.timed_out,
+        redrives=letter.redrives + state.redrives,
+        reason=state.reason or letter.reason,
+        attempts=[*letter.attempts, *state.attempts],
+    )
 
 
 def _lines(
-    settings: Settings, value: dict[str, Any], reply: ExplainRecordReply, record: Record | None
+    settings: Settings,
+    value: dict[str, Any],
+    states: Sequence[RecordState],
+    record: Record | None,
 ) -> list[str]:
     now_us, width = wall_us(), terminal_width()
     facts = [("Record", f"{value['topic']} {value['partition']}:{value['offset']}")]
@@ -108,10 +138,10 @@ def _lines(
         if record.key is not None:
             facts.append(("Key", show_bytes(record.key)))
         facts.append(("Value", _short(show_bytes(record.value))))
-    elif value["offset"] < reply.log_start_offset:
-        facts.append(("Time", f"deleted: the partition begins at {reply.log_start_offset}"))
+    elif value["offset"] < value["log_start_offset"]:
+        facts.append(("Time", f"deleted: the partition begins at {value['log_start_offset']}"))
     lines = field_lines(facts, width=width)
-    for state in reply.states:
+    for state in states:
         lines.append("")
         lines += state_lines(
             state,

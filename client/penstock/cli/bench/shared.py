@@ -25,7 +25,7 @@ _COLUMNS = (
     Column("p99", "P99", "seconds"),
     Column("client_us", "CLIENT us", "decimal", wide=True),
     Column("broker_us", "BROKER us", "decimal", wide=True),
-    Column("memory_mib", "MIB", "decimal", wide=True),
+    Column("memory_mib", "MEMORY MiB", "decimal", wide=True),
     Column("runs_shown", "RUNS", wide=True),
 )
 
@@ -38,7 +38,7 @@ _COLUMNS = (
     "penstock bench shared --large --spawn /var/tmp",
 )
 @click.option("--only", metavar="TEXT", default="", help="Cases whose name contains this.")
-@click.option("--large", is_flag=True, help="Also those with 1,000,000 records that wait.")
+@click.option("--large", is_flag=True, help="Also those with a million records that wait.")
 @click.option("--driver", type=click.Choice(["trio", "asyncio", "sync"]), default="trio",
               show_default=True, help="Which client.")  # fmt: skip
 @click.option("--size", type=SIZE, default="100", show_default=True, metavar="SIZE",
@@ -83,7 +83,7 @@ def shared(
     seen: dict[str, dict[str, Any]] = {}
     rows = []
     with target(settings, spawn=spawn, pid=pid) as broker:
-        bench = Bench(broker, size, records, seconds, partitions, driver, settings.say)
+        bench = Bench(broker, size, records, seconds, partitions, driver, spawn)
         for number, case in enumerate(chosen, 1):
             settings.say(f"[{number}/{len(chosen)}] {case.name}")
             seen[case.name], all_runs = _median(case, bench, runs)
@@ -112,4 +112,6 @@ def _row(case: Case, seen: dict[str, dict[str, Any]], runs: list[float]) -> dict
 def _shown(case: Case, value: float) -> str:
     if case.unit == "per_second":
         return f"{show_count(value)}/s"
+    if case.unit == "memory_mib":
+        return f"{value:,.1f} MiB"
     return show_duration(value / 1000)

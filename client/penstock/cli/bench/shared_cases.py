@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -14,10 +16,13 @@ from penstock.cli.bench.shared_runner import (
     GROUP,
     Bench,
     Member,
+    grown_mib,
     memory_bytes,
+    serving,
     spread,
     wait_until,
 )
+from penstock.cli.settings import Failure, Settings
 
 if TYPE_CHECKING:
     from penstock.sync import Client
@@ -35,7 +40,9 @@ PATIENCE: Final = 60.0
 EXPLAINED: Final = 300
 DEAD: Final = 20_000
 DEAD_SECONDS: Final = 120.0
-MIB: Final = 1 << 20
+LARGE: Final = 1_000_000
+HELD: Final = 100_000
+MEMBERS: Final = 1000
 
 
 def acks(bench: Bench, members: int, **settings: object) -> Figures:
@@ -140,10 +147,7 @@ def delayed_publish(bench: Bench, pending: int) -> Figures:
             while len(late) < PENDING and time.monotonic() < end:
                 records, now = reader.fetch(max_records=1000, wait=1.0), time.time()
                 late += [now - stamped_at(record.value) for record in records]
-        figures = spread(late)
-        if before is not None and after is not None:
-            figures["memory_mib"] = round((after - before) / MIB, 1)
-        return figures
+        return {**spread(late), "memory_mib": grown_mib(before, after)}
 
 
 # ----- dead letters
@@ -188,6 +192,48 @@ def redrive(bench: Bench) -> Figures:
         return {"records": report.redriven, "per_second": round(report.redriven / took)}
 
 
+# ----- what it costs to keep
+
+
+def in_flight(bench: Bench) -> Figures:
+    """Broker memory for records that are with many members, unsettled."""
+    with bench.topic() as (client, topic), ExitStack() as stack:
+        bench.fill(client, topic, HELD)
+        before = memory_bytes(bench.target.pid)
+        each = HELD // MEMBERS
+        for _ in range(MEMBERS):
+            # A part of the credit waits for redriven records.
+            most = each + each // 3
+            member = client.subscribe(topic, group=GROUP, mode="shared", max_in_flight=most)
+            stack.enter_context(member)
+            left = each
+            while left > 0:
+                left -= len(member.fetch(max_records=left, wait=5.0))
+        after = memory_bytes(bench.target.pid)
+        stack.pop_all()  # they go with the client: nothing is handed back one by one
+        return {"records": HELD, "members": MEMBERS, "memory_mib": grown_mib(before, after)}
+
+
+def restart(bench: Bench) -> Figures:
+    """A broker with records that wait for tomorrow, killed and started: until it answers."""
+    if bench.spawn is None:
+        raise Failure("a restart is measured with --spawn")
+    with tempfile.TemporaryDirectory(dir=bench.spawn, prefix="penstock-bench-") as place:
+        settings = Settings(timeout=30.0)
+        with serving(place, settings) as process, settings.connect() as client:
+            client.admin.create_topic("delayed")
+            bench.fill(client, "delayed", LARGE, at=datetime.now(UTC) + timedelta(days=1))
+            process.kill()
+            process.wait()
+        began = time.monotonic()
+        with serving(place, settings), settings.connect() as client:
+            found = client.admin.list_scheduled("delayed", limit=1).total
+            took = time.monotonic() - began
+        if found != LARGE:
+            raise Failure(f"{found:,} of {LARGE:,} delayed records were there after a restart")
+        return {"records": found, "max_ms": round(took * 1000, 1)}
+
+
 # ----- explaining
 
 
@@ -221,7 +267,8 @@ class Case:
     """One line of the table.
 
     Attributes:
-        goal: records a second to reach, or milliseconds (the largest) to keep within; 0: none.
+        goal: records a second to reach, or milliseconds (the largest) or MiB to keep within;
+            0: none.
         share_of: the goal is this share of another case's rate.
         large: takes minutes; run only when asked for.
     """
@@ -241,12 +288,14 @@ class Case:
             goal = share * others[name]["per_second"] if name in others else 0.0
         row = {"case": self.name, "unit": self.unit, "seen": seen, "goal": goal or None, **figures}
         if goal:
-            better = seen / goal if self.unit == "per_second" else goal / max(seen, 0.01)
+            seen = max(seen, 0.01)
+            better = seen / goal if self.unit == "per_second" else goal / seen
             row.update(ratio=round(better, 3), met=better >= 1)
         return row
 
 
 LATE: Final = "max_ms"
+MEMORY: Final = "memory_mib"
 CASES: Final = (
     Case("ack singly, 1 member", lambda bench: acks(bench, 1), 400_000),
     Case("ack singly, 4 members", lambda bench: acks(bench, 4), 500_000),
@@ -266,19 +315,21 @@ CASES: Final = (
     Case("late: delayed publish, 10,000", lambda bench: delayed_publish(bench, PENDING), 50, LATE),
     Case(
         "late: nack to a time, 1,000,000",
-        lambda bench: nack_delay(bench, 1_000_000),
+        lambda bench: nack_delay(bench, LARGE),
         250,
         LATE,
         large=True,
     ),
     Case(
         "late: delayed publish, 1,000,000",
-        lambda bench: delayed_publish(bench, 1_000_000),
+        lambda bench: delayed_publish(bench, LARGE),
         250,
         LATE,
         large=True,
     ),
+    Case("restart, 1,000,000 delayed", restart, 3000, LATE, large=True),
+    Case("100,000 in flight, 1,000 members", in_flight, 60, MEMORY, large=True),
     Case("dead letters moved", rejects, 10_000),
     Case("dead letters redriven", redrive, 50_000),
-    Case("why, group of 1,000,000", lambda bench: explain(bench, 1_000_000), 50, LATE),
+    Case("why, group of 1,000,000", lambda bench: explain(bench, LARGE), 50, LATE),
 )

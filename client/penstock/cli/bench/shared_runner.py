@@ -19,10 +19,10 @@ import msgspec
 
 from penstock.cli.bench.broker import Target
 from penstock.cli.bench.payload import make_values, slice_of, stamp
-from penstock.cli.bench.runner import ClientProcess, cpu_seconds
+from penstock.cli.bench.runner import ClientProcess, cpu_seconds, wait_for_file
 from penstock.cli.bench.shared_spec import SharedKind, SharedLoad
 from penstock.cli.bench.spec import Driver
-from penstock.cli.settings import Failure
+from penstock.cli.settings import Failure, Settings
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,7 +62,8 @@ class Bench:
     seconds: float
     partitions: int
     driver: Driver
-    say: Callable[[str], None]
+    spawn: str | None = None
+    """Where brokers may be started."""
 
     @property
     def server(self) -> str:
@@ -180,3 +181,29 @@ def memory_bytes(pid: int | None) -> int | None:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def grown_mib(before: int | None, after: int | None) -> float | None:
+    """How much memory came in between, in MiB; None where it can't be known."""
+    if before is None or after is None:
+        return None
+    return round((after - before) / (1 << 20), 1)
+
+
+@contextmanager
+def serving(place: str, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A broker on the data in a directory; `settings` then lead to it. Killed at the end."""
+    port_file = Path(place, f"port-{secrets.token_hex(4)}")
+    arguments = ["--data", f"{place}/data", "--listen", "127.0.0.1:0"]
+    arguments += ["--port-file", str(port_file), "--log-level", "warning"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli", "serve", *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        port = wait_for_file(port_file, PATIENCE).rpartition(":")[2]
+        settings.server = f"127.0.0.1:{port}"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
