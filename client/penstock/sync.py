@@ -273,6 +273,7 @@ class Client:
         names = [topics] if isinstance(topics, str) else topics
         driver = self._driver
         if mode == "shared":
+            shared_subscription.check_whole(partitions, commit)
             shared = shared_subscription.SharedSubscription(
                 driver.core,
                 names,

@@ -392,6 +392,16 @@ async def _fetch_for_ever(records: Any) -> None:
         await records.fetch(1, wait=0.2)
 
 
+def test_options_of_ordered_groups_are_refused(api: Api, address: str, topic: str) -> None:
+    async def test(api: Api) -> None:
+        async with api.connect(address) as client:
+            for options in ({"partitions": [0]}, {"commit": "manual"}, {"group": None}):
+                with pytest.raises(errors.BadRequest):
+                    client.subscribe(topic, **{"group": "g", "mode": "shared", **options})
+
+    api.run(test)
+
+
 def test_the_renewing_thread_ends_with_its_client(api: Api, address: str, topic: str) -> None:
     async def test(api: Api) -> None:
         async with api.connect(address) as client, shared(client, topic):

@@ -389,6 +389,16 @@ class SharedSubscription:
             yield bell.wait(min(until, self.scheduler.now + DRAIN_LOOK))
 
 
+def check_whole(partitions: Sequence[int] | None, commit: str) -> None:
+    """Refuse what only an ordered or a lone reader can have.
+
+    Raises:
+        BadRequest: partitions are chosen, or offsets are to be committed.
+    """
+    if partitions is not None or commit != "auto":
+        raise BadRequest("a shared group reads all partitions and commits no offsets")
+
+
 def _check(
     topics: Sequence[str],
     group: str | None,
