@@ -55,6 +55,7 @@ class Renewer:
         if driver is not None:
             with suppress(ClientClosed):
                 driver.call(driver.core.shut)
+                driver.wake()
 
     def _run(self) -> None:
         # The drivers import this module: this is where the circle is cut.
