@@ -13,9 +13,10 @@ from collections import deque
 from queue import SimpleQueue
 
 from penstock_broker.node.fetches import ColdRead
+from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.storage import Job
 
-Work = Job | ColdRead
+Work = Job | ColdRead | SharedRead
 
 
 class Worker:
