@@ -484,5 +484,6 @@ HANDLERS: dict[type, Callable] = {
     sharing.HeldRuns: fake_sharing.held_runs,
     sharing.Redrive: fake_sharing.redrive,
     sharing.PurgeRecords: fake_sharing.purge,
+    sharing.ExplainRecord: fake_sharing.explain,
     sharing.EnableDelays: fake_sharing.enable_delays,
 }

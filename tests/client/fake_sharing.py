@@ -326,6 +326,29 @@ def purge(connection: FakeConnection, asked: sharing.PurgeRecords) -> sharing.Pu
     return sharing.PurgeRecordsReply(purged=len(held))
 
 
+def explain(connection: FakeConnection, asked: sharing.ExplainRecord) -> sharing.ExplainRecordReply:
+    """ExplainRecord."""
+    group = _led(connection, asked.topic, asked.group, asked.partition)
+    attempts = [
+        sharing.AttemptInfo(
+            kind="failed", member="m", host="h", reason=reason, error="", granted_us=1, ended_us=9
+        )
+        for offset, reason, _ in group.reasons
+        if offset == asked.offset
+    ]
+    state = sharing.RecordState(
+        group=group.name,
+        mode="shared",
+        offset=asked.offset,
+        state="dead",
+        text="",
+        failed=group.failed[asked.offset],
+        redrives=int(bool(attempts)),
+        attempts=attempts,
+    )
+    return sharing.ExplainRecordReply(log_start_offset=0, high_watermark=0, states=[state])
+
+
 def enable_delays(
     connection: FakeConnection, asked: sharing.EnableDelays
 ) -> sharing.EnableDelaysReply:

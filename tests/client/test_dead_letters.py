@@ -150,6 +150,22 @@ def test_the_loop_guard_is_reported_and_can_be_overruled():
     assert redrive(there, [letter], force=True).redriven == 1
 
 
+def test_a_letter_that_died_again_tells_both_stories_on_a_small_page():
+    there = world(1)
+    [letter] = page(there)
+    redrive(there, [letter])
+    there.cluster.shared[(DEAD, "g", letter.place[0])].attempts_max = 1
+    shared = there.share(create=False)
+    [record] = there.take(shared)
+    record.nack(reason="Again")
+    there.run(shared.flush())
+    [again] = page(there, limit=20)
+    assert [each.reason for each in again.attempts] == ["Error0", "Again"]
+    assert (again.failed, again.redrives, again.cause) == (letter.failed + 1, 1, "Again")
+    [plain] = page(there, limit=21)
+    assert plain.attempts == letter.attempts
+
+
 def test_an_edited_letter_is_copied_settled_and_given_back():
     there = world(3)
     [letter, *_] = page(there).letters

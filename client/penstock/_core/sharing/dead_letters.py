@@ -21,6 +21,7 @@ from penstock._core.sharing.letters import (
     Place,
     RedriveReport,
     read_letter,
+    with_later,
 )
 from penstock._core.sharing.shared_record import DEAD_HEADER
 from penstock._core.sharing.shared_subscription import dead_letter_topic
@@ -31,6 +32,8 @@ from penstock.protocol.frames import fetch_request
 from penstock.protocol.record import Record
 from penstock.protocol.record_batch import read_batches
 from penstock.protocol.sharing import (
+    ExplainRecord,
+    ExplainRecordReply,
     HeldRuns,
     HeldRunsReply,
     PurgeRecords,
@@ -46,6 +49,8 @@ FETCH_BYTES: Final = 1024 * 1024
 LOOKED_AT_MAX: Final = 10_000
 """Dead letters that are looked at for one page, whether they fit or not."""
 SPANS_PER_REQUEST: Final = 5000
+DETAILED_MAX: Final = 20
+"""On pages of at most so many letters each is asked for what happened since it died first."""
 
 
 class DeadLetters:
@@ -67,7 +72,8 @@ class DeadLetters:
         """Some dead letters, in the order of partitions and offsets.
 
         They are looked for from `after` on, as the page before gave it, and up to `until`: both
-        tell an offset for each partition.
+        tell an offset for each partition. Letters of small pages tell what happened after a
+        redrive, too.
 
         Raises:
             GroupNotFound: the group has no dead-letter topic.
@@ -92,6 +98,9 @@ class DeadLetters:
                 places[number] = at
                 done = at >= runs.end and runs.end >= min(runs.high_watermark, stop or runs.end)
             ended = ended and done
+        if limit <= DETAILED_MAX:
+            for place, letter in enumerate(letters):
+                letters[place] = yield from self._in_full(letter)
         return DeadLetterPage(letters, None if ended else places, held)
 
     def ends(self, topic: str, group: str) -> Operation[dict[int, int]]:
@@ -213,6 +222,15 @@ class DeadLetters:
         return HeldRunsReply(
             spans=_below(reply.spans, stop), end=stop, high_watermark=reply.high_watermark
         )
+
+    def _in_full(self, letter: DeadLetter) -> Operation[DeadLetter]:
+        """A letter with what happened since it was brought back, which the broker keeps."""
+        topic, (number, offset) = letter.record.topic, letter.place
+        request = ExplainRecord(topic=topic, partition=number, offset=offset, group=letter.group)
+        reply = yield from self._core.requests.call(
+            request, ExplainRecordReply, node=self._leader(topic, number)
+        )
+        return with_later(letter, reply.states[0]) if reply.states else letter
 
     def _read(
         self,

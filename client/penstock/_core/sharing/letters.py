@@ -13,7 +13,7 @@ from penstock._core.sharing.shared_record import DEAD_HEADER
 from penstock._core.texts import as_bytes
 from penstock.errors import BadRequest
 from penstock.protocol.record import Record
-from penstock.protocol.sharing import AttemptInfo
+from penstock.protocol.sharing import AttemptInfo, RecordState
 
 EDITED_HEADER: Final = "penstock-edited"
 
@@ -50,6 +50,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         reason: why it was given up: attempts, never_retry, rejected, max_age or overtaken.
         died_us: when, in microseconds since 1970.
         attempts: what went wrong each time, oldest first; `attempts_left_out` older ones are gone.
+            Letters of pages of more than 20 tell of the time before their first redrive only.
         unreadable: why there is no value, if the record could not be read any more.
         edited_from: where the letter lay of which this is an edited copy.
     """
@@ -178,6 +179,23 @@ def read_letter(record: Record, group: str) -> DeadLetter:
         unreadable=story.unreadable,
         edited_from=edited,
         story=raw,
+    )
+
+
+def with_later(letter: DeadLetter, state: RecordState) -> DeadLetter:
+    """A letter and what happened to it where it lies: after a redrive it fails in its place."""
+    if not state.redrives and not state.attempts:
+        return letter
+    attempts = [*letter.attempts, *state.attempts]
+    return msgspec.structs.replace(
+        letter,
+        reason=state.reason or letter.reason,
+        died_us=max([letter.died_us, *(each.ended_us for each in state.attempts)]),
+        delivered=letter.delivered + state.delivered,
+        failed=letter.failed + state.failed,
+        timed_out=letter.timed_out + state.timed_out,
+        redrives=letter.redrives + state.redrives,
+        attempts=attempts,
     )
 
 
