@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
+IN_FLIGHT = 100
 TAIL_MAX = 100_000
 END_SECONDS = 0.25
 """Silence after which a member looks whether it is at the end."""
@@ -111,9 +112,7 @@ def _filtered(command: _F) -> _F:
     "--max-in-flight",
     type=COUNT,
     metavar="N",
-    default=100,
-    show_default=True,
-    help="Records that a shared group may give this member at once.",
+    help="Records that a shared group may give this member at once.  [default: 100, with --each 1]",
 )
 @click.option(
     "--each",
@@ -139,7 +138,7 @@ def consume(
     expression: str | None,
     group: str | None,
     mode: str,
-    max_in_flight: int,
+    max_in_flight: int | None,
     command: str | None,
     on_error: OnError,
 ) -> None:
@@ -163,8 +162,8 @@ def consume(
         if group is None:
             raise click.UsageError("--mode shared needs --group")
         work = Work(
-            topic, group, choice, max_in_flight, start if start is not None else "earliest",
-            limit=limit, follow=follow, command=command, on_error=on_error,
+            topic, group, choice, max_in_flight or (IN_FLIGHT if command is None else 1),
+            start if start is not None else "earliest", limit=limit, follow=follow, command=command, on_error=on_error,
         )  # fmt: skip
         with settings.connect() as client:
             consume_shared(settings, client, work)
