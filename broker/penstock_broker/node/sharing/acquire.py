@@ -102,8 +102,13 @@ def read(dispatcher: Dispatcher, asked: Asked, spans: Spans) -> None:
         return
 
     def finish(job: SharedRead, error: PenstockError | None) -> None:
-        dispatcher.reading.pop(asked, None)
-        _finish_cold(dispatcher, asked, spans, job, error)
+        waited = dispatcher.reading.pop(asked, None) is not None
+        if waited and not _is_gone(asked) and not dispatcher.grants(spans):
+            # An ack that came late settled some of them while they were read: begin anew.
+            dispatcher.put_back(asked.member, spans)
+            dispatcher.acquire(asked.again())
+        else:
+            _finish_cold(dispatcher, asked, spans, job, error)
 
     job = SharedRead(asked.session, found, finish)
     data = found.file.try_pread(found.length, found.position)
@@ -115,6 +120,12 @@ def read(dispatcher: Dispatcher, asked: Asked, spans: Spans) -> None:
         finish(job, None)
 
 
+def _is_gone(asked: Asked) -> bool:
+    """Whether the connection ended, or the member acquires over it no more."""
+    session, attachment = asked.session, asked.attachment
+    return session.closing or session.attachments.get(attachment.handle) is not attachment
+
+
 def _finish_cold(
     dispatcher: Dispatcher,
     asked: Asked,
@@ -123,16 +134,10 @@ def _finish_cold(
     error: PenstockError | None,
 ) -> None:
     """Grant what a cold read brought, if there still is somebody to grant it to."""
-    attachment = asked.attachment
-    if asked.session.closing or asked.session.attachments.get(attachment.handle) is not attachment:
+    if _is_gone(asked):
         dispatcher.put_back(asked.member, spans)
         answer_empty(dispatcher, asked)
         dispatcher.pump()
-        return
-    if not dispatcher.grants(spans):
-        # An ack that came late settled some of them meanwhile: begin anew.
-        dispatcher.put_back(asked.member, spans)
-        dispatcher.acquire(asked)
         return
     log, first = dispatcher.shared.partition.log, spans[0][0]
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from enum import Enum
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
@@ -65,6 +66,12 @@ class Asked:
         """For whom."""
         return self.attachment.member
 
+    def again(self) -> Asked:
+        """The same acquire, to wait once more: this one is settled."""
+        made = copy(self)
+        made.waiting, made.live = None, True
+        return made
+
     def drop(self) -> None:
         """Nobody waits any more."""
         if self.waiting is not None:
@@ -87,7 +94,8 @@ class Waiting:
         return self._live
 
     def add(self, asked: Asked) -> None:
-        """Let an acquire wait."""
+        """Let an acquire wait, for the first time."""
+        assert asked.waiting is None, "an acquire waits once"
         asked.waiting = self
         self._turns.setdefault(asked.member, deque()).append(asked)
         asked.session.acquires[asked] = None
