@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from penstock.errors import CorruptData, MemberUnknown, NotLeader
 from penstock.protocol.leases import NACK
 from penstock.protocol.messages import DeleteGroup
+from penstock.protocol.partitioning import key_slots
 from penstock_broker.node.sharing import dispatch
 from penstock_broker.raft.messages import Heartbeat
 from penstock_broker.simulation.memory_files import MemoryFile
 from tests.node.harness import Harness
-from tests.node.sharing.members import GROUP, Member, create, offsets, runs
+from tests.node.sharing.members import GROUP, Member, alter, create, offsets, runs
 from tests.node.sharing.test_delivery import prepared, publish
 
 
@@ -134,3 +137,68 @@ def test_a_group_that_was_made_anew_begins_anew() -> None:
     assert offsets(member.acquire()) == [0, 1, 2, 3, 4]
     publish(node, gid, 1)
     assert offsets(member.acquire()) == [5]
+
+
+def keyed(batches: int, **chosen: Any) -> tuple[Harness, int]:
+    """Records of ten keys in segments, a batch each."""
+    node = Harness(tail_bytes_max=4096, segment_bytes=1 << 20, write_bytes=1024)
+    (gid,) = node.topic(key_slots="key")
+    create(node, **chosen)
+    client = node.client()
+    for number in range(batches):
+        slots = key_slots([b"%d" % (number % 10)])
+        client.publish(gid, b"%04d" % number + b"x" * 600, key_slots=slots)
+    return node, gid
+
+
+def test_keys_are_read_in_a_thread_where_the_disk_must_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MemoryFile, "try_pread", lambda *_: None)
+    node, _ = keyed(40, order_by="key")
+    member = Member(node)
+    assert offsets(member.acquire()) == list(range(10))
+    assert offsets(member.acquire()) == []
+
+
+def test_a_record_of_a_key_that_cant_be_read_is_told_and_others_go_on() -> None:
+    node, gid = keyed(30, order_by="key")
+    log = node.node.partitions[gid].log
+    found = log.read(2, 1)
+    data = bytes(found.file.pread(found.length, found.position))
+    found.file.pwrite([b"????"], found.position + data.index(b"0002"))
+    member, got, failures = Member(node), [], 0
+    for _ in range(60):
+        try:
+            answer = member.acquire(1)
+        except CorruptData:
+            failures += 1
+            continue
+        got += offsets(answer)
+        if answer.spans:
+            member.ack_all(answer)
+    assert failures == 1
+    assert sorted(got) == [0, 1, *range(3, 30)]
+    node.advance(dispatch.RETRY_US / 1_000_000 + 1)
+    with pytest.raises(CorruptData):
+        member.acquire(1)
+
+
+def test_an_order_that_begins_while_records_are_read_delivers_none_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MemoryFile, "try_pread", lambda *_: None)
+    node, gid = keyed(20)
+    member, other = Member(node), Member(node, "b")
+    member.ask(15, max_bytes=3000)
+    (read,) = node.node.take_reads()
+    alter(node, order_by="key")
+    other.ask(20, wait_ms=60_000)
+    node.pump()
+    read.run()
+    node.node.job_done(read, None)
+    node.pump()
+    mine = member.acquired()
+    assert 0 < len(offsets(mine)) < 15
+    assert not set(offsets(mine)) & set(offsets(other.acquired()))
+    assert not node.node.partitions[gid].shared.dispatchers[GROUP].reading
