@@ -59,6 +59,8 @@ HELLO_SECONDS_MAX: Final = 5.0
 HOUSEKEEPING_SECONDS: Final = 0.25
 REST_US: Final = 150_000
 """Nobody rests who has something to do so soon: the runtime's rests last 100 ms."""
+CATCHING_UP: Final = 0.9
+"""How fast time goes while the machine's clock, which was put back, catches up."""
 REQUESTS_PER_READ_MAX: Final = 64
 """Requests other than publishes that one connection gets answered before others have their turn."""
 PUT_OFF: Final = -1
@@ -84,7 +86,8 @@ class Node:
     """One broker: its groups and sessions, and what is to be sent, read and written next.
 
     Attributes:
-        wall_us: wall-clock time of the round, microseconds since 1970.
+        wall_us: wall-clock time of the round, microseconds since 1970; it never goes back.
+        civil_us: what the clock of the machine shows, also after it was put back.
         clock: monotonic time of the round, seconds.
         uncommitted_bytes: published bytes that are not yet applied, over all partitions.
         output_bytes: reply bytes that no peer has taken yet, over all connections.
@@ -94,7 +97,7 @@ class Node:
         self.store = store
         self.config = config
         self.rng = rng
-        self.wall_us = 0
+        self.wall_us = self.civil_us = 0
         self.clock = 0.0
         self.uncommitted_bytes = 0
         self.output_bytes = 0
@@ -154,8 +157,15 @@ class Node:
     # ----- events
 
     def now(self, wall_us: int, clock: float) -> None:
-        """Tell the time of the round; wall time never goes back within a process."""
-        self.wall_us = max(self.wall_us, wall_us)
+        """Tell the time of the round.
+
+        Wall time never goes back within a process. After the machine's clock was put back it goes
+        on more slowly until that has caught up: leases run out, and retries come due, meanwhile.
+        """
+        self.civil_us = wall_us
+        if wall_us < self.wall_us:
+            wall_us = self.wall_us + int((clock - self.clock) * CATCHING_UP * 1_000_000)
+        self.wall_us = wall_us
         self.clock = clock
         most = self.output_bytes + OUTPUT_BYTES_PER_ROUND
         self._round_output_max = min(most, OUTPUT_BYTES_TOTAL_MAX)

@@ -353,3 +353,15 @@ def test_records_that_grow_too_old_are_given_up() -> None:
     assert group_of(node, gid).counters.expired_age == 3
     assert offsets(member.acquire()) == [5]
     assert member.ack_all(got).accepted == 2
+
+
+def test_a_member_that_let_a_lease_run_out_is_given_nothing_before_it_asks_again() -> None:
+    node, _ = prepared(2, lease_ms=2000, retry_min_ms=0)
+    still, other = Member(node, "a"), Member(node, "b")
+    assert offsets(still.acquire(2)) == [0, 1]
+    still.ask(2, wait_ms=60_000)
+    node.advance(2.5)
+    assert offsets(still.acquired()) == []
+    assert offsets(other.acquire(1)) == [0]
+    still.ask(2, wait_ms=60_000)
+    assert offsets(still.acquired()) == [1]

@@ -91,7 +91,7 @@ class DelayedRecords:
             return
         if group.end > self._known:
             self._take_new(group)
-        found = self._timers.due(self._partition.node.wall_us)
+        found = self._timers.due(self._partition.node.civil_us)
         if found:
             ready_at, state = group.window.ready_at, group.window.state
             self._due += sorted((ready_at(o), o) for o in found if state(o) == DELAYED)

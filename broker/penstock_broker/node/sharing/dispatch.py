@@ -153,6 +153,18 @@ class Dispatcher:
                 self._expiry.add(lease, until_us)
         self._forget(member)
 
+    def shorten(self) -> None:
+        """The lead is gained: nobody is connected yet, and no lease waits longer than need be.
+
+        Long ones were extended, or granted before the clock was put back.
+        """
+        now_us, lease_us = self.shared.partition.node.wall_us, self.group.settings.lease_ms * 1000
+        until_us = now_us + max(GONE_US, lease_us)
+        for lease in self.group.leases.values():
+            if lease.deadline_us > until_us:
+                self.shared.offer(Renew(self.group.name, lease.member, [lease.id], until_us))
+                self._expiry.add(lease.id, until_us)
+
     def _forget(self, member: Member) -> None:
         if member.idle:
             self.members.pop(member.name, None)
@@ -352,8 +364,20 @@ class Dispatcher:
                 over, records = [], 0
             over.append(id_)
             records += lease.left
+            self._ask_again(id_)
         if over:
             self.shared.offer(Expire(self.group.name, over))
+
+    def _ask_again(self, lease: int) -> None:
+        """A member let a lease run out: have it show that it lives before it is given more.
+
+        A process that stands still keeps its connection, and its acquire would take the record
+        back at once, to let it run out again.
+        """
+        member = self._holders.get(lease)
+        if member is not None:
+            for asked in self.waiting.of(member):
+                acquire.answer_empty(self, asked)
 
     def restless(self, until_us: int) -> bool:
         """Whether somebody waits, or something is due before a time."""

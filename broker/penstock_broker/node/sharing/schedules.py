@@ -151,7 +151,7 @@ class RecurringSchedules:
                     self._take(schedule)
 
     def tick(self) -> None:
-        now_us = self._partition.node.wall_us
+        now_us = self._partition.node.civil_us
         queue = self._queue
         while queue and queue[0][0] <= now_us:
             _, name = heappop(queue)

@@ -204,6 +204,7 @@ class SharedPartition:
         for name, group in self.partition.machine.sharing.groups.items():
             if group.kind != TIMER:
                 self.dispatchers[name] = Dispatcher(self, group)
+                self.dispatchers[name].shorten()
         for part in self.parts:
             part.on_leading()
         self.configuring.reconcile()
