@@ -12,6 +12,7 @@ from tests.cli.conftest import Cli
 
 _numbers = count(1)
 
+MANY = ["--max-in-flight", "9"]
 FAST = ["-c", "retry_min_ms=10ms", "-c", "retry_max_ms=20ms", "-c", "jitter=none"]
 
 
@@ -94,14 +95,14 @@ def test_a_group_of_that_name_is_found_by_itself_or_by_its_topic(
 
 def test_a_command_settles_records_by_its_exit_code(cli: Cli, filled: str, group: str) -> None:
     script = 'case "$PENSTOCK_KEY" in b) echo broken >&2; exit 7;; esac'
-    done = cli("consume", filled, "-g", group, "--mode", "shared", "--each", script)
+    done = cli("consume", filled, "-g", group, "--mode", "shared", "--each", script, *MANY)
     assert "6 records done, 6 failed" in done.stderr
     [reason] = rows(cli, "dlq", "reasons", filled, group)
     assert (reason["cause"], reason["letters"], reason["error"]) == ("exit 7", 3, "broken")
 
 
 def test_a_command_may_reject_or_stop(cli: Cli, filled: str, group: str) -> None:
-    options = ["consume", filled, "-g", group, "--mode", "shared", "--each", "exit 3"]
+    options = ["consume", filled, "-g", group, "--mode", "shared", "--each", "exit 3", *MANY]
     stopped = cli.any(*options, "--on-error", "stop")
     assert stopped.exit_code == 1
     assert "no attempt counted" in stopped.stderr
@@ -118,7 +119,7 @@ def test_shared_options_want_a_shared_group(cli: Cli, filled: str) -> None:
 @pytest.fixture
 def dead(cli: Cli, filled: str, group: str) -> str:
     """The group, for which all records with the key `b` died."""
-    cli("consume", filled, "-g", group, "--mode", "shared", "-k", "b", "--each", "exit 1")
+    cli("consume", filled, "-g", group, "--mode", "shared", "-k", "b", "--each", "exit 1", *MANY)
     return group
 
 

@@ -163,7 +163,8 @@ def consume(
             raise click.UsageError("--mode shared needs --group")
         work = Work(
             topic, group, choice, max_in_flight or (IN_FLIGHT if command is None else 1),
-            start if start is not None else "earliest", limit=limit, follow=follow, command=command, on_error=on_error,
+            start if start is not None else "earliest",
+            limit=limit, follow=follow, command=command, on_error=on_error,
         )  # fmt: skip
         with settings.connect() as client:
             consume_shared(settings, client, work)

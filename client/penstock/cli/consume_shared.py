@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OnError = Literal["nack", "reject", "stop"]
 END_SECONDS: Final = 0.5
 """Silence after which a member that does not follow is through: nothing is ready."""
+END_SECONDS_FEW: Final = 1.5
+"""The same for one with few credits: it asks the partitions in turn, which takes half a second."""
+FEW: Final = 8
 ERROR_BYTES: Final = 2000
 """Of what a failed command said: its end."""
 
@@ -58,7 +61,9 @@ class _Member:
 
     def run(self) -> None:
         """Fetch and settle until the limit or, without --follow, until nothing is ready."""
-        work, wait = self.work, FETCH_SECONDS if self.work.follow else END_SECONDS
+        work = self.work
+        silence = END_SECONDS_FEW if work.max_in_flight <= FEW else END_SECONDS
+        wait = FETCH_SECONDS if work.follow else silence
         while work.limit is None or self.done + self.failed < work.limit:
             most = work.max_in_flight
             if work.limit is not None:
