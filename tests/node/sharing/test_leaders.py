@@ -13,6 +13,7 @@ from penstock.protocol.partitioning import key_slots
 from penstock_broker.node.sharing import dispatch
 from penstock_broker.raft.messages import Heartbeat
 from penstock_broker.simulation.memory_files import MemoryFile
+from penstock_broker.storage import Cold
 from tests.node.harness import Harness
 from tests.node.sharing.members import GROUP, Member, alter, create, offsets, runs
 from tests.node.sharing.test_delivery import prepared, publish
@@ -73,6 +74,14 @@ def test_leases_of_different_leaders_have_different_ids() -> None:
     assert second.lease >> 32 > first.lease >> 32
 
 
+def spoil(node: Harness, gid: int, number: int) -> None:
+    """Damage the bytes of a record in its segment."""
+    found = node.node.partitions[gid].log.read(number, 1)
+    assert isinstance(found, Cold)
+    data = bytes(found.file.pread(found.length, found.position))
+    found.file.pwrite([b"????"], found.position + data.index(b"%04d" % number))
+
+
 def corrupted(batches: int, bad: int) -> tuple[Harness, int]:
     """Records in segments, of which one batch is damaged."""
     node = Harness(tail_bytes_max=4096, segment_bytes=1 << 20, write_bytes=1024)
@@ -81,11 +90,7 @@ def corrupted(batches: int, bad: int) -> tuple[Harness, int]:
     client = node.client()
     for number in range(batches):
         client.publish(gid, b"%04d" % number + b"x" * 600)
-    log = node.node.partitions[gid].log
-    found = log.read(bad, 1)
-    data = bytearray(found.file.pread(found.length, found.position))
-    at = data.index(b"%04d" % bad)
-    found.file.pwrite([b"????"], found.position + at)
+    spoil(node, gid, bad)
     return node, gid
 
 
@@ -163,10 +168,7 @@ def test_keys_are_read_in_a_thread_where_the_disk_must_be_waited_for(
 
 def test_a_record_of_a_key_that_cant_be_read_is_told_and_others_go_on() -> None:
     node, gid = keyed(30, order_by="key")
-    log = node.node.partitions[gid].log
-    found = log.read(2, 1)
-    data = bytes(found.file.pread(found.length, found.position))
-    found.file.pwrite([b"????"], found.position + data.index(b"0002"))
+    spoil(node, gid, 2)
     member, got, failures = Member(node), [], 0
     for _ in range(60):
         try:
