@@ -13,6 +13,7 @@ that the flights came from. The exit code is 0 if every promise was kept, else 1
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import shutil
 import sys
@@ -163,6 +164,8 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="keep the broker's data and log")
     options = parser.parse_args()
+    # Each attempt that fails is logged by the client; the dead letters say it all in the end.
+    logging.getLogger("penstock.client").addHandler(logging.NullHandler())
     folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     try:
         kept = trio.run(run, folder, options.rows, options.kills, options.rate)
