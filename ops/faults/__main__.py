@@ -1,21 +1,27 @@
 """Hurts a broker process at random while programs work on it, and checks every promise.
 
-    python -m ops.faults --minutes 10 --seed 1
+    python -m ops.faults --minutes 10 --seed 1 [--shared]
 
-Prints the faults by kind and the records acknowledged and checked. The exit code is 1 if a record
-is lost, changed, doubled or out of order, a committed offset went back, damage was served, or
-something hung; data and log are kept then.
+A third of the time goes to shared groups, whose members are killed and paused too; with `--shared`
+all of it. Prints the faults by kind and the records acknowledged and checked. The exit code is 1 if
+a record is lost, changed, doubled or out of order, a committed offset went back, damage was served,
+a lease, an attempt or a dead letter was not as promised, or something hung; data and log are kept
+then.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from ops.faults.campaign import Campaign, Report
+from ops.faults.shared import SharedCampaign
+
+SHARED_PART = 1 / 3
 
 
 def main() -> int:
@@ -25,19 +31,42 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=1.0, help="how long [1]")
     parser.add_argument("--seed", type=int, help="choices of this seed; timing is the machine's")
+    parser.add_argument("--shared", action="store_true", help="shared groups alone")
     parser.add_argument("--folder", type=Path, help="where data and logs go")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     folder = Path(tempfile.mkdtemp(prefix="penstock-faults-", dir=options.folder))
     print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
-    campaign = Campaign(folder, seed, lambda words: print(words, file=sys.stderr, flush=True))
-    report = campaign.run(options.minutes * 60)
-    print(render(report))
-    if report.breaches:
+    seconds = options.minutes * 60
+    breaches = [] if options.shared else run(folder, seed, seconds * (1 - SHARED_PART))
+    if not breaches:
+        part = 1.0 if options.shared else SHARED_PART
+        breaches = run_shared(folder, seed, seconds * part)
+    if breaches:
         print(f"seed {seed}; data and logs are in {folder}", file=sys.stderr)
         return 1
-    campaign.remove()
+    shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def run(folder: Path, seed: int, seconds: float) -> list[str]:
+    """The campaign on the log and ordered groups; returns the breaches."""
+    report = Campaign(folder, seed, say).run(seconds)
+    print(render(report))
+    return report.breaches
+
+
+def run_shared(folder: Path, seed: int, seconds: float) -> list[str]:
+    """The campaign on shared groups; returns the breaches."""
+    report = SharedCampaign(folder, seed, say).run(seconds)
+    print("\n".join(f"{name:<40} {count:>12,}" for name, count in report.rows()))
+    print("\n".join([f"{'breaches':<40} {len(report.breaches):>12,}", *report.breaches]))
+    return report.breaches
+
+
+def say(words: str) -> None:
+    """Tell how it goes."""
+    print(words, file=sys.stderr, flush=True)
 
 
 def render(report: Report) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -269,7 +268,3 @@ class Campaign:
             f"{report.acknowledged:,} records acknowledged, {report.checked:,} checked, "
             f"{len(report.breaches)} breaches"
         )
-
-    def remove(self) -> None:
-        """Remove what it left on the disk."""
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -58,11 +58,13 @@ class SharedLedger:
 
     Attributes:
         crashes: when the broker ended; grants that it had not made durable are gone.
-        steady: the broker's clock and all members ran on, so that times can be compared.
+        steady: the broker's clock did not jump.
+        awake: no member stood still.
     """
 
     crashes: list[int] = field(default_factory=list)
     steady: bool = True
+    awake: bool = True
     breaches: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _grants: dict[Key, list[Grant]] = field(default_factory=lambda: defaultdict(list))
@@ -190,7 +192,10 @@ class SharedLedger:
         if done is None:
             return
         for grant in grants:
-            late = grant.granted_us > done + NOTICE_US if self.steady else False
+            if self.steady:
+                late = grant.granted_us > done + NOTICE_US
+            else:
+                late = self.awake and grant.t > done + SLOW_US
             if late and not self._may_go_on(key, grant):
                 words = f"was settled at {done} and granted again at {grant.granted_us}"
                 self.breach(f"{self._where(key)}: {words}, lease {grant.lease:x}")

@@ -55,9 +55,12 @@ class Member:
         self.paused = False
 
     def interrupt(self) -> None:
-        """Ctrl-C: it hands back what it has."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(20.0)
+        """Ctrl-C: it hands back what it has; one that has not begun is killed."""
+        if self.lines("ready"):
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(20.0)
+        else:
+            self.kill()
 
     def lines(self, kind: str) -> list[Line]:
         """What it has written down of a kind."""

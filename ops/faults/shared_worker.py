@@ -9,6 +9,7 @@ outlive the process.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -163,10 +164,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if options.member:
             records._core.member = options.member
-        with records:
+        with contextlib.suppress(KeyboardInterrupt), records:
             journal.write("ready", member=records.member)
             for record in records:
                 worker.work(record)
+        journal.write("left")
     return 0
 
 
