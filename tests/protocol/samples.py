@@ -164,7 +164,9 @@ def _strategy(type_: Any) -> st.SearchStrategy[Any]:
     origin, args = typing.get_origin(type_), typing.get_args(type_)
     scalars = {
         int: st.integers(-(2**63), 2**64 - 1),
+        float: st.floats(allow_nan=False),
         str: st.text(max_size=20),
+        bytes: st.binary(max_size=20),
         bool: st.booleans(),
         object: _plain,
         type(None): st.none(),

@@ -103,6 +103,9 @@ HOSTILE = {
     "float_as_key": NAME + b"\xa1\xf9\x3c\x00\x01",
     "null_as_key": NAME + b"\xa1\xf6\x01",
     "bytes_as_key": NAME + b"\xa1\x41a\x01",
+    "integer_below_64_bits": NAME + b"\x3b\x80" + b"\0" * 7,
+    "least_integer": NAME + b"\x3b" + b"\xff" * 8,
+    "integer_below_64_bits_as_key": NAME + b"\xa1\x3b" + b"\xff" * 8 + b"\x01",
     "nested_beyond_the_limit": NAME + b"\x81" * 7 + b"\x01",
     "nested_1000_times": NAME + b"\x81" * 1000 + b"\x01",
     "nested_maps_1000_times": NAME + b"\xa1\x01" * 1000 + b"\x01",
@@ -119,6 +122,13 @@ def test_hostile_body_is_refused_in_little_memory(name):
 def test_nesting_up_to_the_limit_is_accepted():
     message = codec.decode_request(0x03, NAME + b"\x81" * 6 + b"\x01")
     assert message.config == {"a": [[[[[[1]]]]]]}
+
+
+def test_integers_have_64_bits():
+    message = codec.decode_request(
+        0x03, NAME + b"\x82\x3b\x7f" + b"\xff" * 7 + b"\x1b" + b"\xff" * 8
+    )
+    assert message.config == {"a": [-(2**63), 2**64 - 1]}
 
 
 @pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x01", b"\x60"])

@@ -3,7 +3,8 @@
 Owns the decoder's options and the size limits of message bodies. Invariants: a body is bounded
 before it is decoded; no tag, no indefinite length, no duplicate key, no simple value but false,
 true and null, no trailing byte, and no nesting beyond `DEPTH_MAX` gets through; a message holds
-only values of the types that its class declares, and where it declares `object`, plain data.
+only values of the types that its class declares, and where it declares `object`, plain data;
+integers are such as MessagePack can hold too, so that every message can be proposed.
 
 Left to itself the decoder compiles regular expressions, builds astronomic decimals and cyclic
 lists for some tags, and ignores trailing bytes; so every tag it knows is mapped to a refusal.
@@ -40,6 +41,8 @@ REPLY_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 ERROR_TEXT_MAX: Final = 2000
 DEPTH_MAX: Final = 8
+INTEGER_MIN: Final = -(2**63)
+"""CBOR goes down to -2^64, but nothing else that a number may be written into does."""
 
 _SCALARS: Final = frozenset((int, str, bytes, bool, float, type(None)))
 _KNOWN_TAGS: Final = (
@@ -164,9 +167,11 @@ def _check_plain(root: object) -> None:
         container = containers.pop()
         if isinstance(container, dict):
             for key in container:
-                if type(key) is not str and type(key) is not int:
-                    raise ValueError("a map key is neither text nor an integer")
+                if type(key) is not str and (type(key) is not int or key < INTEGER_MIN):
+                    raise ValueError("a map key is neither text nor an integer of 64 bits")
         for item in container.values() if isinstance(container, dict) else container:
+            if type(item) is int and item < INTEGER_MIN:
+                raise ValueError("an integer is below -2^63")
             if type(item) in _SCALARS:
                 continue
             if not isinstance(item, dict | list):
@@ -183,7 +188,7 @@ def _plain_detail(detail: Mapping[str, object]) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    if type(value) is int and not -(2**63) <= value < 2**64:
+    if type(value) is int and not INTEGER_MIN <= value < 2**64:
         return str(value)
     if type(value) is str:
         return value.encode(errors="replace").decode()
