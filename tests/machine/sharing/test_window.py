@@ -86,6 +86,16 @@ def test_delayed_records_are_found_page_by_page() -> None:
     assert leased(0, 3).delayed() == []
 
 
+def test_a_page_may_begin_anywhere() -> None:
+    window = leased(10, 5)
+    window.delay(13, [99])
+    for before in (-(2**63), -1, 0):
+        assert window.runs(LEASED, before) == [(10, 3), (14, 1)]
+        assert window.delayed(before) == [(13, 99)]
+    for behind in (15, 16, 2**64 - 1):
+        assert window.runs(LEASED, behind) == window.delayed(behind) == []
+
+
 def test_a_window_holds_to_the_table_of_transitions() -> None:
     window = leased(0, 2)
     window.change(0, 1, LEASED, DONE)

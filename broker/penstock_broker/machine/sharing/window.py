@@ -89,7 +89,7 @@ class Window:
     def runs(self, state: int, first: int = 0, limit: int = 1000) -> list[Run]:
         """The runs of a state from an offset on to `end`, at most `limit` of them."""
         base = self._base
-        runs = _RUNS[state].finditer(self._states, max(first, self.start) - base)
+        runs = _RUNS[state].finditer(self._states, self._place(first))
         return [(base + run.start(), run.end() - run.start()) for run in islice(runs, limit)]
 
     def delayed(self, first: int = 0, limit: int = 100_000) -> list[tuple[int, int]]:
@@ -98,7 +98,7 @@ class Window:
         ready, base = self._ready, self._base
         if ready is None:
             return found
-        for run in _RUNS[DELAYED].finditer(self._states, max(first, self.start) - base):
+        for run in _RUNS[DELAYED].finditer(self._states, self._place(first)):
             low, high = run.span()
             if high - low == 1:
                 found.append((base + low, ready[low]))
@@ -108,6 +108,10 @@ class Window:
             if len(found) >= limit:
                 break
         return found
+
+    def _place(self, offset: int) -> int:
+        """Where the records from any offset on are in the arrays."""
+        return min(max(offset, self.start), self.end) - self._base
 
     def holds(self, first: int, end: int, owner: int) -> bool:
         """Whether all of [first, end) is LEASED to one owner."""
