@@ -365,3 +365,12 @@ def test_a_member_that_let_a_lease_run_out_is_given_nothing_before_it_asks_again
     assert offsets(other.acquire(1)) == [0]
     still.ask(2, wait_ms=60_000)
     assert offsets(still.acquired()) == [1]
+
+
+def test_a_member_whose_place_another_of_its_name_took_releases_nothing_when_it_leaves() -> None:
+    node, _ = prepared(2)
+    first, second = Member(node, "twin"), Member(node, "twin")
+    got = second.acquire(1)
+    first.leave()
+    assert offsets(Member(node, "b").acquire()) == [1]
+    assert second.settle(got.lease, [(0, 1)]).accepted == 1

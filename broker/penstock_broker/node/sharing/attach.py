@@ -211,11 +211,13 @@ def detach(node: Node, session: Session, correlation: int, asked: wire.DetachGro
     """A member leaves: what it holds is released; answered when that is durable."""
     dispatcher = dispatcher_of(node, asked.topic, asked.partition, asked.group)
     member = dispatcher.members.get(asked.member)
-    if member is None:
+    attachment = member.attachment if member is not None else None
+    if member is None or (attachment is not None and attachment.session is not session):
+        # Another process of the same name took its place: what is held is in its hands.
         node.reply(session, correlation, wire.DetachGroupReply())
         return
-    if member.attachment is not None:
-        dispatcher.detach(member.attachment)
+    if attachment is not None:
+        dispatcher.detach(attachment)
     release(dispatcher, member, frozenset())
     # An op that changes nothing: its reply says that those before it are durable.
     finish = _Answering(
