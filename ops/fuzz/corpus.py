@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from penstock.protocol import leases
 from penstock.protocol.compression import compress
 from penstock.protocol.connection import Connection, Role, State
 from penstock.protocol.events import Request
@@ -104,6 +105,19 @@ def compressed() -> list[bytes]:
         assert packed is not None
         found.append(len(raw).to_bytes(4, "little") + packed)
     return found
+
+
+def member_frames() -> list[bytes]:
+    """Bodies of acquires and settles and of their answers, behind a byte for which it is."""
+    said = [leases.Verdict(7, n, 2, 1 + n % 4, 0, "reason", "error" * n) for n in range(5)]
+    spans = [leases.Span(n, 3, 1, n) for n in range(3)]
+    made = (
+        leases.acquire_request(1, 2, leases.Acquire(3, 100, 1 << 20, 500, (1, 2, 3))),
+        leases.settle_request(1, 2, 3, said),
+        leases.acquire_reply_head(1, 2, leases.Acquired(7, 9, 11, 1000, spans, b""), 4) + b"runs",
+        leases.settle_reply(1, 2, leases.Settled(5, 1, 1, [3, 1])),
+    )
+    return [bytes((kind,)) + frame[16:] for kind, frame in enumerate(made)]
 
 
 def texts() -> list[bytes]:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from ops.fuzz import corpus
+from ops.fuzz import corpus, live
 from penstock.errors import BadRequest, PenstockError, RecordTooLarge
 from penstock.protocol import batch as batches
+from penstock.protocol import leases
 from penstock.protocol.codec import (
     decode_error,
     decode_reply,
@@ -189,6 +190,33 @@ def decompression(data: bytes) -> str:
     return f"ok {raw_len.bit_length()}"
 
 
+def member_frames(data: bytes) -> str:
+    """Read the body of an acquire or a settle, or of its answer, behind a byte for which."""
+    if not data:
+        return "short"
+    frame = bytes(FRAME_HEADER_BYTES) + data[1:]
+    end = len(frame)
+    kind = data[0] % 4
+    if kind == 0:
+        wanted = leases.read_acquire(frame, 0, end)
+        again = leases.acquire_request(0, 0, wanted)
+        assert leases.read_acquire(again, 0, len(again)) == wanted
+        return f"acquire {len(wanted.have)}"
+    if kind == 1:
+        handle, verdicts = leases.read_settle(frame, 0, end)
+        again = leases.settle_request(0, 0, handle, verdicts)
+        if len(again) <= leases.SETTLE_BYTES_MAX:
+            assert leases.read_settle(again, 0, len(again)) == (handle, verdicts)
+        return f"settle {min(len(verdicts), 9)}"
+    if kind == 2:
+        found = leases.read_acquired(frame, 0, end)
+        again = leases.acquire_reply_head(0, 0, found, len(found.run)) + bytes(found.run)
+        assert again[16:] == frame[16:]
+        return f"acquired {min(len(found.spans), 9)}"
+    settled = leases.read_settled(frame, 0, end)
+    return f"settled {min(len(settled.lost), 9)}"
+
+
 def text(data: bytes) -> str:
     """Read names and durations."""
     given = data.decode(errors="replace")
@@ -241,5 +269,7 @@ TARGETS = {
     "runs": Target(corpus.runs(), run_of_batches),
     "decompression": Target(corpus.compressed(), decompression),
     "text": Target(corpus.texts(), text),
+    "leases": Target(corpus.member_frames(), member_frames),
+    "sharing": Target(live.corpus(), live.run, live.repair),
 }
 assert set(REQUESTS) >= set(REPLIES)
