@@ -59,6 +59,7 @@ class SharedCampaign:
             "member paused for a moment": self._pause_member_shortly,
             "member interrupted": self._interrupt_member,
             "member doubled": self._double_member,
+            "handler hung": self._hang,
             "broker killed": self._kill_broker,
             "broker stopped": self._stop_broker,
             "broker paused": self._pause_broker,
@@ -183,6 +184,9 @@ class SharedCampaign:
         """Two processes that take each other's place again and again."""
         for _ in range(2):
             self._start_member("--member", "twin", "--in-flight", "10")
+
+    def _hang(self) -> None:
+        self._work.hang()
 
     # ----- the broker
 

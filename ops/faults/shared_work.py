@@ -102,6 +102,11 @@ class SharedWork:
             self._delayed.add(value)
             time.sleep(pause * 2)
 
+    def hang(self) -> None:
+        """Publish a record at which a handler hangs, longer than it may hold it."""
+        with sync.connect(self._address, delivery_timeout=PATIENCE_SECONDS) as client:
+            client.publish(self.topic, b"hangs/0")
+
     def stop(self) -> None:
         """Have the producers end: what they handed over is settled."""
         self._stopping.set()
