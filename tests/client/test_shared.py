@@ -1,5 +1,7 @@
 """Shared subscriptions in virtual time: credits, verdicts, lost leases, moved leaders, leaving."""
 
+import math
+
 import pytest
 
 from penstock._core.sharing.shared_record import SharedBatch, SharedRecord
@@ -474,6 +476,18 @@ def test_extending_names_the_lease():
     record.extend(90.0)
     there.advance(0.1)
     assert there.cluster.shared[("t", "g", 0)].extended_ms == [90_000]
+
+
+@pytest.mark.parametrize("time", [0, -5, 0.0001, math.nan, math.inf, 1e300, "13h", "soon"])
+def test_a_lease_is_extended_by_some_time_that_brokers_allow(time):
+    there = world()
+    shared = there.share()
+    [record, *_] = there.take(shared)
+    with pytest.raises(BadRequest):
+        record.extend(time)
+    record.extend("12h")
+    there.advance(0.1)
+    assert there.cluster.shared[("t", "g", 0)].extended_ms == [12 * 3_600_000]
 
 
 def test_a_nack_of_a_batch_is_one_entry():

@@ -4,7 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock._core.sharing.verdicts import Grant, Ledger, merged
-from penstock.protocol.leases import ACK, NACK, RELEASE, SETTLE_BYTES_MAX, VERDICTS_MAX
+from penstock.protocol.leases import (
+    ACK,
+    ERROR_CHARACTERS_MAX,
+    NACK,
+    REASON_CHARACTERS_MAX,
+    REJECT,
+    RELEASE,
+    SETTLE_BYTES_MAX,
+    VERDICTS_MAX,
+    read_settle,
+    settle_request,
+)
 
 
 class Books:
@@ -119,3 +130,15 @@ def test_a_mark_waits_for_what_was_there_and_not_for_more():
     books.ledger.confirmed()
     assert books.ledger.is_confirmed(mark)
     assert not books.ledger.is_confirmed(books.ledger.mark())
+
+
+def test_texts_that_utf_8_can_not_hold_are_written_out():
+    books = Books(2)
+    strange = b"caf\xe9.txt".decode(errors="surrogateescape")
+    books.ledger.add(books.grant, 0, 1, REJECT, 0, strange, f"no such file: {strange}")
+    books.ledger.add(books.grant, 1, 2, NACK, 0, "\udce9" * 1000, "\udce9" * 5000)
+    request = settle_request(1, 2, 3, books.ledger.take())
+    _, [one, other] = read_settle(request, 0, len(request))
+    assert (one.reason, one.error) == ("caf\\udce9.txt", "no such file: caf\\udce9.txt")
+    assert len(other.reason) == REASON_CHARACTERS_MAX
+    assert len(other.error) == ERROR_CHARACTERS_MAX

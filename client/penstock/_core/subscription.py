@@ -436,7 +436,7 @@ def _check(
     for topic in topics:
         check_name(topic, "topic")
     if mode != "ordered":
-        raise BadRequest(f"the mode of a subscription is ordered, not {mode!r}")
+        raise BadRequest(f"the mode of a subscription is ordered or shared, not {mode!r}")
     if group is not None:
         check_name(group, "group")
         if partitions is not None:

@@ -83,3 +83,8 @@ def as_dedup_id(dedup_id: object) -> bytes | None:
     if found is not None and not 0 < len(found) <= DEDUP_ID_BYTES_MAX:
         raise BadRequest(f"a dedup_id has 1 to {DEDUP_ID_BYTES_MAX} bytes, not {len(found)}")
     return found
+
+
+def writable(text: str) -> str:
+    """The text with what UTF-8 can't hold written out, such as the bytes of a strange file name."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from penstock._core.positions import microseconds_of
 from penstock.errors import BadRequest, InvalidConfig
 from penstock.protocol.durations import parse_duration
+from penstock.protocol.leases import EXTEND_MS_MAX
 
 Delay = float | timedelta | str
 """Seconds, a timedelta, or text such as "90s", "10m", "1h30m"."""
@@ -27,6 +28,18 @@ def microseconds(delay: Delay) -> int:
     if not isinstance(found, int | float) or not 0 <= found < 1e10:
         raise BadRequest(f"{delay!r} is not a duration")
     return int(found * 1_000_000)
+
+
+def extension_ms(delay: Delay) -> int:
+    """How much longer a lease is to be held, in milliseconds.
+
+    Raises:
+        BadRequest: it is no duration, nothing, or more than a broker allows.
+    """
+    found = microseconds(delay) // 1000
+    if not 0 < found <= EXTEND_MS_MAX:
+        raise BadRequest(f"a lease is extended by 1 ms to {EXTEND_MS_MAX // 3_600_000} h")
+    return found
 
 
 def ready_at_us(delay: Delay | None, at: datetime | None, wall_us: int) -> int:

@@ -71,12 +71,12 @@ class SharedRecord(shared_record.SharedRecord, frozen=False, eq=False, gc=False)
         """Give it back untouched: no attempt is counted."""
         self._share.subscription.guard(super().release)
 
-    def extend(self, seconds: float) -> None:
-        """Ask for a lease that ends in so many seconds, also beyond the group's `hold_max_ms`.
+    def extend(self, time: Delay) -> None:
+        """Ask for a lease that ends so much later than now, also beyond the group's `hold_max_ms`.
 
         It covers all records that came with the same lease.
         """
-        self._share.subscription.guard(partial(super().extend, seconds))
+        self._share.subscription.guard(partial(super().extend, time))
 
 
 class SharedBatch(shared_record.SharedBatch):
@@ -122,9 +122,9 @@ class SharedBatch(shared_record.SharedBatch):
         """Give them back untouched: no attempt is counted."""
         self.share.subscription.guard(super().release)
 
-    def extend(self, seconds: float) -> None:
-        """Ask for a lease that ends in so many seconds."""
-        self.share.subscription.guard(partial(super().extend, seconds))
+    def extend(self, time: Delay) -> None:
+        """Ask for a lease that ends so much later than now."""
+        self.share.subscription.guard(partial(super().extend, time))
 
 
 class SharedSubscription:

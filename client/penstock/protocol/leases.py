@@ -34,6 +34,8 @@ VERDICTS_MAX: Final = 10_000
 """Entries of one settle frame."""
 SPANS_MAX: Final = 20_000
 """Spans of one acquire reply."""
+EXTEND_MS_MAX: Final = 12 * 3_600_000
+"""How much longer a holder may ask to hold a lease."""
 REASON_CHARACTERS_MAX: Final = 200
 ERROR_CHARACTERS_MAX: Final = 2_000
 

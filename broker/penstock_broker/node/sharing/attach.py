@@ -17,6 +17,7 @@ from penstock.errors import (
     from_wire,
 )
 from penstock.protocol import sharing as wire
+from penstock.protocol.leases import EXTEND_MS_MAX
 from penstock.protocol.messages import TYPE_OF
 from penstock_broker.machine.commands import Refused
 from penstock_broker.machine.sharing.ops import RELEASE, Extend, Renew, Settle
@@ -36,7 +37,6 @@ ATTACHMENTS_MAX: Final = 10_000
 MEMBERS_MAX: Final = 100_000
 """Members of a group in one partition."""
 NAME_CHARACTERS_MAX: Final = 200
-EXTEND_MS_MAX: Final = 12 * 3_600_000
 
 
 def dispatcher_of(node: Node, topic: str, partition: int, group: str) -> Dispatcher:

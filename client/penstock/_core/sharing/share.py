@@ -17,7 +17,7 @@ from penstock._core.sharing.calls import AcquireCall, SettleCall
 from penstock._core.sharing.kept import Extent, Kept, read_extents
 from penstock._core.sharing.portions import Cut
 from penstock._core.sharing.verdicts import Grant, Ledger
-from penstock._core.times import Delay, ready_at_us
+from penstock._core.times import Delay, extension_ms, ready_at_us
 from penstock._core.wire import Wire
 from penstock.errors import (
     GroupNotFound,
@@ -171,11 +171,12 @@ class Share:
         self._subscription.touch()
         return ready_at_us(delay, at, self._subscription.scheduler.wall_us)
 
-    def extend(self, grant: Grant, seconds: float) -> None:
+    def extend(self, grant: Grant, time: Delay) -> None:
         """Ask for more time for a lease."""
+        extend_ms = extension_ms(time)
         if not grant.lost:
             self._subscription.touch()
-            self._subscription.scheduler.spawn(self._extend(grant, seconds))
+            self._subscription.scheduler.spawn(self._extend(grant, extend_ms))
 
     def lose(self, leases: list[int]) -> None:
         """Leases are over: what of them was not handed out never will be."""
@@ -365,7 +366,7 @@ class Share:
         subscription.credits.offer()
         subscription.settled.ring()
 
-    def _extend(self, grant: Grant, seconds: float) -> Operation[None]:
+    def _extend(self, grant: Grant, extend_ms: int) -> Operation[None]:
         subscription = self._subscription
         request = RenewLeases(
             topic=self.topic,
@@ -373,7 +374,7 @@ class Share:
             group=self.group,
             member=self.member,
             leases=[grant.lease],
-            extend_ms=max(1, int(seconds * 1000)),
+            extend_ms=extend_ms,
         )
         leader = subscription.metadata.leader(self.topic, self.partition)
         try:

@@ -127,12 +127,12 @@ class SharedRecord(Record, frozen=False, eq=False, gc=False):  # type: ignore[mi
             self._settled = True
             self._add(RELEASE)
 
-    def extend(self, seconds: float) -> None:
-        """Ask for a lease that ends in so many seconds, also beyond the group's `hold_max_ms`.
+    def extend(self, time: Delay) -> None:
+        """Ask for a lease that ends so much later than now, also beyond the group's `hold_max_ms`.
 
         It covers all records that came with the same lease.
         """
-        self._share.extend(self._grant, seconds)
+        self._share.extend(self._grant, time)
 
     def _add(self, verdict: int, ready_at_us: int = 0, reason: str = "", error: str = "") -> None:
         grant, offset = self._grant, self.offset
@@ -294,9 +294,9 @@ class SharedBatch(Portion):
         """Give them back untouched: no attempt is counted."""
         self._settle(RELEASE)
 
-    def extend(self, seconds: float) -> None:
-        """Ask for a lease that ends in so many seconds."""
-        self.share.extend(self.grant, seconds)
+    def extend(self, time: Delay) -> None:
+        """Ask for a lease that ends so much later than now."""
+        self.share.extend(self.grant, time)
 
     def _settle(
         self, verdict: int, ready_at_us: int = 0, reason: str = "", error: str = ""

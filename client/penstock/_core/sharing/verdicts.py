@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from penstock._core.texts import writable
 from penstock.protocol.leases import (
     ACK,
     ERROR_CHARACTERS_MAX,
@@ -135,9 +136,9 @@ class Ledger:
         error: str = "",
     ) -> None:
         """Take any other verdict; texts are cut to what fits, errors keep their end."""
-        if len(error) > ERROR_CHARACTERS_MAX:
-            error = error[-ERROR_CHARACTERS_MAX:]
-        run = Run(grant, first, end, verdict, ready_at_us, reason[:REASON_CHARACTERS_MAX], error)
+        reason = writable(reason)[:REASON_CHARACTERS_MAX]
+        error = writable(error[-ERROR_CHARACTERS_MAX:])[-ERROR_CHARACTERS_MAX:]
+        run = Run(grant, first, end, verdict, ready_at_us, reason, error)
         run.counted = end
         self._less(end - first)
         self._add(run)
