@@ -30,6 +30,8 @@ INPUTS_PER_WORLD: Final = 3_000
 RECORDS: Final = 40
 BODY_BYTES_MAX: Final = 300_000
 TOPICS_MAX: Final = 200
+OF_DEAD: Final = (0x48, 0x49, 0x4A)
+"""Requests that name a dead-letter topic."""
 TYPES: Final = (*range(0x40, 0x4B), *range(0x50, 0x57))
 ABSURD: Final = (
     *(0, 1, 2, 3, 7, 39, 40, 41, 100, 255, 256, 65_535, 65_536, 1_000_000, 4_000_001),
@@ -53,10 +55,24 @@ WORDS: Final = (
     "30d",
     "1" * 400,
 )
+USUAL: Final[dict[str, tuple[object, ...]]] = {
+    "topic": ("t",),
+    "group": ("g",),
+    "member": ("m", "n", "d"),
+    "partition": (0,),
+    "name": ("a", "b"),
+    "time_zone": ("UTC",),
+    "catch_up": ("one", "all", "skip"),
+}
+"""What fits, so that the rest of a message is looked at too."""
 CRONS: Final = (
     *("* * * * *", "@every 1s", "@every 0s", "@every 9999999999d", "0 0 30 2 *", "@yearly"),
     *("*/0 * * * * *", "1-99999999 * * * *", "," * 200),
 )
+
+
+PLACES: Final = (("m", "t"), ("n", "t"), ("d", "dead.t.g"))
+"""Members that stay attached, and where."""
 
 
 class World:
@@ -75,7 +91,7 @@ class World:
         self.ask(admin, messages.CreateTopic(name="t", partitions=1, config=config))
         self.ask(admin, wire.CreateGroup(topic="t", group="g", settings={"lease_ms": 1000}))
         self.ask(admin, wire.EnableDelays(topic="t"))
-        self.members = [self.attach(name) for name in ("m", "n")]
+        self.members = [self.attach(*place) for place in PLACES]
         self.gid = self.members[0][1].group_id
         self.publish()
 
@@ -197,10 +213,10 @@ def run(data: bytes) -> str:
 
 def _use(data: bytes) -> str:
     world = _current()
-    session, attached = world.members[data[1] & 1]
+    session, attached = world.members[data[1] % len(PLACES)]
     handle = attached.handle if data[1] & 6 else data[1]
     type_, body = _frame_of(data, handle)
-    gid = world.gid if data[1] & 24 else data[1]
+    gid = attached.group_id if data[1] & 24 else data[1]
     found = world.send(session, frames.frame(type_, 0, world.inputs & 0xFFFF, body, gid))
     kinds = []
     for kind, flags, reply in found:
@@ -237,7 +253,7 @@ def _current() -> World:
     for at, (session, _) in enumerate(world.members):
         if not world.inputs % 500:
             world.node.disconnected(session)
-            world.members[at] = world.attach("mn"[at])
+            world.members[at] = world.attach(*PLACES[at])
     return world
 
 
@@ -272,7 +288,7 @@ def repair(data: bytearray, rng: Random) -> None:
     else:
         data[2:] = _message_body(rng, rng.choice(TYPES))
     if rng.random() < 0.8:
-        data[1] = rng.choice((6, 7, 30, 31))
+        data[1] = rng.choice((26, 27, 28, 30, 31))
     del data[BODY_BYTES_MAX:]
 
 
@@ -307,7 +323,7 @@ def _verdict(rng: Random, known: list[int]) -> list[object]:
 def _message_body(rng: Random, type_: int) -> bytes:
     class_ = messages.REQUESTS[type_]
     values = {
-        each.name: _value(rng, each.name, each.type)
+        each.name: _value(rng, each.name, each.type, type_ in OF_DEAD)
         for each in msgspec.structs.fields(class_)
         if each.required or rng.random() < 0.7
     }
@@ -319,24 +335,33 @@ def _message_body(rng: Random, type_: int) -> bytes:
         return bytes((type_,)) + msgspec.msgpack.encode(None)
 
 
-def _value(rng: Random, name: str, kind: Any) -> object:  # noqa: ANN401 - any annotation
-    text = str(kind)
+def _value(rng: Random, name: str, kind: Any, dead: bool) -> object:  # noqa: ANN401 - any type
+    if name == "topic" and dead and rng.random() < 0.7:
+        return "dead.t.g"
+    if name == "spans" and rng.random() < 0.6:
+        first, count = rng.randrange(100), rng.choice((1, 3, 2**31))
+        return [first, count, first + 2**32, rng.choice(ABSURD)][: rng.choice((2, 2, 4))]
+    if name in USUAL and rng.random() < 0.8:
+        return rng.choice(USUAL[name])
     if name in ("topic", "group", "member"):
-        usual = {"topic": "t", "group": "g", "member": "m"}[name]
-        return usual if rng.random() < 0.7 else rng.choice(NAMES)
-    if name == "cron":
-        return rng.choice(CRONS)
-    if "dict" in text:
-        return dict(_settings(rng)) if name == "settings" else {rng.choice(NAMES): b"x"}
-    if "list" in text:
+        return rng.choice(NAMES)
+    if name == "settings":
+        return dict(_settings(rng))
+    return rng.choice(CRONS) if name == "cron" else _of_type(rng, str(kind))
+
+
+def _of_type(rng: Random, kind: str) -> object:
+    if "dict" in kind:
+        return {rng.choice(NAMES): b"x"}
+    if "list" in kind:
         return [rng.choice(ABSURD) for _ in range(rng.choice((0, 1, 2, 2, 4, 3, 1000)))]
-    if "bytes" in text:
+    if "bytes" in kind:
         return rng.choice((None, b"", b"x", b"x" * 70_000))
-    if "bool" in text:
+    if "bool" in kind:
         return rng.random() < 0.5
-    if "int" in text:
+    if "int" in kind:
         return rng.choice((0, 0, 1, -1)) if rng.random() < 0.6 else rng.choice(ABSURD)
-    return rng.choice(NAMES) if rng.random() < 0.7 else rng.choice(("UTC", "one", "all", "skip"))
+    return rng.choice(NAMES)
 
 
 def _settings(rng: Random) -> Iterator[tuple[str, object]]:
