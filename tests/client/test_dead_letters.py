@@ -73,6 +73,16 @@ def test_a_letter_tells_its_history():
     assert letter.record.topic == DEAD
 
 
+def test_a_page_says_how_many_there_are_in_all_partitions():
+    there = world(20)
+    assert [page(there, limit=limit).held for limit in (1, 3, 12, 19, 20, 1000)] == [20] * 6
+    after, left = None, 20
+    while left:
+        found = page(there, limit=3, after=after)
+        assert found.held == left
+        after, left = found.after, left - len(found)
+
+
 @pytest.mark.parametrize("header", [{}, {"penstock-dead": b"{"}, {"penstock-dead": b"\xff"}])
 def test_a_record_without_a_readable_history_is_a_letter_too(header):
     letter = read_letter(Record("dead.t.g", 0, 5, 77, b"x", None, header), "g")

@@ -86,11 +86,11 @@ class DeadLetters:
         ended = True
         for number in numbers:
             stop = (until or {}).get(number)
-            done = False
+            counted, done = places.get(number, 0), False
             while not done and len(letters) < limit and looked_at < LOOKED_AT_MAX:
                 first = places.get(number, 0)
                 runs = yield from self._held(dead, number, group, first, stop)
-                held += sum(runs.spans[1::2])
+                held, counted = held + _count(runs.spans, counted), max(counted, runs.end)
                 count = min(limit - len(letters), LOOKED_AT_MAX - looked_at)
                 found, at, seen = yield from self._read(dead, number, group, runs, wanted, count)
                 letters += found
@@ -98,6 +98,8 @@ class DeadLetters:
                 places[number] = at
                 done = at >= runs.end and runs.end >= min(runs.high_watermark, stop or runs.end)
             ended = ended and done
+            if not done:
+                held += yield from self._count_on(dead, number, group, counted, stop)
         if limit <= DETAILED_MAX:
             for place, letter in enumerate(letters):
                 letters[place] = yield from self._in_full(letter)
@@ -223,6 +225,18 @@ class DeadLetters:
             spans=_below(reply.spans, stop), end=stop, high_watermark=reply.high_watermark
         )
 
+    def _count_on(
+        self, topic: str, number: int, group: str, first: int, stop: int | None
+    ) -> Operation[int]:
+        """How many dead letters there are from an offset on."""
+        held = 0
+        while True:
+            runs = yield from self._held(topic, number, group, first, stop)
+            held += sum(runs.spans[1::2])
+            if runs.end <= first or runs.end >= min(runs.high_watermark, stop or runs.end):
+                return held
+            first = runs.end
+
     def _in_full(self, letter: DeadLetter) -> Operation[DeadLetter]:
         """A letter with what happened since it was brought back, which the broker keeps."""
         topic, (number, offset) = letter.record.topic, letter.place
@@ -320,6 +334,12 @@ def _by_partition(letters: Sequence[DeadLetter]) -> dict[tuple[str, int, str], l
 def _parts(spans: list[int]) -> list[list[int]]:
     size = 2 * SPANS_PER_REQUEST
     return [spans[at : at + size] for at in range(0, len(spans), size)]
+
+
+def _count(spans: Sequence[int], first: int) -> int:
+    """Offsets from `first` on."""
+    pairs = zip(spans[::2], spans[1::2], strict=True)
+    return sum(max(0, low + count - max(low, first)) for low, count in pairs)
 
 
 def _offsets(spans: Sequence[int]) -> list[int]:
