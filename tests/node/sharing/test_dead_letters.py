@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import BadRequest, GroupNotFound, LimitExceeded, PreconditionFailed
+from penstock.errors import (
+    BadRequest,
+    GroupNotFound,
+    LimitExceeded,
+    PreconditionFailed,
+    TopicNotFound,
+)
+from penstock.protocol.messages import DeleteGroup, DeleteTopic
 from penstock.protocol.sharing import HeldRuns, PurgeRecords, Redrive
 from penstock_broker.machine.sharing.ops import ACK, NACK, REJECT
 from penstock_broker.machine.sharing.state import DONE, FREE, HELD
@@ -88,6 +95,18 @@ def test_all_of_it_survives_a_restart(works: Works) -> None:
     group = works.group_of(works.dead)
     assert [group.window.state(offset) for offset in (0, 1, 2)] == [FREE, DONE, HELD]
     assert ask(works, HeldRuns).spans == [2, 8]
+
+
+def test_what_lost_its_group_or_topic_is_not_given_back_to_nobody(works: Works) -> None:
+    client = works.node.client()
+    client.ask(DeleteGroup(group="billing", topic="orders"))
+    with pytest.raises(GroupNotFound, match="group 'billing' of 'orders' was deleted"):
+        ask(works, Redrive, 0, 2)
+    client.ask(DeleteTopic(name="orders"))
+    with pytest.raises(TopicNotFound, match="'orders' was deleted: its dead letters can be read"):
+        ask(works, Redrive, 0, 2)
+    assert ask(works, HeldRuns).spans == [0, 10]
+    assert ask(works, PurgeRecords, 0, 2).purged == 2
 
 
 def test_what_makes_no_sense_is_refused(works: Works) -> None:

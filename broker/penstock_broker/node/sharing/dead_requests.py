@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import GroupNotFound, LimitExceeded, PreconditionFailed
+from penstock.errors import (
+    GroupNotFound,
+    LimitExceeded,
+    PreconditionFailed,
+    TopicNotFound,
+)
 from penstock.protocol import sharing as wire
 from penstock.protocol.messages import TYPE_OF
 from penstock_broker.machine.sharing.ops import SPANS_MAX, Purge, Redrive
@@ -41,6 +46,7 @@ def held_runs(node: Node, session: Session, correlation: int, asked: wire.HeldRu
 def redrive(node: Node, session: Session, correlation: int, asked: wire.Redrive) -> None:
     """Give dead letters back to their group; the loop guard may refuse some."""
     partition, _ = _held(node, asked.topic, asked.partition, asked.group)
+    _check_origin(node, asked.topic)
     _check_length(asked.spans)
 
     def answer(reply: Redriven) -> None:
@@ -82,6 +88,26 @@ def _held(node: Node, topic: str, partition: int, name: str) -> tuple[PartitionG
     if group.kind != HOLD:
         raise PreconditionFailed(f"{topic!r} does not hold the dead letters of {name!r}")
     return place, group
+
+
+def _check_origin(node: Node, dead: str) -> None:
+    """Refuse to give letters back to nobody: they would be no dead letters any more, and lost.
+
+    Raises:
+        TopicNotFound, GroupNotFound: where they came from is gone.
+    """
+    topics = node.groups.metadata.machine.topics
+    origin = topics[dead].origin
+    if origin is None:
+        return
+    topic, group = origin
+    rest = "its dead letters can be read, exported and purged, but not given back"
+    if topic not in topics:
+        raise TopicNotFound(f"the topic {topic!r} was deleted: {rest}", topic=topic)
+    if group not in topics[topic].shared:
+        raise GroupNotFound(
+            f"the shared group {group!r} of {topic!r} was deleted: {rest}", group=group
+        )
 
 
 def _check_length(spans: list[int]) -> None:
