@@ -33,6 +33,7 @@ from penstock_broker.machine.sharing import ops
 ALL_OPS: list[ops.ShareOp] = [
     ops.Grant("g", 1 << 32 | 7, "m", "h", [0, 5, 9, 1], 2**60),
     ops.Settle("g", 7, ops.NACK, [0, 2], 5, "Timeout", "trace", "m"),
+    ops.Settle("g", 7, ops.NACK, [0, 2, 2, 1], 0, "Timeout", "trace", "m", [5, 6]),
     ops.Renew("g", "m", [7, 8], 2**60),
     ops.Extend("g", 7, 2**60),
     ops.Expire("g", [7]),
@@ -77,7 +78,8 @@ def test_ops_are_short() -> None:
     """A run of acks is some 20 bytes beside the name of its group."""
     one = encode_command(ShareOps(ops=[ops.Settle("g", 1, ops.ACK, [1000, 1000])]))
     assert (
-        one.hex() == "0182a474797065a853686172654f7073a36f7073919902a167010192cd03e8cd03e800a0a0a0"
+        one.hex()
+        == "0182a474797065a853686172654f7073a36f7073919a02a167010192cd03e8cd03e800a0a0a090"
     )
     assert {type(op) for op in ALL_OPS} == set(ops.ShareOp.__args__)
 

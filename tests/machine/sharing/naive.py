@@ -57,6 +57,14 @@ def spans_of(offsets: Iterable[int]) -> list[int]:
     return found
 
 
+def wanted_us(op: ops.Settle, offset: int) -> int:
+    """When a nack wants a record to be retried; 0: as the policy says."""
+    for first, count, at_us in zip(op.spans[::2], op.spans[1::2], op.times, strict=False):
+        if first <= offset < first + count:
+            return at_us
+    return op.ready_at_us
+
+
 DEAD = 9
 """Where dead letters go; for a timer: its own partition."""
 
@@ -174,6 +182,8 @@ class NaiveGroup:
         wrong = self.malformed(op.spans) or self.kind == "timer" or not 1 <= op.verdict <= 4
         if wrong or any(offset >= self.log_end for offset in each(op.spans)):
             return None
+        if op.times and (op.verdict != ops.NACK or 2 * len(op.times) != len(op.spans)):
+            return None
         if op.verdict == ops.ACK and op.spans and self.settings.strict == "no":
             last = op.spans[-2] + op.spans[-1]
             self.reach(min(last, self.start + self.settings.window_max))
@@ -214,7 +224,7 @@ class NaiveGroup:
         elif op.verdict == ops.REJECT:
             self.fail(offset, "rejected", op.reason, op.error, 0)
         else:
-            self.fail(offset, "failed", op.reason, op.error, op.ready_at_us)
+            self.fail(offset, "failed", op.reason, op.error, wanted_us(op, offset))
 
     def fail(self, offset: int, kind: str, reason: str, error: str, ready: int) -> None:
         record = self.records[offset]

@@ -21,7 +21,7 @@ from penstock_broker.machine.sharing.state import (
     NAMES,
     TRANSITIONS,
 )
-from penstock_broker.machine.sharing.trouble import Trouble, Troubles
+from penstock_broker.machine.sharing.trouble import Trouble
 from penstock_broker.machine.sharing.window import Window
 from tests.machine.sharing.model import run
 
@@ -73,11 +73,12 @@ def leases_never_run_out_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def attempts_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    def of(self: Troubles, offset: int) -> Trouble:
-        self[offset] = Trouble()
-        return self[offset]
+    real = verdicts._judge
 
-    monkeypatch.setattr(Troubles, "of", of)
+    def judge(policy: Any, before: Trouble, attempt: Any) -> Any:
+        return real(policy, Trouble(), attempt)
+
+    monkeypatch.setattr(verdicts, "_judge", judge)
 
 
 def late_acks_free_the_lease_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,12 +117,21 @@ def leases_forget_what_they_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def redrives_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = keeping._redrive_one
+    real = keeping._redriven
 
-    def redrive_one(group: SharedGroup, offset: int, force: bool) -> bool:
-        return real(group, offset, True)
+    def redriven(before: Trouble, limit: int) -> tuple[Trouble, bool]:
+        return real(before, -1)
 
-    monkeypatch.setattr(keeping, "_redrive_one", redrive_one)
+    monkeypatch.setattr(keeping, "_redriven", redriven)
+
+
+def times_of_one_nack_are_mixed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = verdicts._ready
+
+    def ready(policy: Any, first: int, fates: Any, wanted_us: Any, scene: Any) -> Any:
+        return real(policy, first, fates, wanted_us[::-1], scene)
+
+    monkeypatch.setattr(verdicts, "_ready", ready)
 
 
 def cutting_the_front_loses_owners(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +154,7 @@ PLANTS: tuple[Plant, ...] = (
     start_moves_over_delayed_records,
     leases_forget_what_they_lost,
     redrives_are_not_counted,
+    times_of_one_nack_are_mixed_up,
     cutting_the_front_loses_owners,
 )
 
@@ -152,4 +163,4 @@ PLANTS: tuple[Plant, ...] = (
 def test_the_model_finds_a_planted_mistake(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with pytest.raises((AssertionError, KeyError)):
-        run(6_000, seed=1)
+        run(6_000, seed=5)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import InvalidConfig
+from penstock.errors import BadRequest, InvalidConfig
 from penstock_broker.machine.effects import MovesWaiting, RecordsDelayed, RecordsSettled
 from penstock_broker.machine.sharing import ops, trouble
 from penstock_broker.machine.sharing.settings import (
@@ -198,3 +198,51 @@ def test_settings_may_be_written_as_people_do() -> None:
         "lease_ms": 90_000,
         "attempts_max": 7,
     }
+
+
+def test_one_nack_may_have_a_time_for_each_span() -> None:
+    partition = Partition()
+    lease = partition.grant(0, 9)
+    soon = partition.now_us + SECOND
+    partition.nack(lease, 0, 2, 2, 3, 7, 1, times=[soon, 0, soon + 5])
+    policy = partition.now_us + SECOND * partition.group.settings.retry_min_ms // 1000
+    ready = [partition.group.window.ready_at(offset) for offset in range(9)]
+    assert ready == [soon, soon, policy, policy, policy, 0, 0, soon + 5, 0]
+    assert partition.group.leases[lease].left == 3
+
+
+def test_only_a_nack_has_times_and_one_for_each_span() -> None:
+    partition = Partition()
+    lease = partition.grant(0, 9)
+    assert partition.nack(lease, 0, 2, 2, 3, times=[5]).code == BadRequest.code
+    assert partition.settle(lease, ops.ACK, 0, 2, times=[5]).code == BadRequest.code
+    assert partition.group.leases[lease].left == 9
+
+
+def test_records_that_went_through_the_same_share_what_is_known_of_it() -> None:
+    partition = Partition()
+    lease = partition.grant(0, 50)
+    partition.nack(lease, 0, 50, reason="Timeout")
+    troubles = partition.group.troubles
+    assert len(troubles) == 50
+    assert len({id(each) for each in troubles.values()}) == 1
+    assert len(troubles.rows()) == 1
+
+
+def test_those_of_different_ways_stay_apart_in_a_snapshot() -> None:
+    partition = Partition()
+    for _ in range(2):
+        partition.wait(1_000)
+        lease = partition.grant(3, 2)
+        partition.nack(lease, 3, 1)
+        partition.ack(lease, 4, 1) if partition.lease == 1 else None
+    partition.wait(1_000)
+    lease = partition.grant(0, 3, 5, 2)
+    partition.nack(lease, 0, 3, 5, 2)
+    rows = partition.group.troubles.rows()
+    assert [(first, count, each.failed) for first, count, each in rows] == [
+        (3, 1, 2), (0, 3, 1), (5, 2, 1),
+    ]  # fmt: skip
+    again = trouble.Troubles(rows)
+    assert list(again.items()) == list(partition.group.troubles.items())
+    assert again.history_bytes == partition.group.troubles.history_bytes

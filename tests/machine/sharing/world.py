@@ -48,8 +48,8 @@ REASONS = ("", "Timeout", "BadInput")
 WINDOW = 200
 SETTINGS: tuple[dict[str, Any], ...] = (
     {},
-    {"strict": "yes", "jitter": "none", "max_in_flight": 20, "attempts_max": 2},
-    {"dead_letters": "drop", "attempts_max": 2, "retry_min_ms": 0},
+    {"strict": "yes", "jitter": "none", "max_in_flight": 20, "attempts_max": 2, "redrives_max": 1},
+    {"dead_letters": "drop", "attempts_max": 2, "retry_min_ms": 0, "redrives_max": 1},
     {"overtaken": "dead_letter", "never_retry": "BadInput", "hold_max_ms": -1, "attempts_max": 3},
     {"attempts_max": -1, "redrives_max": 1, "hold_max_ms": 1000},
 )
@@ -212,7 +212,12 @@ class World:
         ready = random.choice((0, 0, 0, self.now - 5, self.now + 3_000_000))
         verdict = random.choices((1, 2, 3, 4, 9), (50, 25, 8, 15, 1))[0]
         reason, error = random.choice(REASONS), random.choice(("", "trace"))
-        return ops.Settle(name, lease, verdict, spans, ready, reason, error)
+        times: list[int] = []
+        if verdict == ops.NACK and random.random() < 0.3:
+            spans = apart(spans)
+            times = [random.choice((0, self.now + i)) for i in range(len(spans) // 2)]
+            times += [ready] if random.random() < 0.02 else []
+        return ops.Settle(name, lease, verdict, spans, ready, reason, error, "", times)
 
     def _renew(self, name: str, group: NaiveGroup) -> ops.Op:
         deadline = self.now + self.random.randrange(20_000_000)
@@ -328,6 +333,14 @@ class World:
             self.counts["states compared"] += 1
         floors = [group.start for group in self.groups.values()]
         assert self.machine.floor == min(floors)
+
+
+def apart(spans: list[int]) -> list[int]:
+    """The same records, each of them in a span of its own."""
+    if len(spans) % 2 or any(count <= 0 for count in spans[1::2]):
+        return spans
+    offsets = list(each(spans))
+    return [number for offset in offsets for number in (offset, 1)]
 
 
 def plain(reply: Any) -> tuple[Any, ...]:

@@ -48,8 +48,7 @@ def give_up(group: SharedGroup, first: int, end: int, state: int, cause: str, ou
         counters.dropped += count
         finish(group, first, end, state, out)
         return
-    for offset in range(first, end):
-        group.troubles.of(offset).doom = cause
+    group.troubles.doom(first, end, cause)
     add(out.settled, first, end)
     if group.kind == HOLD:
         group.window.change(first, end, state, HELD)

@@ -12,7 +12,7 @@ from penstock_broker.machine.sharing.lease import Lease
 from penstock_broker.machine.sharing.moves import MoveRow, Moves
 from penstock_broker.machine.sharing.settings import RetryPolicy
 from penstock_broker.machine.sharing.state import HOLD, LEASED
-from penstock_broker.machine.sharing.trouble import Trouble, Troubles
+from penstock_broker.machine.sharing.trouble import TroubleRow, Troubles
 from penstock_broker.machine.sharing.window import NOBODY, Run, Window, WindowRow
 
 _SERIAL_MAX: Final = (1 << 32) - 1
@@ -56,7 +56,7 @@ class GroupRow(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     window: WindowRow
     serial: int
     leases: list[Lease]
-    troubles: list[tuple[int, Trouble]]
+    troubles: list[TroubleRow]
     moves: MoveRow
     counters: Counters
 
@@ -192,7 +192,7 @@ class SharedGroup:
             self.window.row(),
             self._serial,
             list(self.leases.values()),
-            list(self.troubles.items()),
+            self.troubles.rows(),
             self.moves.row(),
             self.counters,
         )

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
+from msgspec.structs import replace
+
 from penstock.errors import BadRequest
 from penstock_broker.machine.commands import refuse
 from penstock_broker.machine.sharing.giving_up import (
@@ -45,6 +49,7 @@ from penstock_broker.machine.sharing.state import (
     SHARED,
     TIMER,
 )
+from penstock_broker.machine.sharing.trouble import Trouble
 
 
 def redrive(group: SharedGroup, op: Redrive, scene: Scene) -> Result:
@@ -55,6 +60,7 @@ def redrive(group: SharedGroup, op: Redrive, scene: Scene) -> Result:
     if wrong is not None:
         return refused(wrong)
     window, out = group.window, Outcome()
+    limit = -1 if op.force else group.settings.redrives_max
     looping: Spans = []
     absent: Spans = []
     for first, end in pairs(op.spans):
@@ -63,28 +69,25 @@ def redrive(group: SharedGroup, op: Redrive, scene: Scene) -> Result:
             if state != HELD:
                 add(absent, low, high)
                 continue
-            for offset in range(low, high):
-                if _redrive_one(group, offset, op.force):
-                    add(out.freed, offset, offset + 1)
-                else:
-                    add(looping, offset, offset + 1)
+            for freed, run in groupby(
+                group.troubles.judge(low, high, lambda trouble: _redriven(trouble, limit))
+            ):
+                at, low = low, low + sum(1 for _ in run)
+                if freed:
+                    window.change(at, low, HELD, FREE)
+                add(out.freed if freed else looping, at, low)
         add(absent, max(first, window.end), end)
     count = total(out.freed)
     group.counters.redriven += count
     return Redriven(count, looping, absent), out
 
 
-def _redrive_one(group: SharedGroup, offset: int, force: bool) -> bool:
-    """HELD -> FREE; the retry policy begins anew, the counters do not."""
-    found, limit = group.troubles.get(offset), group.settings.redrives_max
-    if found is not None and 0 <= limit <= found.redrives and not force:
-        return False
-    trouble = group.troubles.of(offset)
-    trouble.redrives += 1
-    trouble.spared = trouble.failed + trouble.timed_out
-    trouble.doom = ""
-    group.window.change(offset, offset + 1, HELD, FREE)
-    return True
+def _redriven(before: Trouble, limit: int) -> tuple[Trouble, bool]:
+    """The retry policy begins anew, the counters do not; whether it was redriven."""
+    if 0 <= limit <= before.redrives:
+        return before, False
+    spared, redrives = before.failed + before.timed_out, before.redrives + 1
+    return replace(before, spared=spared, redrives=redrives, doom=""), True
 
 
 def purge(group: SharedGroup, op: Purge, scene: Scene) -> Result:

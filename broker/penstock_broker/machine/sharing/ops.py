@@ -66,6 +66,9 @@ class Settle(Op, frozen=True, tag=2):
     error: str = ""
     member: str = ""
     """Who says so, for those who read the log; it decides nothing."""
+    times: list[int] = []
+    """NACK: when each of the spans may be retried, in place of `ready_at_us`; empty: as that says.
+    Spans may then touch."""
 
 
 class Renew(Op, frozen=True, tag=3):

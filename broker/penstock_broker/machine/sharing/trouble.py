@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+_T = TypeVar("_T")
+_FIRST: Final = itemgetter(0)
+_SECOND: Final = itemgetter(1)
 
 FAILED: Final = "failed"
 TIMED_OUT: Final = "timed_out"
@@ -37,8 +43,11 @@ class Attempt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
         return ATTEMPT_BYTES + len(self.reason) + len(self.error)
 
 
-class Trouble(Struct, array_like=True, forbid_unknown_fields=True):
-    """A record whose way is not straight: counters never go down while it is not DONE."""
+class Trouble(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A record whose way is not straight: counters never go down while it is not DONE.
+
+    Records to which the same has happened share one object, so that a million of them cost little.
+    """
 
     delivered: int = 0
     """Deliveries that have ended otherwise than by a release; one under way is not in it."""
@@ -51,33 +60,91 @@ class Trouble(Struct, array_like=True, forbid_unknown_fields=True):
     """Why it is MOVING or HELD (again); empty: it is not given up."""
     forgotten: int = 0
     """Attempts that `attempts` lost to limits."""
-    attempts: list[Attempt] = []
+    attempts: tuple[Attempt, ...] = ()
     """Oldest first."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes that its attempts are taken for."""
+        return weight_of(self.attempts)
+
+
+NO_TROUBLE: Final = Trouble()
+
+TroubleRow = tuple[int, int, Trouble]
+"""First offset and count of records that follow one another, and what all of them went through."""
+
+
+def alike(judge: Callable[[Trouble], _T]) -> Callable[[Trouble], _T]:
+    """A judge who is asked once for all records that share a trouble."""
+    known: dict[int, tuple[Trouble, _T]] = {}
+
+    def ask(trouble: Trouble) -> _T:
+        found = known.get(id(trouble))
+        if found is None:
+            # The object is kept: nothing else can get its id meanwhile.
+            found = known[id(trouble)] = trouble, judge(trouble)
+        return found[1]
+
+    return ask
+
+
+def weight_of(attempts: Sequence[Attempt]) -> int:
+    """Bytes that attempts are taken for."""
+    return sum(attempt.weight for attempt in attempts)
 
 
 class Troubles(dict[int, Trouble]):
-    """By offset, the oldest trouble first. What it remembers of attempts is bounded."""
+    """By offset, the oldest trouble first. What it remembers of attempts is bounded.
 
-    def __init__(self, rows: Iterable[tuple[int, Trouble]] = ()) -> None:
-        super().__init__(rows)
-        self.history_bytes = sum(
-            attempt.weight for trouble in self.values() for attempt in trouble.attempts
-        )
+    Attributes:
+        history_bytes: what all attempts weigh, those that are shared once for each record.
+    """
 
-    def of(self, offset: int) -> Trouble:
-        """The trouble of a record, made if there is none."""
-        found = self.get(offset)
-        if found is None:
-            found = self[offset] = Trouble()
-        return found
+    def __init__(self, rows: Iterable[TroubleRow] = ()) -> None:
+        super().__init__()
+        self.history_bytes = 0
+        for first, count, trouble in rows:
+            self.update(dict.fromkeys(range(first, first + count), trouble))
+            self.history_bytes += count * trouble.weight
 
-    def remember(self, trouble: Trouble, attempt: Attempt) -> None:
-        """Add an attempt; the record's oldest goes beyond `ATTEMPTS_MAX`."""
-        trouble.attempts.append(attempt)
-        self.history_bytes += attempt.weight
-        if len(trouble.attempts) > ATTEMPTS_MAX:
-            self.history_bytes -= trouble.attempts.pop(0).weight
-            trouble.forgotten += 1
+    def rows(self) -> list[TroubleRow]:
+        """The snapshot's form: equal for equal troubles, whoever shares them."""
+        rows: list[TroubleRow] = []
+        first, count, last = 0, 0, NO_TROUBLE
+        for offset, trouble in self.items():
+            if offset == first + count and (trouble is last or trouble == last):
+                count += 1
+                continue
+            if count:
+                rows.append((first, count, last))
+            first, count, last = offset, 1, trouble
+        if count:
+            rows.append((first, count, last))
+        return rows
+
+    def judge(
+        self, first: int, end: int, judge: Callable[[Trouble], tuple[Trouble, _T]]
+    ) -> list[_T]:
+        """Give each record of [first, end) the trouble that follows from the one it has.
+
+        `judge` is asked once for records that share one, and tells something besides.
+        """
+        if end == first + 1:
+            self[first], told = judge(self.get(first, NO_TROUBLE))
+            return [told]
+        ask, known = alike(judge), self.get
+        said = [ask(known(offset, NO_TROUBLE)) for offset in range(first, end)]
+        self.update(zip(range(first, end), map(_FIRST, said), strict=True))
+        return list(map(_SECOND, said))
+
+    def doom(self, first: int, end: int, cause: str) -> None:
+        """The records of [first, end) are given up."""
+        self.judge(first, end, lambda trouble: (replace(trouble, doom=cause), None))
+
+    def weigh(self, bytes_: int) -> None:
+        """So many bytes of attempts came in."""
+        self.history_bytes += bytes_
         if self.history_bytes > HISTORY_BYTES_MAX:
             self._shrink()
 
@@ -91,13 +158,19 @@ class Troubles(dict[int, Trouble]):
         for offset in offsets:
             trouble = self.pop(offset, None)
             if trouble is not None and trouble.attempts:
-                self.history_bytes -= sum(attempt.weight for attempt in trouble.attempts)
+                self.history_bytes -= trouble.weight
 
     def _shrink(self) -> None:
         """The oldest troubles lose their attempts, until a quarter of the room is free again."""
-        for trouble in self.values():
+        lighten = alike(_without_attempts)
+        for offset, trouble in self.items():
             if self.history_bytes <= HISTORY_BYTES_MAX * 3 // 4:
                 return
-            self.history_bytes -= sum(attempt.weight for attempt in trouble.attempts)
-            trouble.forgotten += len(trouble.attempts)
-            trouble.attempts.clear()
+            if trouble.attempts:
+                self.history_bytes -= trouble.weight
+                self[offset] = lighten(trouble)
+
+
+def _without_attempts(trouble: Trouble) -> Trouble:
+    forgotten = trouble.forgotten + len(trouble.attempts)
+    return replace(trouble, forgotten=forgotten, attempts=())

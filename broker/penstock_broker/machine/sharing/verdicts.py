@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from penstock.errors import BadRequest, LimitExceeded
 from penstock_broker.machine.commands import refuse
@@ -39,17 +42,31 @@ from penstock_broker.machine.sharing.outcome import (
     refused,
 )
 from penstock_broker.machine.sharing.replies import Expired, Settled
+from penstock_broker.machine.sharing.settings import RetryPolicy
 from penstock_broker.machine.sharing.spans import check_spans, pairs
 from penstock_broker.machine.sharing.state import DONE, FREE, HELD, HOLD, LEASED, MOVING, TIMER
-from penstock_broker.machine.sharing.trouble import FAILED, REJECTED, TIMED_OUT, Attempt
+from penstock_broker.machine.sharing.trouble import (
+    ATTEMPTS_MAX,
+    FAILED,
+    REJECTED,
+    TIMED_OUT,
+    Attempt,
+    Trouble,
+    weight_of,
+)
 from penstock_broker.machine.sharing.window import NOBODY
 
+NO_TIMES: Final = ()
 
-class _Failure(NamedTuple):
-    kind: str
-    reason: str
-    error: str
-    ready_at_us: int
+
+class _Fate(NamedTuple):
+    """What becomes of a record."""
+
+    cause: str
+    """Why it is given up; empty: it is retried."""
+    tried: int
+    weight: int
+    """Bytes of attempts that it has more than before."""
 
 
 def settle(group: SharedGroup, op: Settle, scene: Scene) -> Result:
@@ -60,6 +77,8 @@ def settle(group: SharedGroup, op: Settle, scene: Scene) -> Result:
     """
     one_by_one = op.verdict in (NACK, REJECT)
     wrong = check_spans(op.spans, scene.log_end, one_by_one)
+    if wrong is None and op.times and (op.verdict != NACK or 2 * len(op.times) != len(op.spans)):
+        wrong = refuse(BadRequest, "only a nack has times, one for each span")
     if wrong is None and (group.kind == TIMER or not ACK <= op.verdict <= RELEASE):
         wrong = refuse(BadRequest, "the verdict is unknown, or the group takes none")
     if wrong is not None:
@@ -146,9 +165,8 @@ def _end(group: SharedGroup, lease: Lease, op: Settle, scene: Scene, out: Outcom
     window, accepted = group.window, 0
     lost: Spans = []
     kind = REJECTED if op.verdict == REJECT else FAILED
-    reason, error = op.reason[:REASON_CHARACTERS_MAX], op.error[:ERROR_CHARACTERS_MAX]
-    failure = _Failure(kind, reason, error, op.ready_at_us)
-    for first, end in pairs(op.spans):
+    attempt = _attempt(lease, kind, scene, op.reason, op.error)
+    for first, end, wanted_us in _stretches(op):
         add(lost, first, min(end, window.start))
         for state, owner, low, high in window.pieces(first, end):
             if state != LEASED or owner != lease.serial:
@@ -161,10 +179,26 @@ def _end(group: SharedGroup, lease: Lease, op: Settle, scene: Scene, out: Outcom
                 add(out.settled, low, high)
                 add(out.freed, low, high)
             else:
-                _fail(group, lease, low, high, failure, scene, out)
+                wanted = wanted_us[low - first : high - first] if wanted_us else NO_TIMES
+                _fail(group, low, high, attempt, wanted, scene, out)
         add(lost, max(first, window.end), end)
     leave(group, lease, accepted, out)
     return Settled(accepted, 0, 0, lost)
+
+
+def _stretches(op: Settle) -> Iterator[tuple[int, int, Sequence[int]]]:
+    """First offset, end and ready times of the spans; those with times are joined if they touch."""
+    if not op.times:
+        for first, end in pairs(op.spans):
+            yield first, end, (op.ready_at_us,) * (end - first) if op.ready_at_us > 0 else NO_TIMES
+        return
+    begin, times = op.spans[0], array("Q")
+    for (first, end), at_us in zip(pairs(op.spans), op.times, strict=True):
+        if first != begin + len(times):
+            yield begin, begin + len(times), times
+            begin, times = first, array("Q")
+        times.extend((max(at_us, 0),) * (end - first))
+    yield begin, begin + len(times), times
 
 
 def expire(group: SharedGroup, op: Expire, scene: Scene) -> Result:
@@ -172,7 +206,6 @@ def expire(group: SharedGroup, op: Expire, scene: Scene) -> Result:
     if len(op.leases) > LEASES_MAX:
         return refused(refuse(LimitExceeded, f"an op has at most {LEASES_MAX} leases"))
     out, leases, records = Outcome(), 0, 0
-    failure = _Failure(TIMED_OUT, "", "", 0)
     for id_ in op.leases:
         lease = group.leases.get(id_)
         if lease is None or lease.deadline_us > scene.now_us:
@@ -180,64 +213,97 @@ def expire(group: SharedGroup, op: Expire, scene: Scene) -> Result:
         if leases and records + lease.left > RECORDS_MAX:
             break
         leases, records = leases + 1, records + lease.left
+        attempt = _attempt(lease, TIMED_OUT, scene)
         for first, count in group.held_by(lease):
-            _fail(group, lease, first, first + count, failure, scene, out)
+            _fail(group, first, first + count, attempt, NO_TIMES, scene, out)
         leave(group, lease, lease.left, out)
     group.window.advance()
     return Expired(leases, records), out
 
 
+def _attempt(lease: Lease, kind: str, scene: Scene, reason: str = "", error: str = "") -> Attempt:
+    reason, error = reason[:REASON_CHARACTERS_MAX], error[:ERROR_CHARACTERS_MAX]
+    return Attempt(lease.member, lease.host, kind, reason, error, lease.granted_us, scene.now_us)
+
+
 def _fail(
     group: SharedGroup,
-    lease: Lease,
     first: int,
     end: int,
-    failure: _Failure,
+    attempt: Attempt,
+    wanted_us: Sequence[int],
     scene: Scene,
     out: Outcome,
 ) -> None:
-    """LEASED records of [first, end) did not end well: retry or give up each of them."""
-    attempt = Attempt(lease.member, lease.host, failure.kind, failure.reason, failure.error,
-                      lease.granted_us, scene.now_us)  # fmt: skip
-    counters = group.counters
-    if failure.kind == TIMED_OUT:
+    """LEASED records of [first, end) did not end well: retry or give up each of them.
+
+    `wanted_us` says when each is to be retried, 0: as the policy says; empty: 0 for all.
+    """
+    counters, policy, begin = group.counters, group.policy, first
+    if attempt.kind == TIMED_OUT:
         counters.timed_out += end - first
-    elif failure.kind == FAILED:
+    elif attempt.kind == FAILED:
         counters.failed += end - first
-    fates = [_judge(group, offset, attempt, failure, scene) for offset in range(first, end)]
-    for cause, run in groupby(fates, key=_cause_of):
-        ready = [ready_us for _, ready_us in run]
-        low, first = first, first + len(ready)
+    fates = group.troubles.judge(first, end, lambda trouble: _judge(policy, trouble, attempt))
+    group.troubles.weigh(sum([fate.weight for fate in fates]))
+    for cause, several in _by_cause(fates):
+        low, first = first, first + len(several)
         if cause:
             give_up(group, low, first, LEASED, cause, out)
-        else:
-            group.window.delay(low, ready)
-            add(out.settled, low, first)
-            out.delayed += zip(range(low, first), ready, strict=True)
+            continue
+        ready = _ready(policy, low, several, wanted_us[low - begin : first - begin], scene)
+        group.window.delay(low, ready)
+        add(out.settled, low, first)
+        out.delayed += zip(range(low, first), ready, strict=True)
 
 
-def _cause_of(fate: tuple[str, int]) -> str:
-    return fate[0]
+def _by_cause(fates: list[_Fate]) -> list[tuple[str, list[_Fate]]]:
+    """Runs of one cause."""
+    if len(fates) == 1:
+        return [(fates[0].cause, fates)]
+    return [(cause, list(run)) for cause, run in groupby(fates, key=_cause_of)]
 
 
-def _judge(
-    group: SharedGroup, offset: int, attempt: Attempt, failure: _Failure, scene: Scene
-) -> tuple[str, int]:
-    """Count an attempt: why the record is given up (empty: it is not), and when it is retried."""
-    trouble, policy = group.troubles.of(offset), group.policy
-    group.troubles.remember(trouble, attempt)
-    trouble.delivered += 1
-    if failure.kind == REJECTED:
-        return WAS_REJECTED, 0
-    if failure.kind == FAILED:
-        trouble.failed += 1
-    else:
-        trouble.timed_out += 1
-    tried = trouble.failed + trouble.timed_out - trouble.spared
-    if failure.kind == FAILED and policy.is_final(failure.reason):
-        return NEVER_RETRY, 0
-    if policy.is_exhausted(tried):
-        return EXHAUSTED, 0
-    if failure.ready_at_us > 0:
-        return "", failure.ready_at_us
-    return "", scene.now_us + policy.pause_us(offset, tried, scene.entry)
+def _ready(
+    policy: RetryPolicy, first: int, fates: list[_Fate], wanted_us: Sequence[int], scene: Scene
+) -> Sequence[int]:
+    """When records from `first` on may be retried; what is not wanted is as the policy says."""
+    if wanted_us and all(wanted_us):
+        return wanted_us
+    now_us, entry = scene.now_us, scene.entry
+    policy_us = [
+        now_us + policy.pause_us(offset, fate.tried, entry)
+        for offset, fate in enumerate(fates, first)
+    ]
+    if not wanted_us:
+        return policy_us
+    return [at_us or own_us for at_us, own_us in zip(wanted_us, policy_us, strict=True)]
+
+
+def _judge(policy: RetryPolicy, before: Trouble, attempt: Attempt) -> tuple[Trouble, _Fate]:
+    """Count an attempt."""
+    failed = before.failed + (attempt.kind == FAILED)
+    timed_out = before.timed_out + (attempt.kind == TIMED_OUT)
+    lost = before.attempts[: max(0, len(before.attempts) + 1 - ATTEMPTS_MAX)]
+    trouble = Trouble(
+        before.delivered + 1,
+        failed,
+        timed_out,
+        before.redrives,
+        before.spared,
+        before.doom,
+        before.forgotten + len(lost),
+        (*before.attempts[len(lost) :], attempt),
+    )
+    tried = failed + timed_out - before.spared
+    cause = ""
+    if attempt.kind == REJECTED:
+        cause = WAS_REJECTED
+    elif attempt.kind == FAILED and policy.is_final(attempt.reason):
+        cause = NEVER_RETRY
+    elif policy.is_exhausted(tried):
+        cause = EXHAUSTED
+    return trouble, _Fate(cause, tried, attempt.weight - weight_of(lost))
+
+
+_cause_of: Final = attrgetter("cause")

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.errors import PenstockError, from_wire
-from penstock.protocol.leases import SETTLE, Settled, Verdict, read_settle, settle_reply
+from penstock.protocol.leases import NACK, SETTLE, Settled, Verdict, read_settle, settle_reply
 from penstock_broker.machine.commands import Refused
 from penstock_broker.machine.sharing import replies
 from penstock_broker.machine.sharing.ops import Settle
 from penstock_broker.node.sharing.acquire import attachment_of
-from penstock_broker.node.sharing.spans import flat, merged
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
     from penstock_broker.node.sharing.dispatch import Dispatcher
     from penstock_broker.node.sharing.members import Attachment
+
+_Said = tuple[int, int, int]
+"""First offset, count, and when these may be retried."""
 
 
 class Settling:
@@ -91,12 +93,40 @@ def _settle(attachment: Attachment, correlation: int, verdicts: list[Verdict], s
 
 
 def ops_of(group: str, member: str, verdicts: list[Verdict]) -> list[Settle]:
-    """Ops for verdicts, one for those that say the same about one lease."""
-    alike: dict[tuple[int, int, int, str, str], list[tuple[int, int]]] = {}
+    """Ops for verdicts, one for those that say the same about one lease.
+
+    Nacks may differ in their times; only what is said twice of a record needs an op of its own.
+    """
+    alike: dict[tuple[int, int, str, str], list[_Said]] = {}
     for said in verdicts:
-        key = (said.lease, said.verdict, said.ready_at_us, said.reason, said.error)
-        alike.setdefault(key, []).append((said.first, said.count))
-    return [
-        Settle(group, lease, verdict, flat(merged(sorted(spans))), ready_us, reason, error, member)
-        for (lease, verdict, ready_us, reason, error), spans in alike.items()
-    ]
+        key = (said.lease, said.verdict, said.reason, said.error)
+        at_us = said.ready_at_us if said.verdict == NACK else 0
+        alike.setdefault(key, []).append((said.first, said.count, at_us))
+    ops: list[Settle] = []
+    for (lease, verdict, reason, error), runs in alike.items():
+        while runs:
+            spans, times, runs = _ascending(sorted(runs))
+            one = len(set(times)) == 1
+            at_us, times = (times[0], []) if one else (0, times)
+            ops.append(Settle(group, lease, verdict, spans, at_us, reason, error, member, times))
+    return ops
+
+
+def _ascending(runs: list[_Said]) -> tuple[list[int], list[int], list[_Said]]:
+    """Spans and their times from sorted runs, and the runs that overlap them at another time."""
+    spans: list[int] = []
+    times: list[int] = []
+    left: list[_Said] = []
+    end = -1
+    for run in runs:
+        first, count, at_us = run
+        if times and at_us == times[-1] and first <= end:
+            end = max(end, first + count)
+            spans[-1] = end - spans[-2]
+        elif first < end:
+            left.append(run)
+        else:
+            spans += (first, count)
+            times.append(at_us)
+            end = first + count
+    return spans, times, left
