@@ -22,6 +22,7 @@ from penstock_broker.node.session import Session
 from penstock_broker.node.sharing import dispatch
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.node.sharing.ready import ReadyByOffset
+from penstock_broker.node.sharing.waiting import Waiting
 from penstock_broker.simulation.disk import SimFile
 
 Changes = list[tuple[Any, str, Any]]
@@ -139,8 +140,14 @@ def _dead_letter_sent_again() -> Changes:
     return [(Producers, "check", check)]
 
 
+def _acquire_answered_twice() -> Changes:
+    """Who is being served may be served again meanwhile."""
+    return [(Waiting, "serve", Waiting._serve)]
+
+
 SHARED_MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-applied-twice": _ack_applied_twice,
+    "acquire-answered-twice": _acquire_answered_twice,
     "attempts-reset": _attempts_reset,
     "dead-letter-sent-again": _dead_letter_sent_again,
     "granted-twice": _granted_twice,

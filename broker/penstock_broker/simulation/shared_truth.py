@@ -48,6 +48,8 @@ class SharedTruth:
         """Verdicts that anybody has said of a record, confirmed or not."""
         self._not_before: dict[Key, int] = {}
         self._redriven: set[Key] = set()
+        self._told: set[int] = set()
+        """Leases that somebody was told of."""
         self._last_of_slot: dict[tuple[str, int, int], tuple[int, int]] = {}
         """The highest offset granted of a key, and when."""
 
@@ -57,6 +59,7 @@ class SharedTruth:
         """A member got records; returns their offsets."""
         granted_us = found.deadline_us - found.lease_ms * 1000
         offsets = []
+        self._told.add(found.lease)
         for span in found.spans:
             for offset in range(span.first, span.first + span.records):
                 key = (topic, partition, offset)
@@ -109,6 +112,10 @@ class SharedTruth:
         """Somebody settled it, or it was given up, maybe after deliveries nobody heard of."""
         return bool(self._said.get(key, set()) & {ACK, REJECT}) or self._world.is_over(key)
 
+    def check_told(self, lease: int) -> None:
+        """A lease was granted a while ago and no connection broke since: its holder knows it."""
+        assert lease in self._told, f"nobody was told of the lease {lease:x}"
+
     # ----- what members say
 
     def said(self, topic: str, partition: int, verdict: Verdict) -> None:
@@ -143,7 +150,7 @@ class SharedTruth:
 
     def _settle(self, key: Key, verdict: int) -> None:
         self._final.setdefault(key, verdict)
-        self._final_us.setdefault(key, self._world.wall_us)
+        self._final_us.setdefault(key, self._world.broker_us)
         self._not_before.pop(key, None)
 
     def left(self, member: str, topic: str, partition: int) -> None:

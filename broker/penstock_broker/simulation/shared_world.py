@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from penstock.errors import PenstockError
@@ -32,7 +33,11 @@ from penstock_broker.simulation.shared_clients import GROUP, SharedMember
 from penstock_broker.simulation.shared_truth import Key, SharedTruth
 
 KEYS = 7
+JUMP_SECONDS = 2.0
+"""Between two jumps of the clock, about, in the worlds where it jumps."""
 DEAD_HEADER = "penstock-dead"
+TOLD_WITHIN_US = 400_000
+"""How soon a member hears of a lease on a slow disk, while no connection breaks."""
 
 
 @dataclass(slots=True)
@@ -44,6 +49,8 @@ class SharedCounts(Counts):
     renewals: int = 0
     redrives: int = 0
     dead: int = 0
+    jumps: int = 0
+    """Of the wall clock."""
     delayed: int = 0
     firings: int = 0
 
@@ -55,6 +62,9 @@ class SharedWorld(World):
     drain_seconds = 300.0
 
     def __init__(self, seed: int) -> None:
+        self._clocks = Random(f"{seed} clocks")
+        self._off_us = 0
+        self._latest_us = 0
         super().__init__(seed)
         # A file must have room for the largest entry: a batch of dead letters or delayed records.
         self._config = replace(self._config, wal_file_bytes=256 << 10)
@@ -77,12 +87,33 @@ class SharedWorld(World):
             "order_by": "key" if self.by_key else "none",
         }
         self.delayed_groups: list[int] = []
+        self._calm_since_us = self.wall_us
         self._delayer = Delayer(self)
         self._with_schedule = pick((False, True))
         self._shared = [SharedMember(self, number) for number in range(pick((1, 2, 4)))]
 
     def __repr__(self) -> str:
         return f"SharedWorld({self._settings}, {len(self._shared)} members)"
+
+    # ----- clocks
+
+    @property
+    def wall_us(self) -> int:
+        """The wall clock that the broker sees: it jumps while there are faults."""
+        return super().wall_us + self._off_us
+
+    @property
+    def broker_us(self) -> int:
+        """The latest time of any broker so far: none has granted anything after it."""
+        now_us = self.node.wall_us if self.node is not None else 0
+        self._latest_us = max(self._latest_us, now_us, self.wall_us)
+        return self._latest_us
+
+    def _jump(self) -> None:
+        if self.faulty:
+            self.counts.jumps += 1
+            self._off_us += int(self._clocks.uniform(-3e6, 3e6))
+            self.after(self._clocks.expovariate(1 / JUMP_SECONDS), self._jump)
 
     # ----- setting up
 
@@ -95,6 +126,8 @@ class SharedWorld(World):
         create_group = CreateGroup(topic=self.topic, group=GROUP, settings=self._settings)
         link.ask(create_group, lambda reply: self._group_made(link, reply))
         self._advance(lambda: bool(self.places))
+        if self._clocks.random() < 0.5:
+            self.after(self._clocks.expovariate(1 / JUMP_SECONDS), self._jump)
 
     def _group_made(self, link: Link, reply: CreateGroupReply | PenstockError) -> None:
         assert isinstance(reply, CreateGroupReply), reply
@@ -163,6 +196,16 @@ class SharedWorld(World):
             and all(member.idle for member in self._shared)
             and all(self._settled(partition) for partition in range(PARTITIONS))
         )
+
+    def _tick(self) -> None:
+        super()._tick()
+        if self.faulty:
+            self._calm_since_us = self.wall_us
+        for topic, partition, _ in self.places:
+            group = self._group(topic, partition)
+            for lease in group.leases.values() if group is not None else ():
+                if self._calm_since_us < lease.granted_us < self.wall_us - TOLD_WITHIN_US:
+                    self.shared_truth.check_told(lease.id)
 
     def _all_came_out(self, gid: int) -> bool:
         assert self.node is not None

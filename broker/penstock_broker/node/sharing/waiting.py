@@ -81,7 +81,7 @@ class Asked:
 class Waiting:
     """The acquires of one group in one partition that wait."""
 
-    __slots__ = ("_deadlines", "_live", "_number", "_turns")
+    __slots__ = ("_deadlines", "_live", "_number", "_serving", "_turns")
 
     def __init__(self) -> None:
         self._turns: dict[Member, deque[Asked]] = {}
@@ -89,6 +89,7 @@ class Waiting:
         self._deadlines: list[tuple[float, int, Asked]] = []
         self._live = 0
         self._number = 0
+        self._serving = False
 
     def __len__(self) -> int:
         return self._live
@@ -119,7 +120,20 @@ class Waiting:
             heapify(self._deadlines)
 
     def serve(self, answer: Callable[[Asked], Outcome]) -> None:
-        """Give turns until there is nothing more to give, or nobody who can take it."""
+        """Give turns until there is nothing more to give, or nobody who can take it.
+
+        An answer may ask for this again, by way of a read that ends at once: whoever is served
+        at that moment still waits here, and must not be answered twice.
+        """
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            self._serve(answer)
+        finally:
+            self._serving = False
+
+    def _serve(self, answer: Callable[[Asked], Outcome]) -> None:
         turns = self._turns
         progress = True
         while progress and turns:
