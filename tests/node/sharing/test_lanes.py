@@ -206,6 +206,16 @@ def test_tenants_have_equal_shares() -> None:
     assert len([each for each in offsets(member.acquire(10)) if each < 30]) == 5
 
 
+def test_a_share_does_not_wait_for_ninety_thousand_records_of_another() -> None:
+    node, gid = prepared("", fair_by="tenant")
+    for letter, count in (("a", 45_000), ("a", 45_000), ("z", 5)):
+        slots = tenant_slots([key_of(letter)], b"/") * count
+        node.client().publish(gid, *[b""] * count, key_slots=slots, tenant_slots=slots)
+    member = Member(node)
+    got = [offset for _ in range(10) for offset in offsets(member.acquire(10))]
+    assert [each for each in got if each >= 90_000] == [*range(90_000, 90_005)]
+
+
 def test_order_limits_and_shares_go_together() -> None:
     node, _ = prepared("aabbcc" + "zz", order_by="key", limit_by="tenant", concurrency=2,
                        fair_by="tenant")  # fmt: skip

@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from penstock_broker.machine.sharing.group import SharedGroup
     from penstock_broker.node.sharing.shared import SharedPartition
 
-LOOK_AHEAD: Final = 10_000
-"""Records that may wait in turns for the sake of fair shares."""
+LOOK_AHEAD: Final = 100_000
+"""Records that may wait in turns for the sake of fair shares: who lies behind so many of another
+waits for them. Each takes some 40 bytes."""
 SCAN_RECORDS: Final = 16_384
 """Records that the cursor passes at once; it goes on as time passes."""
 CUT_RECORDS: Final = 65_536
