@@ -168,3 +168,13 @@ def test_serials_of_leases_wrap_around() -> None:
     group = partition.group
     assert [lease.serial for lease in group.leases.values()] == [1, (1 << 32) - 1, 2]
     assert SharedGroup.of(group.row()).serials.keys() == group.serials.keys()
+
+
+def test_what_is_due_comes_as_runs() -> None:
+    window = Window()
+    window.extend(6, FREE)
+    window.change(0, 6, FREE, LEASED, 1)
+    window.delay(0, [5, 5, 9, 5, 9, 5])
+    assert window.due(0, 6, 4) == []
+    assert window.due(0, 6, 5) == [(0, 2), (3, 1), (5, 1)]
+    assert window.due(1, 4, 9) == [(1, 3)]

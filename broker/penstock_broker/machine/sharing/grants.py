@@ -76,9 +76,9 @@ def _take_ready(
     group: SharedGroup, low: int, end: int, room: int, serial: int, now_us: int, taken: Spans
 ) -> int:
     found = 0
-    for offset in range(low, end):
-        if found < room and group.window.ready_at(offset) <= now_us:
-            found += _lease(group, DELAYED, offset, offset + 1, serial, taken)
+    for first, count in group.window.due(low, end, now_us):
+        stop = first + min(count, room - found)
+        found += _lease(group, DELAYED, first, stop, serial, taken)
     return found
 
 

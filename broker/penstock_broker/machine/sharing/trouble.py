@@ -133,9 +133,14 @@ class Troubles(dict[int, Trouble]):
         if end == first + 1:
             self[first], told = judge(self.get(first, NO_TROUBLE))
             return [told]
+        offsets = range(first, end)
+        if self.keys().isdisjoint(offsets):
+            trouble, told = judge(NO_TROUBLE)
+            self.update(dict.fromkeys(offsets, trouble))
+            return [told] * len(offsets)
         ask, known = alike(judge), self.get
-        said = [ask(known(offset, NO_TROUBLE)) for offset in range(first, end)]
-        self.update(zip(range(first, end), map(_FIRST, said), strict=True))
+        said = [ask(known(offset, NO_TROUBLE)) for offset in offsets]
+        self.update(zip(offsets, map(_FIRST, said), strict=True))
         return list(map(_SECOND, said))
 
     def doom(self, first: int, end: int, cause: str) -> None:

@@ -259,7 +259,7 @@ def _fail(
 
 def _by_cause(fates: list[_Fate]) -> list[tuple[str, list[_Fate]]]:
     """Runs of one cause."""
-    if len(fates) == 1:
+    if fates.count(fates[0]) == len(fates):
         return [(fates[0].cause, fates)]
     return [(cause, list(run)) for cause, run in groupby(fates, key=_cause_of)]
 

@@ -82,6 +82,21 @@ class Window:
             return 0
         return self._ready[offset - self._base]
 
+    def due(self, first: int, end: int, now_us: int) -> list[Run]:
+        """The runs of [first, end), all of it DELAYED, whose ready time has come."""
+        if self._ready is None:
+            return [(first, end - first)]
+        times = self._ready[first - self._base : end - self._base]
+        if max(times) <= now_us:
+            return [(first, end - first)]
+        found: list[Run] = []
+        for has_come, run in groupby(times, now_us.__ge__):
+            count = sum(1 for _ in run)
+            if has_come:
+                found.append((first, count))
+            first += count
+        return found
+
     def count(self, state: int) -> int:
         """Records of a state between `start` and `end`."""
         return self._counts[state]

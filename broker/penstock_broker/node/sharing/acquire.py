@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import (
@@ -35,6 +36,7 @@ from penstock_broker.storage import Cold
 if TYPE_CHECKING:
     from penstock.protocol.batch import Buffer
     from penstock_broker.machine.sharing.group import SharedGroup
+    from penstock_broker.machine.sharing.trouble import Trouble
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
     from penstock_broker.node.sharing.dispatch import Dispatcher
@@ -182,23 +184,23 @@ def told(group: SharedGroup, spans: Spans) -> list[Span]:
     """Spans with the counters of their records, split where these differ."""
     troubles, found = group.troubles, []
     for first, count in spans:
-        if not troubles:
+        offsets = range(first, first + count)
+        if not troubles or troubles.keys().isdisjoint(offsets):
             found.append(Span(first, count))
             continue
-        stop, plain = first + count, first
-        offsets = range(first, min(stop, group.end))
-        for offset in [each for each in offsets if each in troubles]:
-            if offset > plain:
-                found.append(Span(plain, offset - plain))
-            trouble = troubles[offset]
-            found.append(
-                Span(offset, 1, min(trouble.delivered + 1, _MOST), min(trouble.failed, _MOST),
-                     min(trouble.timed_out, _MOST), min(trouble.redrives, _MOST))
-            )  # fmt: skip
-            plain = offset + 1
-        if plain < stop:
-            found.append(Span(plain, stop - plain))
+        for trouble, run in groupby(map(troubles.get, offsets)):
+            length = sum(1 for _ in run)
+            found.append(_span(first, length, trouble))
+            first += length
     return found
+
+
+def _span(first: int, count: int, trouble: Trouble | None) -> Span:
+    if trouble is None:
+        return Span(first, count)
+    failed, timed_out = min(trouble.failed, _MOST), min(trouble.timed_out, _MOST)
+    delivered, redrives = min(trouble.delivered + 1, _MOST), min(trouble.redrives, _MOST)
+    return Span(first, count, delivered, failed, timed_out, redrives)
 
 
 def _reply(dispatcher: Dispatcher, asked: Asked, reply: Acquired, buffers: list[Buffer]) -> None:

@@ -324,8 +324,14 @@ class Dispatcher:
         elif isinstance(effect, RecordsFreed):
             self.ready.freed(effect.spans)
         elif isinstance(effect, RecordsDelayed):
+            now_us, at_once = self.shared.partition.node.wall_us, []
             for offset, ready_us in effect.records:
-                self._retries.add(offset, ready_us)
+                if ready_us <= now_us:
+                    at_once.append(offset)
+                else:
+                    self._retries.add(offset, ready_us)
+            if at_once:
+                self.ready.due(at_once)
 
     # ----- time
 

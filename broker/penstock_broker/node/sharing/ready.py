@@ -76,8 +76,7 @@ def grantable(group: SharedGroup, first: int, count: int, now_us: int) -> Spans:
         if state == FREE:
             found.append((low, high - low))
         elif state == DELAYED:
-            ready = (o for o in range(low, high) if window.ready_at(o) <= now_us)
-            found += runs_of(ready)
+            found += window.due(low, high, now_us)
     beyond = max(first, window.end)
     if beyond < stop:
         found.append((beyond, stop - beyond))

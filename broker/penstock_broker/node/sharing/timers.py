@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-GRAIN_BITS: Final = 14
+GRAIN_BITS: Final = 12
 GRAIN_US: Final = 1 << GRAIN_BITS
-"""Width of the finest buckets, unless another is asked for: 16 ms."""
+"""Width of the finest buckets, unless another is asked for: 4 ms."""
 _LEVEL_BITS: Final = 6
 _LEVELS: Final = 7
 _REACH: Final = 1 << _LEVEL_BITS
-"""Buckets of a level that lie ahead: the coarsest level has 64 of 36 years."""
+"""Buckets of a level that lie ahead: the coarsest level has 64 of 9 years."""
 
 
 class Timers:
