@@ -405,6 +405,14 @@ def test_a_group_must_exist_unless_it_is_created():
     there.share(create=False)
 
 
+def test_a_group_that_is_not_to_be_made_is_missed_before_the_request_is_out_of_time():
+    there = world()
+    began = there.now
+    with pytest.raises(GroupNotFound):
+        there.share(create=False)
+    assert there.now - began < 5.0
+
+
 def test_a_deleted_group_ends_the_subscription():
     there = world()
     shared = there.share()

@@ -418,9 +418,7 @@ class Share:
         """One that was just made is not known everywhere at once; one that was known is gone."""
         self._wire = None
         subscription = self._subscription
-        young = subscription.scheduler.now < subscription.opened_at + (
-            subscription.options.request_timeout
-        )
+        young = subscription.scheduler.now < subscription.opened_at + subscription.group_grace
         if self.was_attached or not young:
             self._fail(error)
         else:

@@ -37,6 +37,7 @@ TOPICS_MAX: Final = 100
 IN_FLIGHT_MAX: Final = 100_000
 METADATA_SECONDS: Final = 60.0
 """How often new partitions are looked for."""
+GRACE_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 5.0
 DETACH_SECONDS: Final = 2.0
 DRAIN_LOOK: Final = 0.05
@@ -283,6 +284,14 @@ class SharedSubscription:
         if self._flush_error is None:
             self._flush_error = error
 
+    @property
+    def group_grace(self) -> float:
+        """Seconds after the opening within which brokers may not know the group yet.
+
+        Who made the group goes on asking; who was not to make it is told soon that there is none.
+        """
+        return self.options.request_timeout if self._create is not False else GRACE_SECONDS
+
     # ----- inside: opening
 
     def _all_topics(self) -> list[str]:
@@ -381,12 +390,21 @@ class SharedSubscription:
 
     def _detach(self) -> Operation[None]:
         """Tell every leader, and give them a moment to answer."""
-        spawn = self.scheduler.spawn
-        leaving = [spawn(share.detach()) for share in self.shares.values() if share.attached]
+        leaving = [share for share in self.shares.values() if share.attached]
         until = self.scheduler.now + DETACH_SECONDS
-        bell = Bell(self.scheduler)
-        while not all(process.done for process in leaving) and self.scheduler.now < until:
-            yield bell.wait(min(until, self.scheduler.now + DRAIN_LOOK))
+        bell, left = Bell(self.scheduler), list[Share]()
+
+        def leave(share: Share) -> Operation[None]:
+            try:
+                yield from share.detach()
+            finally:
+                left.append(share)
+                bell.ring()
+
+        for share in leaving:
+            self.scheduler.spawn(leave(share))
+        while len(left) < len(leaving) and self.scheduler.now < until:
+            yield bell.wait(until)
 
 
 def check_whole(partitions: Sequence[int] | None, commit: str) -> None:
