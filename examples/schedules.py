@@ -22,7 +22,7 @@ def main() -> None:
     with broker(clock=clock), penstock.sync.connect(clock.address) as client:
         client.admin.create_topic(TOPIC)
         client.admin.create_schedule(
-            "morning", TOPIC, "0 8 * * mon-fri", time_zone="Europe/Berlin", value=b"make the report"
+            TOPIC, "morning", "0 8 * * mon-fri", time_zone="Europe/Berlin", value=b"make the report"
         )
         [schedule] = client.admin.list_schedules(TOPIC)
         print(f"{schedule.name}: {schedule.cron} ({schedule.time_zone})")

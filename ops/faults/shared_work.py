@@ -57,7 +57,7 @@ class SharedWork:
             client.admin.create_topic(topic, partitions=partitions)
             client.admin.create_group(topic, GROUP, {**POLICY, **settings})
             client.admin.create_schedule(
-                "ticks", topic, "@every 1s", value=b"tick", partition=0, catch_up="all"
+                topic, "ticks", "@every 1s", value=b"tick", partition=0, catch_up="all"
             )
 
     # ----- producers

@@ -221,7 +221,7 @@ def test_schedule_fires_at_each_of_its_times() -> None:
     with broker(clock=clock), penstock.sync.connect(clock.address) as client:
         client.admin.create_topic("t")
         client.admin.create_schedule(
-            "noon", "t", "0 12 * * *", time_zone="Europe/Berlin", value=b"noon"
+            "t", "noon", "0 12 * * *", time_zone="Europe/Berlin", value=b"noon"
         )
         clock.advance("3d")
         found = values(client, "t")
@@ -236,7 +236,7 @@ def test_schedule_fires_at_each_of_its_times() -> None:
 def test_a_schedule_of_every_minute_fires_sixty_times_in_an_hour(
     penstock_clock: VirtualClock, penstock_sync: penstock.sync.Client, penstock_topic: str
 ) -> None:
-    penstock_sync.admin.create_schedule("tick", penstock_topic, "* * * * *", value=b"tick")
+    penstock_sync.admin.create_schedule(penstock_topic, "tick", "* * * * *", value=b"tick")
     penstock_clock.advance("1h")
     assert len(values(penstock_sync, penstock_topic)) == 60
 

@@ -280,8 +280,8 @@ class AsyncSharedAdmin:
 
     async def create_schedule(
         self,
-        name: str,
         topic: str,
+        name: str,
         cron: str,
         *,
         time_zone: str = "UTC",
@@ -295,8 +295,8 @@ class AsyncSharedAdmin:
         """Have a record published at the times of a cron expression, by the broker itself.
 
         Args:
-            name: unique on the topic.
             topic: where to.
+            name: unique on the topic.
             cron: for example "0 9 * * mon-fri".
             time_zone: for example "Europe/Berlin".
             catch_up: after a stop: "skip" what was missed, fire "one", or fire "all".
@@ -311,8 +311,8 @@ class AsyncSharedAdmin:
             PreconditionFailed: there is a schedule of that name.
         """
         operation = self._shared.create_schedule(
-            name,
             topic,
+            name,
             cron,
             time_zone=time_zone,
             catch_up=catch_up,

@@ -116,8 +116,8 @@ def create(
         return
     with settings.connect() as client:
         reply = client.admin.create_schedule(
-            name,
             topic,
+            name,
             cron,
             time_zone=time_zone,
             catch_up=catch_up,

@@ -335,7 +335,7 @@ def test_delayed_records_wait_and_can_be_cancelled(api: Api, address: str, topic
 def test_schedules(api: Api, address: str, topic: str) -> None:
     async def test(api: Api) -> None:
         async with api.connect(address) as client:
-            made = await client.admin.create_schedule("nightly", topic, "0 3 * * *", value=b"go")
+            made = await client.admin.create_schedule(topic, "nightly", "0 3 * * *", value=b"go")
             assert made.schedule.next_us > 0
             assert [each.name for each in await client.admin.list_schedules(topic)] == ["nightly"]
             paused = await client.admin.pause_schedule(topic, "nightly")

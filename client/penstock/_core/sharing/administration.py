@@ -174,8 +174,8 @@ class SharedAdmin:
 
     def create_schedule(
         self,
-        name: str,
         topic: str,
+        name: str,
         cron: str,
         *,
         time_zone: str = "UTC",
