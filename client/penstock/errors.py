@@ -176,6 +176,7 @@ class TopicExists(RequestError):
     """A topic of that name exists already."""
 
     code = 41
+    hint = "Say that it may exist (if_not_exists, --if-not-exists), or choose another name."
 
 
 class PartitionNotFound(RequestError):
@@ -249,6 +250,7 @@ class GroupExists(RequestError):
     """A shared group of that name exists on the topic already."""
 
     code = 52
+    hint = "Say that it may exist (if_not_exists, --if-not-exists), or choose another name."
 
 
 class LeaseLost(RequestError):

@@ -129,7 +129,10 @@ def _quantity(name: str, key: Key, text: str) -> int:
     if text == "-1":
         return -1
     if key.unit == "ms":
-        return parse_duration(text)
+        try:
+            return parse_duration(text)
+        except InvalidConfig as error:
+            raise InvalidConfig(f"{name}: {error}") from None
     if key.unit in ("count", "percent"):
         if _NUMBER.fullmatch(text) is None:
             raise InvalidConfig(f"{name} must be a whole number")

@@ -153,9 +153,15 @@ def check_columns(topic: TopicConfig, chosen: dict[str, Value]) -> None:
     built = settings.build(chosen)
     users = (built.order_by, built.limit_by, built.fair_by)
     if "key" in users and topic.key_slots == "none":
-        raise PreconditionFailed("order, limits or shares by key need the topic's key_slots = key")
+        raise PreconditionFailed(
+            "order, limits or shares by key need the topic's key_slots = key "
+            "(penstock topic alter TOPIC -c key_slots=key)"
+        )
     if "tenant" in users and topic.tenant_separator == "none":
-        raise PreconditionFailed("limits or shares by tenant need the topic's tenant_separator")
+        raise PreconditionFailed(
+            "limits or shares by tenant need the topic's tenant_separator "
+            "(penstock topic alter TOPIC -c tenant_separator=:)"
+        )
 
 
 def _topic(draft: Draft, name: str) -> Topic:

@@ -101,7 +101,8 @@ def _ask(client: Client, topic: str, partition: int, offset: int, group: str) ->
         raise Failure(
             str(error),
             code=Exit.NOT_FOUND,
-            hint=f"`penstock topic describe {topic}` shows where its partitions end.",
+            hint=f"`penstock topic describe {topic}` shows where its partitions end; what waits"
+            f" for its time has no place yet: `penstock schedule delayed {topic}`.",
         ) from None
 
 
