@@ -45,7 +45,7 @@ _GROUPS = (
     Column("dead_letters", "DEAD LETTERS", "number"),
     Column("redriven", "REDRIVEN", "number"),
     Column("oldest_seconds", "OLDEST", "ago"),
-    Column("dead_topic", "DEAD-LETTER TOPIC"),
+    Column("dead_topic", "DEAD-LETTER TOPIC", wide=True),
 )
 
 
@@ -60,7 +60,8 @@ def dlq() -> None:
 def list_groups(settings: Settings, topic: str | None) -> None:
     """List the groups that have a dead-letter topic, and what lies in it.
 
-    REDRIVEN counts those that were given back and are not settled yet.
+    REDRIVEN counts those that were given back and are not settled yet. The
+    letters themselves are shown by `dlq peek` and `dlq reasons`.
     """
     with settings.connect() as client:
         pairs = sorted(

@@ -20,6 +20,7 @@ from penstock.cli.params import (
 from penstock.cli.positions import partitions_of, resolve
 from penstock.cli.settings import Settings
 from penstock.cli.topic_config import (
+    CONFIG_NOTE,
     config_options,
     gather_config,
     show_retention,
@@ -98,6 +99,7 @@ def _sums(partitions: Sequence[PartitionFigures]) -> dict[str, int]:
     "create",
     examples="penstock topic create orders --partitions 4 --retention 30d\n"
     "penstock topic create prices --cleanup compact --if-not-exists",
+    notes=CONFIG_NOTE,
 )
 @click.argument("name")
 @click.option(
@@ -212,6 +214,7 @@ def _figures(partition: PartitionFigures) -> dict[str, Any]:
     "alter",
     examples="penstock topic alter orders --retention 14d\n"
     "penstock topic alter orders -c retention_ms=default --dry-run",
+    notes=CONFIG_NOTE,
 )
 @topic_argument
 @click.option("-p", "--partitions", type=COUNT, metavar="N", help="Grow to so many partitions.")

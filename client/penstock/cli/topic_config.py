@@ -10,6 +10,25 @@ import click
 from penstock.cli.params import PAIR, RETENTION, SIZE_OR_ALL
 from penstock.cli.units import show_duration, show_size
 
+CONFIG_NOTE = (
+    "Configuration",
+    """\
+retention_ms (7d)       age at which records are deleted; -1: never
+retention_bytes (-1)    size per partition from which the oldest are deleted
+retention (time)        until_acked: never what an ordered group still needs
+cleanup (delete)        compact: keep the newest record of each key
+max_batch_bytes (1MiB)  the largest batch of records, as it is sent
+segment_bytes (512MiB)  size of a segment file
+segment_ms (7d)         age at which a new segment file is begun
+delete_retention_ms (1d)  how long compaction keeps records without a value
+timestamp (append)      the time by which offsets are found
+dedup_window_ms (10m)   how long a dedup id is remembered; 0: not at all
+key_slots (none)        key: order and limits by key in shared groups
+tenant_separator (none)  one of : / . | - _ that ends the tenant in a key:
+                        limits and fair shares by tenant in shared groups
+Durations may be written 90s, 10m, 7d, sizes 64KiB, 1GB.""",
+)
+
 _F = TypeVar("_F", bound=Callable[..., object])
 
 _OPTIONS = (
