@@ -331,6 +331,18 @@ def test_leaving_gives_back_what_was_not_handed_out():
     assert group.verdicts[-1][1] == RELEASE
 
 
+def test_leaving_takes_no_longer_than_the_broker_to_answer():
+    there = world()
+    shared = there.share()
+    for record in there.take(shared):
+        record.ack()
+    there.advance(1.0)
+    began = there.now
+    there.run(shared.close())
+    assert there.now - began < 0.01
+    assert there.cluster.shared[("t", "g", 0)].detached == [shared.member]
+
+
 def test_leaving_waits_for_handlers_and_not_for_ever():
     there = world()
     shared = there.share(drain_timeout=5.0)
