@@ -14,7 +14,6 @@ from queue import SimpleQueue
 
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.sharing.reading import SharedRead
-from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.storage import Job
 
 Work = Job | ColdRead | SharedRead
