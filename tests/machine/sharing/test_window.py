@@ -178,3 +178,15 @@ def test_what_is_due_comes_as_runs() -> None:
     assert window.due(0, 6, 4) == []
     assert window.due(0, 6, 5) == [(0, 2), (3, 1), (5, 1)]
     assert window.due(1, 4, 9) == [(1, 3)]
+
+
+def test_what_waits_comes_as_runs_of_one_time() -> None:
+    window = Window()
+    window.extend(4, DELAYED, 7)
+    window.extend(9, DELAYED, 8)
+    window.extend(10, FREE)
+    window.extend(12, DELAYED, 8)
+    assert window.waiting() == [(0, 4, 7), (4, 5, 8), (10, 2, 8)]
+    assert window.waiting(2, 3) == [(2, 2, 7), (4, 1, 8)]
+    assert window.waiting(5, 9) == [(5, 4, 8), (10, 2, 8)]
+    assert window.waiting(12) == Window().waiting() == []

@@ -314,7 +314,10 @@ class World:
                 assert real.window.count(state) == len(group.of(state))
                 runs = [pair for run in real.window.runs(state) for pair in run]
                 assert runs == spans_of(group.of(state))
-            assert real.window.delayed() == [(o, group.records[o].ready) for o in group.of(DELAYED)]
+            delayed = [(o, group.records[o].ready) for o in group.of(DELAYED)]
+            assert real.window.delayed() == delayed
+            runs_of_one_time = real.window.waiting()
+            assert [(o, t) for f, n, t in runs_of_one_time for o in range(f, f + n)] == delayed
             assert [tuple(move) for move in real.moves.pending] == group.pending()
             assert real.moves.next_sequence == group.next_sequence
             assert real.moves.recent == group.recent

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock_broker.node.sharing.timers import GRAIN_US, Timers
+from penstock_broker.machine.sharing.state import DELAYED
+from penstock_broker.machine.sharing.window import Window
+from penstock_broker.node.sharing import timers as timers_
+from penstock_broker.node.sharing.timers import GRAIN_US, Timers, take_in
 
 START = 1_700_000_000_000_000
 
@@ -59,12 +63,12 @@ def test_every_entry_fires_once_between_its_time_and_a_grain_later(
     assert not waiting
 
 
-def test_half_a_million_entries_take_eleven_mebibytes() -> None:
+def test_half_a_million_entries_take_thirteen_mebibytes() -> None:
     timers, random = Timers(START), Random(1)
     for offset in range(500_000):
         timers.add(offset, START + random.randrange(12 * 3_600 * 1_000_000))
     buckets = timers._buckets.values()
-    assert sum(map(sys.getsizeof, buckets)) < 11 * 1024 * 1024
+    assert sum(map(sys.getsizeof, buckets)) < 13 * 1024 * 1024
     assert len(buckets) < 1000
 
 
@@ -76,3 +80,28 @@ def test_without_a_grain_an_entry_fires_exactly_then() -> None:
             assert timers.due(next_us) == []
         assert timers.next_us == at_us
         assert timers.due(at_us) == [number]
+
+
+def test_offsets_of_one_time_are_one_entry() -> None:
+    timers = Timers(START)
+    timers.add(10, START + 90_000_000, 1_000)
+    timers.add(5, START + 1_000_000)
+    assert len(timers) == 1_001
+    assert sum(map(sys.getsizeof, timers._buckets.values())) < 400
+    assert [offset for _, offset in timers.upcoming(0)] == [5, *range(10, 1_010)]
+    assert timers.due(START + 89_000_000) == [5]
+    assert timers.due(START + 90_000_000 + GRAIN_US) == list(range(10, 1_010))
+    assert len(timers) == 0
+
+
+def test_many_records_are_taken_in_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timers_, "TAKEN_AT_ONCE", 10)
+    window, wheel, first = Window(), Timers(START), 0
+    for number in range(1, 36):
+        window.extend(number, DELAYED, START + number)
+    window.extend(1_000, DELAYED, START + 99)
+    looks = 0
+    while first < window.end:
+        first, looks = take_in(wheel, window, first, window.end), looks + 1
+    assert 4 <= looks < 15
+    assert sorted(wheel.due(START + 100 + GRAIN_US)) == list(range(1_000))

@@ -95,7 +95,9 @@ def weight_of(attempts: Sequence[Attempt]) -> int:
 
 
 class Troubles(dict[int, Trouble]):
-    """By offset, the oldest trouble first. What it remembers of attempts is bounded.
+    """By offset, the oldest trouble first; then those whose attempts had to be forgotten.
+
+    What it remembers of attempts is bounded.
 
     Attributes:
         history_bytes: what all attempts weigh, those that are shared once for each record.
@@ -166,16 +168,22 @@ class Troubles(dict[int, Trouble]):
                 self.history_bytes -= trouble.weight
 
     def _shrink(self) -> None:
-        """The oldest troubles lose their attempts, until a quarter of the room is free again."""
-        lighten = alike(_without_attempts)
+        """The oldest troubles lose their attempts, until an eighth of the room is free again.
+
+        They go behind all others: the next time they need not be looked at first.
+        """
+        lighten, moved = alike(_without_attempts), []
         for offset, trouble in self.items():
-            if self.history_bytes <= HISTORY_BYTES_MAX * 3 // 4:
-                return
-            if trouble.attempts:
-                self.history_bytes -= trouble.weight
-                self[offset] = lighten(trouble)
+            if self.history_bytes <= HISTORY_BYTES_MAX * 7 // 8:
+                break
+            self.history_bytes -= trouble.weight
+            moved.append(offset)
+        for offset in moved:
+            self[offset] = lighten(self.pop(offset))
 
 
 def _without_attempts(trouble: Trouble) -> Trouble:
+    if not trouble.attempts:
+        return trouble
     forgotten = trouble.forgotten + len(trouble.attempts)
     return replace(trouble, forgotten=forgotten, attempts=())

@@ -128,6 +128,30 @@ class Window:
         """Where the records from any offset on are in the arrays."""
         return min(max(offset, self.start), self.end) - self._base
 
+    def waiting(self, first: int = 0, limit: int = 100_000) -> list[tuple[int, int, int]]:
+        """DELAYED records from an offset on as runs: first, count, ready time of all of them.
+
+        It stops after the run of DELAYED records with which there are `limit`.
+        """
+        found: list[tuple[int, int, int]] = []
+        ready, base = self._ready, self._base
+        if ready is None:
+            return found
+        for run in _RUNS[DELAYED].finditer(self._states, max(first, self.start) - base):
+            low, high = run.span()
+            times = ready[low : min(high, low + limit)]
+            at = base + low
+            if times.count(times[0]) == len(times):
+                found.append((at, len(times), times[0]))
+            else:
+                for at_us, same in groupby(times):
+                    count = sum(1 for _ in same)
+                    found.append((at, count, at_us))
+                    at += count
+            if len(found) >= limit or high - low > limit:
+                break
+        return found
+
     def holds(self, first: int, end: int, owner: int) -> bool:
         """Whether all of [first, end) is LEASED to one owner."""
         low, high, count = first - self._base, end - self._base, end - first

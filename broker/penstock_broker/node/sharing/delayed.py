@@ -20,7 +20,7 @@ from penstock_broker.machine.effects import (
 from penstock_broker.machine.sharing.state import DELAYED
 from penstock_broker.machine.topology import DELAYED_PREFIX, TIMER_GROUP
 from penstock_broker.node.sharing.move_lane import MOVES_PER_OP
-from penstock_broker.node.sharing.timers import Timers
+from penstock_broker.node.sharing.timers import Timers, take_in
 
 if TYPE_CHECKING:
     from penstock_broker.machine.sharing.group import SharedGroup
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from penstock_broker.node.sharing.shared import SharedPartition
 
 
-TAKEN_AT_ONCE: Final = 10_000
 CARRY_SPAN_MIN: Final = 100_000
 """Offsets between the oldest record that waits and the newest: fewer are no burden."""
 CARRY_SHARE: Final = 4
@@ -90,7 +89,7 @@ class DelayedRecords:
         if group is None:
             return
         if group.end > self._known:
-            self._take_new(group)
+            self._take_some(group)
         found = self._timers.due(self._partition.node.civil_us)
         if found:
             ready_at, state = group.window.ready_at, group.window.state
@@ -114,19 +113,15 @@ class DelayedRecords:
         group = self._group
         if group is None:
             return
-        if group.end > self._known:
-            self._take_new(group)
+        while group.end > self._known:
+            self._take_some(group)
         after = after_us, after_offset
         for at_us, offset in self._timers.upcoming(after_us):
             if (at_us, offset) > after and group.window.state(offset) == DELAYED:
                 yield at_us, offset
 
-    def _take_new(self, group: SharedGroup) -> None:
-        while self._known < group.end:
-            found = group.window.delayed(self._known, TAKEN_AT_ONCE)
-            for offset, at_us in found:
-                self._timers.add(offset, at_us)
-            self._known = found[-1][0] + 1 if found else group.end
+    def _take_some(self, group: SharedGroup) -> None:
+        self._known = take_in(self._timers, group.window, self._known, group.end)
 
     def _begin_due(self) -> None:
         """Begin the moves of what is due, as far as there is room; an op's offsets ascend."""

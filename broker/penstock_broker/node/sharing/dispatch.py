@@ -30,7 +30,7 @@ from penstock_broker.node.sharing.members import Attachment, Member
 from penstock_broker.node.sharing.reading import Covered
 from penstock_broker.node.sharing.ready import Ready, ReadyByOffset, grantable
 from penstock_broker.node.sharing.spans import Spans, flat, merged, pairs, total, without
-from penstock_broker.node.sharing.timers import Timers
+from penstock_broker.node.sharing.timers import Timers, take_in
 from penstock_broker.node.sharing.waiting import Asked, Outcome, Waiting
 
 if TYPE_CHECKING:
@@ -62,8 +62,9 @@ class Dispatcher:
         claimed: records handed out, or being read, whose grant is not applied.
     """
 
-    __slots__ = ("_aging", "_expiry", "_holders", "_impatient", "_retries", "_shape", "claimed",
-                 "group", "members", "reading", "ready", "shared", "waiting")  # fmt: skip
+    __slots__ = ("_aging", "_expiry", "_holders", "_impatient", "_retries", "_shape", "_unseen",
+                 "claimed", "group", "members", "reading", "ready", "shared",
+                 "waiting")  # fmt: skip
 
     def __init__(self, shared: SharedPartition, group: SharedGroup) -> None:
         self.shared = shared
@@ -83,8 +84,9 @@ class Dispatcher:
             self._expiry.add(lease.id, lease.deadline_us)
             member = self._holders[lease.id] = self._member(lease.member, lease.host)
             member.hold(lease.id, lease.left)
-        for offset, ready_us in group.window.delayed(limit=1 << 62):
-            self._retries.add(offset, ready_us)
+        self._unseen = (group.start, group.end)
+        """Delayed records of before whose time was not looked at."""
+        self._look()
         self.reading: dict[Asked, Spans] = {}
         """What is being read from segments, and for whom."""
         self._impatient: list[Asked] = []
@@ -93,6 +95,14 @@ class Dispatcher:
         self._shape: tuple[object, ...] = ()
         self.ready: Ready
         self._take_shape()
+
+    def _look(self) -> None:
+        first, end = self._unseen
+        self._unseen = take_in(self._retries, self.group.window, first, end), end
+
+    @property
+    def _looking(self) -> bool:
+        return self._unseen[0] < self._unseen[1]
 
     def configure(self) -> None:
         """The group's settings changed."""
@@ -341,6 +351,8 @@ class Dispatcher:
         now_us = node.wall_us
         if (self._expiry.next_us or now_us + 1) <= now_us:
             self._expire(self._expiry.due(now_us), now_us)
+        if self._looking:
+            self._look()
         self._aging.tick(now_us)
         if (self._retries.next_us or now_us + 1) <= now_us:
             self.ready.due(self._retries.due(now_us))
@@ -400,7 +412,8 @@ class Dispatcher:
     @property
     def next_us(self) -> int | None:
         """When the next lease may run out, retry be due, or limit be lifted; 0: work is left."""
-        times = (self._retries.next_us, self._expiry.next_us, self.ready.next_us)
+        look_us = 0 if self._looking else None
+        times = (look_us, self._retries.next_us, self._expiry.next_us, self.ready.next_us)
         return min((at_us for at_us in times if at_us is not None), default=None)
 
     # ----- the end
