@@ -102,6 +102,10 @@ class _Cursor:
         self.after_us = schedule.after_us
         self.next_us: int | None = None
 
+    def is_at(self, schedule: Schedule) -> bool:
+        """Whether it stands where this schedule does: no firing is under way."""
+        return self.schedule.id == schedule.id and self.after_us == schedule.after_us
+
     def advance(self, after_us: int) -> None:
         self.after_us = max(self.after_us, after_us)
         self.next_us = self.recurrence.next_after(self.after_us, self.zone)
@@ -126,6 +130,9 @@ class RecurringSchedules:
         """
         if schedule.paused:
             return 0
+        known = self._cursors.get(schedule.name)
+        if known is not None and known.is_at(schedule):
+            return known.next_us or 0
         zone = self._partition.node.time_zone(schedule.time_zone)
         return cron.parse(schedule.cron).next_after(schedule.after_us, zone) or 0
 
