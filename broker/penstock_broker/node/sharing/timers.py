@@ -14,6 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -80,17 +81,16 @@ class Timers:
             shift = self._grain_bits + level * _LEVEL_BITS
             if number + 1 << shift > from_us:
                 places.append((number << shift, level, number))
-        heap: list[tuple[int, int]] = []
+        heap: list[tuple[int, int, int]] = []
         for start_us, level, number in sorted(places):
             while heap and heap[0][0] < start_us:
-                yield heappop(heap)
+                yield from _each(heappop(heap))
             bucket = self._buckets[level, number]
-            for first, count, at_us in _entries(bucket):
-                if at_us >= from_us:
-                    heap += [(at_us, offset) for offset in range(first, first + count)]
+            heap += [(at_us, first, count) for first, count, at_us in _entries(bucket)
+                     if at_us >= from_us]  # fmt: skip
             heapify(heap)
         while heap:
-            yield heappop(heap)
+            yield from _each(heappop(heap))
 
     def due(self, now_us: int) -> list[int]:
         """Take the offsets whose time has come; one may be there more than once."""
@@ -125,6 +125,11 @@ def take_in(timers: Timers, window: Window, first: int, end: int) -> int:
         entries += len(found)
         first = found[-1][0] + found[-1][1] if found else end
     return min(first, end)
+
+
+def _each(run: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
+    at_us, first, count = run
+    return zip(repeat(at_us), range(first, first + count), strict=False)
 
 
 def _entries(bucket: array[int]) -> Iterator[tuple[int, int, int]]:
