@@ -16,7 +16,6 @@ from penstock.protocol.batch import SYSTEM_PRODUCERS
 from penstock_broker.machine.producers import Producers
 from penstock_broker.machine.sharing import ops, sharing
 from penstock_broker.machine.sharing.group import GroupRow, SharedGroup
-from penstock_broker.node.groups import Groups
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.session import Session
 from penstock_broker.node.sharing import dispatch
@@ -119,11 +118,6 @@ def _granted_twice() -> Changes:
     return [(Dispatcher, "grant", grant)]
 
 
-def _group_removed_by_ignorance() -> Changes:
-    """A group goes when the metadata does not name it, however old the metadata is."""
-    return [(Groups, "metadata_index", 1 << 62)]
-
-
 def _order_of_keys_ignored() -> Changes:
     """Records of a key are handed out whatever has become of those before them."""
     return [(dispatch, "Lanes", lambda shared, group, claimed, *_: ReadyByOffset(
@@ -151,7 +145,6 @@ SHARED_MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "attempts-reset": _attempts_reset,
     "dead-letter-sent-again": _dead_letter_sent_again,
     "granted-twice": _granted_twice,
-    "group-removed-by-ignorance": _group_removed_by_ignorance,
     "lease-not-expired-after-restart": _lease_not_expired_after_restart,
     "order-of-keys-ignored": _order_of_keys_ignored,
 }
