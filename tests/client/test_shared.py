@@ -9,11 +9,9 @@ from penstock._core.sharing.shared_subscription import SharedSubscription
 from penstock.errors import (
     BadRequest,
     ClientClosed,
-    GroupNotFound,
     LeaseLost,
     NotLeader,
     StorageFull,
-    TopicNotFound,
 )
 from penstock.protocol.leases import ACK, ACQUIRE, NACK, RELEASE, SETTLE
 from penstock.protocol.messages import TYPE_OF
@@ -405,35 +403,6 @@ def test_records_brought_back_from_the_dead_letters_come_too():
     record.ack()
     there.run(shared.flush())
     assert states(there, topic="dead.t.g") == ["done"]
-
-
-def test_a_group_must_exist_unless_it_is_created():
-    there = world()
-    with pytest.raises(GroupNotFound):
-        there.share(create=False)
-    with pytest.raises(TopicNotFound):
-        there.share("nothing")
-    there.share(create={"attempts_max": 3})
-    there.share(create=False)
-
-
-def test_a_group_that_is_not_to_be_made_is_missed_before_the_request_is_out_of_time():
-    there = world()
-    began = there.now
-    with pytest.raises(GroupNotFound):
-        there.share(create=False)
-    assert there.now - began < 5.0
-
-
-def test_a_deleted_group_ends_the_subscription():
-    there = world()
-    shared = there.share()
-    there.take(shared)
-    del there.cluster.shared[("t", "g", 0)]
-    there.cut_all()
-    there.advance(2.0)
-    with pytest.raises(GroupNotFound):
-        there.take(shared)
 
 
 def test_new_partitions_are_read():
