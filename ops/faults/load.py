@@ -177,10 +177,9 @@ class Load:
 
     def _member(self, group: str) -> None:
         topic = self.ledger.topic
-        options = {"group": group, "commit": "manual", "session_timeout": 30.0}
         with (
             sync.connect(self.address, name=group) as client,
-            client.subscribe(topic, **options) as records,  # type: ignore[arg-type]  # options of several types
+            client.subscribe(topic, group=group, commit="manual", session_timeout=30.0) as records,
         ):
             while not self.stopping.is_set():
                 found = records.fetch(max_records=500, wait=0.2)
