@@ -9,7 +9,7 @@ from __future__ import annotations
 import penstock.sync
 from place import broker_address, text
 
-TOPIC = "orders"
+TOPIC = "shop-orders"
 
 
 def handle(client: penstock.sync.Client, group: str, what: str) -> None:

@@ -25,9 +25,17 @@ async def publish(client: penstock.Client) -> None:
         await client.publish_many(TOPIC, values, keys=CUSTOMERS)
 
 
-async def work(client: penstock.Client, member: str, seen: dict[str, list[str]]) -> None:
+async def work(
+    client: penstock.Client,
+    member: str,
+    seen: dict[str, list[str]],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """Read as a member of the group `ledger`, and commit after the work is done."""
     async with client.subscribe(TOPIC, group="ledger", commit="manual") as records:
+        while not records.assignment():
+            await records.fetch(wait=0.1)
+        task_status.started()
         while True:
             batch = await records.fetch(max_records=50, wait=1.0)
             for record in batch:
@@ -43,10 +51,10 @@ async def main(address: str) -> None:
     seen: dict[str, list[str]] = defaultdict(list)
     async with penstock.connect(address) as client:
         await client.admin.create_topic(TOPIC, partitions=4)
-        await publish(client)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(work, client, "anna", seen)
-            nursery.start_soon(work, client, "bert", seen)
+            await nursery.start(work, client, "anna", seen)
+            await nursery.start(work, client, "bert", seen)
+            await publish(client)
     in_order = all(payments == sorted(payments) for payments in seen.values())
     print(f"{len(seen)} customers, each one's payments in order: {in_order}")
 

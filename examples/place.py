@@ -1,6 +1,8 @@
 """Where the examples find a broker: `python examples/hello_trio.py [HOST:PORT]`.
 
-And how they print what is in a record.
+Without an address each starts one of its own. Most of them make a topic, and refuse one that is
+there already: on a broker that goes on, delete it before you run an example again. And how they
+print what is in a record.
 """
 
 from __future__ import annotations
