@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from penstock._core.sharing import dead_letters
 from penstock._core.sharing.letters import DeadLetter, LetterFilter, read_letter
 from penstock.errors import BadRequest, GroupNotFound
+from penstock.protocol.frames import FETCH
 from penstock.protocol.messages import TYPE_OF
 from penstock.protocol.record import Record
 from penstock.protocol.sharing import PurgeRecords, Redrive
@@ -150,6 +152,26 @@ def test_what_is_no_letter_any_more_is_reported():
     report = redrive(there, letters)
     assert report.redriven == 15
     assert sorted(report.absent) == sorted(letter.place for letter in letters[:5])
+
+
+def test_all_are_redriven_without_being_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dead_letters, "RECORDS_PER_REQUEST", 4)
+    there = world()
+    [letter, *_] = page(there).letters
+    there.cluster.shared[(DEAD, "g", letter.place[0])].looping.add(letter.place[1])
+    before = there.cluster.seen[TYPE_OF[Redrive]], there.cluster.seen[FETCH]
+    report = there.run(there.core.shared_admin.dead_letters.redrive_all("t", "g"))
+    assert (report.matched, report.redriven, report.looping) == (20, 19, [letter.place])
+    assert there.cluster.seen[TYPE_OF[Redrive]] - before[0] >= 5
+    assert there.cluster.seen[FETCH] == before[1]
+    again = there.run(there.core.shared_admin.dead_letters.redrive_all("t", "g", True))
+    assert (again.matched, again.redriven) == (1, 1)
+
+
+def test_only_a_filter_that_asks_nothing_fits_all():
+    assert LetterFilter(wall_us=0).fits_all
+    asked = ({"reason": "x"}, {"headers": {"n": "1"}}, {"failed": 1}, {"where": bool}, {"key": ""})
+    assert not any(LetterFilter(wall_us=0, **filters).fits_all for filters in asked)
 
 
 def test_the_loop_guard_is_reported_and_can_be_overruled():

@@ -217,6 +217,9 @@ class AsyncSharedAdmin:
         if rate is not None and not rate > 0:
             raise BadRequest("rate is above zero")
         wanted = self._filter(reason, error, key, headers, since, until, failed, where)
+        if wanted.fits_all and edit is None and rate is None and not dry_run:
+            every = self._shared.dead_letters.redrive_all(topic, group, force)
+            return await self._driver.run(every)
         report = RedriveReport()
         size = PAGE if rate is None else max(1, min(PAGE, int(rate)))
         async for letters in self._pages(topic, group, wanted, size):

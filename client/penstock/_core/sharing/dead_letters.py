@@ -7,7 +7,7 @@ broker's word; of an edited one the copy exists before the original is settled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from penstock._core.outgoing import Outgoing
@@ -49,6 +49,7 @@ FETCH_BYTES: Final = 1024 * 1024
 LOOKED_AT_MAX: Final = 10_000
 """Dead letters that are looked at for one page, whether they fit or not."""
 SPANS_PER_REQUEST: Final = 5000
+RECORDS_PER_REQUEST: Final = 10_000
 DETAILED_MAX: Final = 20
 """On pages of at most so many letters each is asked for what happened since it died first."""
 
@@ -142,6 +143,21 @@ class DeadLetters:
                 plain.append(letter)
         for (topic, number, group), spans in _by_partition(plain).items():
             yield from self._redrive(topic, number, group, spans, force, report)
+        return report
+
+    def redrive_all(self, topic: str, group: str, force: bool = False) -> Operation[RedriveReport]:
+        """Give back all that are dead letters now; as nothing is asked of them, none is read."""
+        dead = yield from self.topic_of(topic, group)
+        ends = yield from self._core.admin.list_offsets(dead)
+        report = RedriveReport()
+        for number in self._partitions(dead):
+            first, stop = 0, ends.get(number, 0)
+            while first < stop:
+                runs = yield from self._held(dead, number, group, first, stop)
+                report.matched += sum(runs.spans[1::2])
+                for spans in _portions(runs.spans):
+                    yield from self._redrive(dead, number, group, spans, force, report)
+                first = max(first + 1, runs.end)
         return report
 
     def purge(self, letters: Sequence[DeadLetter]) -> Operation[int]:
@@ -329,6 +345,22 @@ def _by_partition(letters: Sequence[DeadLetter]) -> dict[tuple[str, int, str], l
         else:
             spans += [offset, 1]
     return found
+
+
+def _portions(spans: list[int]) -> Iterator[list[int]]:
+    """Spans of at most `RECORDS_PER_REQUEST` records together."""
+    part: list[int] = []
+    room = RECORDS_PER_REQUEST
+    for first, count in zip(spans[::2], spans[1::2], strict=True):
+        while count:
+            taken = min(count, room)
+            part += (first, taken)
+            first, count, room = first + taken, count - taken, room - taken
+            if not room:
+                yield part
+                part, room = [], RECORDS_PER_REQUEST
+    if part:
+        yield part
 
 
 def _parts(spans: list[int]) -> list[list[int]]:

@@ -249,6 +249,13 @@ class LetterFilter:
         self._failed = failed
         self._where = where
 
+    @property
+    def fits_all(self) -> bool:
+        """Whether nothing is asked of them."""
+        conditions = (self._reason, self._error, self._key, self._since_us, self._until_us)
+        asked = self._failed > 0 or self._headers or self._where is not None
+        return not asked and all(each is None for each in conditions)
+
     def fits(self, letter: DeadLetter) -> bool:
         """Whether a dead letter is one of them."""
         return (
