@@ -156,6 +156,12 @@ class RetryPolicy:
         """Whether so many failed and timed out attempts are all there are."""
         return 0 < self.attempts_max <= attempts
 
+    def pauses_us(self, first: int, count: int, attempt: int, index: int) -> list[int]:
+        """The pauses of records that follow one another, after the same attempt."""
+        if not self._jitter:
+            return [self.pause_us(first, attempt, index)] * count
+        return [self.pause_us(offset, attempt, index) for offset in range(first, first + count)]
+
     def pause_us(self, offset: int, attempt: int, index: int) -> int:
         """How long to wait after this attempt (from 1 on) has failed."""
         pauses = self._pauses

@@ -271,10 +271,11 @@ def _ready(
     if wanted_us and all(wanted_us):
         return wanted_us
     now_us, entry = scene.now_us, scene.entry
-    policy_us = [
-        now_us + policy.pause_us(offset, fate.tried, entry)
-        for offset, fate in enumerate(fates, first)
-    ]
+    policy_us: list[int] = []
+    for tried, run in groupby(fates, key=_tried_of):
+        pauses = policy.pauses_us(first, sum(1 for _ in run), tried, entry)
+        policy_us += [now_us + pause_us for pause_us in pauses]
+        first += len(pauses)
     if not wanted_us:
         return policy_us
     return [at_us or own_us for at_us, own_us in zip(wanted_us, policy_us, strict=True)]
@@ -307,3 +308,4 @@ def _judge(policy: RetryPolicy, before: Trouble, attempt: Attempt) -> tuple[Trou
 
 
 _cause_of: Final = attrgetter("cause")
+_tried_of: Final = attrgetter("tried")
