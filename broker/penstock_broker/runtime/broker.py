@@ -176,7 +176,9 @@ class Broker:
         except OSError as error:
             sock.close()
             place = f"{self.options.host}:{self.options.port}"
-            raise PenstockError(f"can't listen on {place}: {error.strerror}") from error
+            raise PenstockError(
+                f"can't listen on {place}: {error.strerror}; choose another address or port"
+            ) from error
         sock.listen(ACCEPT_BACKLOG)
         sock.setblocking(False)
         self.address = _address(sock)
