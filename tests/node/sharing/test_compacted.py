@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from penstock.protocol.batch import iterate
@@ -12,7 +14,7 @@ from tests.node.sharing.members import GROUP, Member, create, offsets, runs
 from tests.node.test_compaction import SMALL, compact, write
 
 
-def prepared(**settings: object) -> tuple[Harness, int, Member]:
+def prepared(**settings: Any) -> tuple[Harness, int, Member]:
     node = Harness(**SMALL)
     (gid,) = node.topic(cleanup="compact")
     create(node, **settings)
