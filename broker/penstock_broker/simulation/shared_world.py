@@ -87,6 +87,8 @@ class SharedWorld(World):
             "order_by": "key" if self.by_key else "none",
         }
         self.delayed_groups: list[int] = []
+        self.put_back_us = 0
+        """By how much the clock was put back so far, in all."""
         self._calm_since_us = self.wall_us
         self._delayer = Delayer(self)
         self._with_schedule = pick((False, True))
@@ -112,7 +114,9 @@ class SharedWorld(World):
     def _jump(self) -> None:
         if self.faulty:
             self.counts.jumps += 1
-            self._off_us += int(self._clocks.uniform(-3e6, 3e6))
+            jump_us = int(self._clocks.uniform(-3e6, 3e6))
+            self._off_us += jump_us
+            self.put_back_us += max(0, -jump_us)
             self.after(self._clocks.expovariate(1 / JUMP_SECONDS), self._jump)
 
     # ----- setting up
