@@ -16,6 +16,7 @@ import argparse
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -33,6 +35,9 @@ from ops.showcase.flights import Flight
 from ops.showcase.ledgers import Book
 from ops.showcase.process import BrokerProcess
 from ops.showcase.progress import Progress
+
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl-C."""
 
 TIME_LIMIT_SECONDS = 150.0
 DOWN_SECONDS = 0.5
@@ -166,14 +171,21 @@ def main() -> int:
     options = parser.parse_args()
     # Each attempt that fails is logged by the client; the dead letters say it all in the end.
     logging.getLogger("penstock.client").addHandler(logging.NullHandler())
+    # Ended from outside, it takes its broker along as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
+    kept: bool | None = None
     try:
         kept = trio.run(run, folder, options.rows, options.kills, options.rate)
+    except* KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
     finally:
         if options.keep:
             print(f"data and log are in {folder}", file=sys.stderr)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+    if kept is None:
+        return INTERRUPTED
     print("every promise was kept" if kept else "a promise was BROKEN")
     return 0 if kept else 1
 
