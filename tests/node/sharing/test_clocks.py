@@ -71,3 +71,16 @@ def test_a_delayed_record_is_not_early_when_the_clock_was_put_back() -> None:
     assert world.values() == []
     world.node.advance(21.0)
     assert world.values() == [b"a"]
+
+
+def test_a_lease_runs_out_also_when_the_clock_leaps_while_its_grant_is_under_way() -> None:
+    node, _ = prepared(1, lease_ms=2000, retry_min_ms=0)
+    member = Member(node)
+    member.ask()
+    node.node.end_round()  # the grant is proposed, and not durable yet
+    node.wall_us += 3_000_000
+    node.node.tick(node.wall_us, node.clock)
+    node.pump()
+    assert offsets(member.acquired()) == [0]
+    node.advance(1.5)
+    assert offsets(Member(node, "other").acquire()) == [0]

@@ -372,6 +372,8 @@ class Dispatcher:
         for id_ in due:
             lease = self.group.leases.get(id_)
             if lease is None:
+                if id_ in self._holders:  # its grant is not applied: the clock has leapt
+                    self._expiry.add(id_, now_us + EXPIRE_AGAIN_US)
                 continue
             if lease.deadline_us > now_us:
                 self._expiry.add(id_, lease.deadline_us)
