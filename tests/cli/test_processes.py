@@ -24,6 +24,11 @@ ENVIRONMENT = {
 }
 
 
+def heed_interrupts() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C, and its children with it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -32,6 +37,7 @@ def program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         yield process
@@ -192,7 +198,9 @@ def test_bench_says_why_a_client_failed(cli: Cli) -> None:
 @pytest.mark.system
 def test_ctrl_c_hands_back_what_a_shared_member_has(cli: Cli, filled: str) -> None:
     member = ["-s", cli.address, "consume", filled, "-g", "hasty", "--mode", "shared"]
-    with program(*member, "--each", "echo begun; exec sleep 30") as process:
+    # The signal goes to the member alone, and may come before it knows the process that it has just
+    # started: that one must not hold the pipe, for which `communicate` would wait.
+    with program(*member, "--each", "echo begun; exec sleep 30 >&- 2>&-") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
