@@ -33,7 +33,7 @@ from penstock.protocol.frames import (
 )
 from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.messages import TYPE_OF, Hello, Message
-from penstock_broker.node import fetches, hello
+from penstock_broker.node import fetches, hello, link
 from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
@@ -177,6 +177,8 @@ class Node:
     def disconnected(self, session: Session) -> None:
         """A connection is gone, and what waited for it."""
         session.closing = True
+        if session.link is not None:
+            session.link.disconnected(session)
         for poll in list(session.polls):
             poll.drop()
         for asked in list(session.acquires):
@@ -201,6 +203,13 @@ class Node:
         Raises:
             RemoteProtocolError: the connection must be closed.
         """
+        if session.link is not None:
+            return link.receive(session, session.link, buffer, 0, end, owned)
+        return self._receive_requests(session, buffer, end, owned)
+
+    def _receive_requests(
+        self, session: Session, buffer: memoryview, end: int, owned: bool
+    ) -> tuple[int, int]:
         at = requests = 0
         limit = REQUEST_BYTES_MAX if session.ready else HELLO_BYTES_MAX
         while end - at >= FRAME_HEADER_BYTES and not session.closing:
@@ -241,7 +250,8 @@ class Node:
     def sent(self, session: Session, unsent: int) -> None:
         """The peer took output; so many bytes of it are left."""
         unsent += session.reading_bytes
-        self.output_bytes += unsent - session.unsent_bytes
+        if session.link is None:
+            self.output_bytes += unsent - session.unsent_bytes
         session.unsent_bytes = unsent
 
     def refuse(self, session: Session, error: PenstockError) -> None:
@@ -332,7 +342,8 @@ class Node:
             return
         session.out.append(data)
         session.unsent_bytes += len(data)
-        self.output_bytes += len(data)
+        if session.link is None:
+            self.output_bytes += len(data)
         if not session.queued:
             self.queue(session)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from penstock.protocol.batch import Buffer
 
 if TYPE_CHECKING:
+    from penstock_broker.node.link import Link
     from penstock_broker.node.polls import Poll
     from penstock_broker.node.sharing.members import Attachment
     from penstock_broker.node.sharing.waiting import Asked
@@ -34,6 +35,7 @@ class Session:
         "fd",
         "handles",
         "id",
+        "link",
         "name",
         "out",
         "peer",
@@ -56,6 +58,8 @@ class Session:
         self.since = since
         self.ready = False
         """The hello was exchanged."""
+        self.link: Link | None = None
+        """What it is for, if the other end is no client."""
         self.closing = False
         """Nothing more is read; closed once the output is sent."""
         self.out: list[Buffer] = []
@@ -79,6 +83,8 @@ class Session:
     @property
     def readable(self) -> bool:
         """Whether the runtime should go on reading this connection."""
+        if self.link is not None:
+            return not self.closing
         return (
             not self.closing
             and self.unanswered_bytes < CREDIT_BYTES

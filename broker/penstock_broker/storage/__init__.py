@@ -9,6 +9,7 @@ all there is). What the disk says wrongly is refused by name, never served and n
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import RecoveredGroup, StoredEntry
 from penstock_broker.storage.flush import Flush
+from penstock_broker.storage.identity import Identity
 from penstock_broker.storage.jobs import Job
 from penstock_broker.storage.log import PartitionLog
 from penstock_broker.storage.reads import Cold, Damage, Memory
@@ -18,6 +19,7 @@ __all__ = [
     "Cold",
     "Damage",
     "Flush",
+    "Identity",
     "Job",
     "Memory",
     "PartitionLog",

@@ -1,6 +1,7 @@
 """Where things lie in a data directory.
 
 format                                   version and node uuid
+identity                                 cluster and node id, once it belongs to a cluster
 wal/<number>.wal                         write-ahead log of all groups, recycled
 checkpoint/<number>.ckpt                 control checkpoint
 partitions/<group>/<base offset>.log     committed batches;  .idx: their sparse index
@@ -12,6 +13,8 @@ from typing import Final
 
 FORMAT: Final = "format"
 FORMAT_NEW: Final = "format.new"
+IDENTITY: Final = "identity"
+IDENTITY_NEW: Final = "identity.new"
 WAL: Final = "wal"
 CHECKPOINT: Final = "checkpoint"
 PARTITIONS: Final = "partitions"

@@ -12,6 +12,7 @@ from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import RecoveredGroup, later_hard_state
 from penstock_broker.storage.files import Files, sync_names
 from penstock_broker.storage.format import open_format
+from penstock_broker.storage.identity import read_identity
 from penstock_broker.storage.index_cache import IndexCache
 from penstock_broker.storage.keeper import Keeper
 from penstock_broker.storage.log import LogContext
@@ -28,6 +29,7 @@ def recover(store: Store, fresh_uuid: bytes) -> None:
     """Fill a store whose directory is locked; see `Store.open`."""
     files, config = store.files, store.config
     store.node_uuid = open_format(files, fresh_uuid)
+    store.identity = read_identity(files)
     for part in (layout.WAL, layout.CHECKPOINT, layout.PARTITIONS):
         files.make_directory(part)
         sync_names(files, part)

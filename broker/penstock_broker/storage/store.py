@@ -17,6 +17,7 @@ from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import EntryLike, HardState, RecoveredGroup
 from penstock_broker.storage.files import Files
 from penstock_broker.storage.flush import Flush
+from penstock_broker.storage.identity import Identity, IdentityJob
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.keeper import Keeper, State
 from penstock_broker.storage.log import LogContext, PartitionLog
@@ -41,6 +42,9 @@ class Store:
         self.files = files
         self.config = config
         self.node_uuid = b""
+        self.identity: Identity | None = None
+        """Cluster and node id, durable; None: the node belongs to no cluster yet."""
+        self._claim: IdentityJob | None = None
         self.recovered: dict[int, RecoveredGroup] = {}
         self.logs: dict[int, PartitionLog] = {}
         self.wal: Wal
@@ -101,6 +105,8 @@ class Store:
         """Take in a job that has run; (group, last index, last term) of what became durable."""
         if job is self._job:
             self._job = None
+        if isinstance(job, IdentityJob):
+            self.identity = job.identity
         if job.full and isinstance(job, WriteJob):
             self._full = True
         return job.finish()
@@ -124,19 +130,29 @@ class Store:
         if log is not None:
             log.discard()
 
+    def claim(self, cluster: str, node: int) -> None:
+        """Bind the directory to a node id for ever; `identity` tells when that is durable."""
+        assert self.identity is None, "an identity never changes"
+        self._claim = IdentityJob(self.files, Identity(cluster, node))
+
     # ----- background work
 
     def take_job(self) -> Job | None:
         """The most urgent piece of background work; None while one is under way or none is due."""
         if self._job is None:
             self._job = (
-                self.keeper.take_job()
+                self._take_claim()
+                or self.keeper.take_job()
                 or self._write_job()
                 or self._removal_job()
                 or self._idle_job()
             )
             return self._job
         return None
+
+    def _take_claim(self) -> Job | None:
+        claim, self._claim = self._claim, None
+        return claim
 
     def _write_job(self) -> Job | None:
         pieces: list[Piece] = []
@@ -234,7 +250,8 @@ class Store:
     @property
     def idle(self) -> bool:
         """Whether everything handed in is durable and no job is under way."""
-        return self._job is None and self.wal.idle and not self.keeper.busy
+        waits = self._job is not None or self._claim is not None
+        return not waits and self.wal.idle and not self.keeper.busy
 
     def take_damages(self) -> list[Damage]:
         """Damage that was found since the last call, for the log of the broker.
