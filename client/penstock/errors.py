@@ -10,12 +10,14 @@
     │   ├── TimedOut                 no answer in time; the outcome is unknown
     │   ├── ConnectionLost           the connection broke; the outcome is unknown
     │   ├── ShuttingDown             the broker is stopping
-    │   └── RebalanceInProgress      the group is moving partitions
+    │   ├── RebalanceInProgress      the group is moving partitions
+    │   └── ClusterUnformed          the broker belongs to no cluster yet
     ├── RequestError                 the request is wrong; repeating it cannot help
     │   ├── BadRequest, InvalidName, InvalidConfig, LimitExceeded, UnsupportedVersion
     │   ├── TopicNotFound, TopicExists, PartitionNotFound, GroupNotFound, MemberUnknown
     │   ├── OffsetOutOfRange, Fenced, UnknownProducer, RecordTooLarge, CorruptBatch
-    │   └── GroupNotEmpty, PreconditionFailed, GroupExists, LeaseLost, ScheduleNotFound
+    │   ├── GroupNotEmpty, PreconditionFailed, GroupExists, LeaseLost, ScheduleNotFound
+    │   └── WrongCluster
     ├── ProtocolError                the byte stream broke the rules; the connection is closed
     │   ├── LocalProtocolError       this side did it
     │   └── RemoteProtocolError      the peer did it
@@ -123,6 +125,13 @@ class RebalanceInProgress(RetriableError):
 
     code = 18
     hint = "Heartbeat, take the new assignment, then try again."
+
+
+class ClusterUnformed(RetriableError):
+    """This broker belongs to no cluster yet."""
+
+    code = 19
+    hint = "Form the cluster once with `penstock cluster init`; brokers that join it follow."
 
 
 class RequestError(PenstockError):
@@ -264,6 +273,13 @@ class ScheduleNotFound(RequestError):
     """There is no such schedule."""
 
     code = 54
+
+
+class WrongCluster(RequestError):
+    """The broker belongs to another cluster, or is not the one that was meant."""
+
+    code = 55
+    hint = "Check the addresses, and that no data directory was copied."
 
 
 class ProtocolError(PenstockError):

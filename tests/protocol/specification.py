@@ -18,6 +18,7 @@ from msgspec.structs import FieldInfo, fields
 from penstock import errors
 from penstock.protocol import (
     batch,
+    cluster,
     codec,
     compression,
     conversation,
@@ -30,6 +31,7 @@ from penstock.protocol import (
 )
 
 DOCUMENT = Path(__file__).parents[2] / "client" / "PROTOCOL.md"
+MODULES = (messages, sharing, cluster)
 LIMITS = [
     (batch, "BATCH_BYTES_MAX", "bytes of a batch, header included"),
     (batch, "RAW_BYTES_MAX", "bytes of a batch's payload before compression"),
@@ -91,7 +93,7 @@ def messages_tables() -> Iterator[str]:
 
 
 def _message(name: str, title: str) -> Iterator[str]:
-    cls = getattr(messages, name, None) or getattr(sharing, name)
+    cls = next(getattr(module, name) for module in MODULES if hasattr(module, name))
     doc = (inspect.getdoc(cls) or "").replace("\n", " ")
     yield f"### {name} ({title})"
     yield ""
@@ -119,7 +121,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _tree() -> dict[str, ast.ClassDef]:
-    trees = [ast.parse(inspect.getsource(module)) for module in (messages, sharing)]
+    trees = [ast.parse(inspect.getsource(module)) for module in MODULES]
     return {n.name: n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef)}
 
 

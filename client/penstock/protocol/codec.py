@@ -26,6 +26,7 @@ from penstock.errors import (
     RemoteProtocolError,
     from_wire,
 )
+from penstock.protocol import cluster as _cluster  # noqa: F401 - registers its messages
 from penstock.protocol import sharing as _sharing  # noqa: F401 - registers its messages
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import (
