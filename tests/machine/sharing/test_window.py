@@ -108,9 +108,9 @@ def test_records_of_several_owners_are_told_apart() -> None:
     window.change(3, 5, LEASED, FREE)
     window.change(3, 5, FREE, LEASED, 8)
     assert window.pieces(0, 99) == [(LEASED, 7, 0, 3), (LEASED, 8, 3, 5), (LEASED, 7, 5, 10)]
-    assert window.holds(3, 5, 8)
-    assert not window.holds(2, 5, 8)
-    assert not window.holds(8, 11, 7)
+    assert window.all_are([3, 2], LEASED, 8)
+    assert not window.all_are([2, 3], LEASED, 8)
+    assert not window.all_are([8, 3], LEASED, 7)
 
 
 def test_a_snapshot_does_not_tell_what_was_cut_off_when() -> None:

@@ -6,7 +6,9 @@ from typing import Final
 
 from penstock_broker.machine.sharing.group import SharedGroup
 from penstock_broker.machine.sharing.lease import Lease
+from penstock_broker.machine.sharing.ops import Spans
 from penstock_broker.machine.sharing.outcome import Outcome, add
+from penstock_broker.machine.sharing.spans import pairs
 from penstock_broker.machine.sharing.state import DONE, HELD, HOLD, MOVING
 
 WAS_REJECTED: Final = "rejected"
@@ -26,6 +28,16 @@ def finish(group: SharedGroup, first: int, end: int, state: int, out: Outcome) -
         group.moves.forget(first, end)
     add(out.settled, first, end)
     add(out.done, first, end)
+
+
+def finish_all(group: SharedGroup, spans: Spans, state: int, out: Outcome) -> None:
+    """As `finish`, of ascending spans; they are all that the op changes."""
+    group.window.change_all(spans, state, DONE)
+    for first, end in pairs(spans) if group.troubles else ():
+        group.troubles.forget(first, end)
+    for first, end in pairs(spans) if group.moves.carried else ():
+        group.moves.forget(first, end)
+    out.settled, out.done = list(spans), list(spans)
 
 
 def leave(group: SharedGroup, lease: Lease, count: int, out: Outcome) -> None:

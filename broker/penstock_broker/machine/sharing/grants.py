@@ -56,6 +56,11 @@ def _take(group: SharedGroup, spans: Spans, serial: int, scene: Scene) -> Spans:
     high = scene.log_end
     if group.kind == SHARED:
         high = min(high, window.start + settings.window_max)
+    if spans and total(spans) <= room and spans[-2] + spans[-1] <= high:
+        window.extend(spans[-2] + spans[-1], FREE)
+        if window.all_are(spans, FREE):
+            window.change_all(spans, FREE, LEASED, serial)
+            return list(spans)
     taken: Spans = []
     for first, wanted_end in pairs(spans):
         end = min(wanted_end, high)

@@ -134,7 +134,7 @@ class SharedGroup:
         found: list[Run] = []
         window, spans = self.window, lease.spans
         for first, count in zip(spans[::2], spans[1::2], strict=True):
-            if window.holds(first, first + count, lease.serial):
+            if window.all_are((first, count), LEASED, lease.serial):
                 found.append((first, count))
                 continue
             found += [

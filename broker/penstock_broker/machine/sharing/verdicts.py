@@ -15,6 +15,7 @@ from penstock_broker.machine.sharing.giving_up import (
     NEVER_RETRY,
     WAS_REJECTED,
     finish,
+    finish_all,
     give_up,
     leave,
 )
@@ -40,6 +41,7 @@ from penstock_broker.machine.sharing.outcome import (
     Scene,
     add,
     refused,
+    total,
 )
 from penstock_broker.machine.sharing.replies import Expired, Settled
 from penstock_broker.machine.sharing.settings import RetryPolicy
@@ -112,20 +114,26 @@ class _Acks:
         self._lost: Spans = []
 
     def take(self, op: Settle) -> Settled:
-        window, lease = self._group.window, self._lease
-        for first, end in pairs(op.spans):
-            if lease is not None and window.holds(first, end, lease.serial):
-                self._accept(first, end, LEASED, lease)
-                continue
-            self._duplicates += max(0, min(end, window.start) - first)
-            for state, owner, low, high in window.pieces(first, end):
-                self._piece(state, owner, low, high)
-            add(self._lost, max(first, window.end), end)
+        lease = self._lease
+        if lease is not None and self._group.window.all_are(op.spans, LEASED, lease.serial):
+            self._accepted = total(op.spans)
+            leave(self._group, lease, self._accepted, self._out)
+            finish_all(self._group, op.spans, LEASED, self._out)
+        else:
+            self._one_by_one(op.spans)
         counters = self._group.counters
         counters.acked += self._accepted
         counters.late_acks += self._late
         counters.duplicates += self._duplicates
         return Settled(self._accepted, self._late, self._duplicates, self._lost)
+
+    def _one_by_one(self, spans: Spans) -> None:
+        window = self._group.window
+        for first, end in pairs(spans):
+            self._duplicates += max(0, min(end, window.start) - first)
+            for state, owner, low, high in window.pieces(first, end):
+                self._piece(state, owner, low, high)
+            add(self._lost, max(first, window.end), end)
 
     def _piece(self, state: int, owner: int, low: int, high: int) -> None:
         group = self._group

@@ -152,16 +152,22 @@ class Window:
                 break
         return found
 
-    def holds(self, first: int, end: int, owner: int) -> bool:
-        """Whether all of [first, end) is LEASED to one owner."""
-        low, high, count = first - self._base, end - self._base, end - first
-        if first < self.start or end > self.end:
+    def all_are(self, spans: Sequence[int], state: int, owner: int = NOBODY) -> bool:
+        """Whether ascending spans are all in one state, and under an owner if one is given."""
+        if spans and (spans[0] < self.start or spans[-2] + spans[-1] > self.end):
             return False
-        if count == 1:
-            return self._states[low] == LEASED and self._owners[low] == owner
-        return self._states[low:high] == _BYTE[LEASED] * count and self._owners[
-            low:high
-        ].tobytes() == _many(owner, count)
+        base, states, owners = self._base, self._states, self._owners
+        one = array("I", (owner,)).tobytes()
+        for first, count in zip(spans[::2], spans[1::2], strict=True):
+            low, high = first - base, first - base + count
+            if count == 1:
+                if states[low] != state or (owner and owners[low] != owner):
+                    return False
+            elif states.count(state, low, high) != count or (
+                owner and owners[low:high].tobytes() != one * count
+            ):
+                return False
+        return True
 
     def pieces(self, first: int, end: int) -> list[Piece]:
         """[first, end) within the window, as runs of records that are alike."""
@@ -221,6 +227,24 @@ class Window:
                 self._owners[low:high] = array("I", _many(owner, count))
         if old == DELAYED and self._ready is not None:
             self._ready[low:high] = array("Q", bytes(8 * count))
+
+    def change_all(self, spans: Sequence[int], old: int, new: int, owner: int = NOBODY) -> None:
+        """As `change`, of ascending spans; none of them DELAYED, before or after."""
+        assert (old, new) in ALLOWED, f"records do not go from state {old} to {new}"
+        assert DELAYED not in (old, new), "ready times are changed one run at a time"
+        base, states, owners = self._base, self._states, self._owners
+        byte, one = _BYTE[new], array("I", (owner,)).tobytes()
+        for first, count in zip(spans[::2], spans[1::2], strict=True):
+            low, high = first - base, first - base + count
+            if count == 1:
+                states[low] = new
+                owners[low] = owner
+            else:
+                states[low:high] = byte * count
+                owners[low:high] = array("I", one * count)
+        records = sum(spans[1::2])
+        self._counts[old] -= records
+        self._counts[new] += records
 
     def delay(self, first: int, ready_us: Sequence[int]) -> None:
         """LEASED records from `first` on become DELAYED, each until its time (microseconds)."""

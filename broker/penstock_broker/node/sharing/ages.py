@@ -7,6 +7,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import CorruptData
+from penstock_broker.node.sharing.spans import Spans
 
 if TYPE_CHECKING:
     from penstock_broker.storage import PartitionLog
@@ -38,22 +39,27 @@ def appended_us(log: PartitionLog, offset: int) -> int:
     return time_us or segment.first_time_us
 
 
-def tail_ages(log: PartitionLog, first: int, end: int, now_us: int) -> list[tuple[int, int]]:
-    """(age in microseconds, records) of [first, end), batch by batch; exact for what is in RAM."""
-    tail = log.tail
+def tail_ages(log: PartitionLog, spans: Spans, now_us: int) -> list[tuple[int, int]]:
+    """(age in microseconds, records) of ascending spans, about batch by batch; exact in RAM."""
+    offsets, buffers = log.tail.offsets, log.tail.buffers
+    warm = log.tail.first_offset if len(log.tail) else log.end_offset
     found: list[tuple[int, int]] = []
-    if not len(tail) or first < tail.first_offset:
-        warm = min(end, tail.first_offset if len(tail) else end)
-        found.append((now_us - appended_us(log, first), warm - first))
-        first = warm
-    if first >= end:
-        return found
-    offsets, buffers = tail.offsets, tail.buffers
-    at, last = bisect_right(offsets, first) - 1, len(offsets) - 1
-    while first < end:
-        following = offsets[at + 1] if at < last else end
-        stop = min(following, end)
-        found.append((now_us - _APPENDED_AT(buffers[at])[0], stop - first))
-        first = stop
-        at += 1
+    following, age_us, records = -1, 0, 0
+    for first, count in spans:
+        stop = first + count
+        while first < stop:
+            if first >= following:  # in another batch than the records before
+                if records:
+                    found.append((age_us, records))
+                if first < warm:
+                    age_us, following = now_us - appended_us(log, first), min(stop, warm)
+                else:
+                    at = bisect_right(offsets, first)
+                    age_us = now_us - int(_APPENDED_AT(buffers[at - 1])[0])
+                    following = offsets[at] if at < len(offsets) else log.end_offset
+                records = 0
+            records += min(stop, following) - first
+            first = following
+    if records:
+        found.append((age_us, records))
     return found

@@ -23,7 +23,7 @@ from penstock_broker.machine.sharing.state import DELAYED, DONE, FREE, LEASED
 from penstock_broker.node.sharing.columns import read_columns
 from penstock_broker.node.sharing.limits import Limits
 from penstock_broker.node.sharing.scanning import Scanner
-from penstock_broker.node.sharing.spans import Spans, long_runs_of, pairs
+from penstock_broker.node.sharing.spans import Spans, long_runs_of, merged, pairs, total
 from penstock_broker.node.sharing.turns import InOrder, InTurns, Turns
 from penstock_broker.node.sharing.view import (
     ADMITTED,
@@ -114,21 +114,20 @@ class Lanes:
             found = self._take_ready(count)
         else:
             found = self._take_admitted(self._limits, count, now_us)
-        if len(found) < count:
+        if total(found) < count:
             self.blocked_by = self._reason()
-        found.sort()
-        return long_runs_of(found)
-
-    def _take_ready(self, count: int) -> list[int]:
-        """Those whose turn it is, where there is no limit."""
-        turns, following = self._turns, self._turns.next
-        found: list[int] = []
-        while turns and len(found) < count:
-            some = [following() for _ in range(min(count - len(found), len(turns)))]
-            found += self._view.change(some, READY, OUT)
         return found
 
-    def _take_admitted(self, limits: Limits, count: int, now_us: int) -> list[int]:
+    def _take_ready(self, count: int) -> Spans:
+        """Those whose turn it is, where there is no limit."""
+        turns, found = self._turns, []
+        while turns and count:
+            taken = self._view.change(turns.take(count), READY, OUT)
+            found += taken
+            count -= total(taken)
+        return merged(sorted(found))
+
+    def _take_admitted(self, limits: Limits, count: int, now_us: int) -> Spans:
         """Those whose turn it is, and whose limit lets them go."""
         turns, view, slots = self._turns, self._view, self._limit_slots
         found: list[int] = []
@@ -142,7 +141,7 @@ class Lanes:
                 found.append(offset)
             if not turns:
                 self._look_ahead(count - len(found))  # behind those that are limited
-        return found
+        return long_runs_of(sorted(found))
 
     def _reason(self) -> str:
         if self._scanner.next < self._log.end_offset:
@@ -180,7 +179,7 @@ class Lanes:
         if self._ordered:
             self._turns.extend(self._view.line_up(first, columns.keys))
         else:
-            self._turns.extend(range(first, stop))
+            self._turns.extend([(first, stop - first)])
 
     def _take_in_old(self, first: int, stop: int, claimed: bool) -> None:
         """Records that were granted before, or handed out: their states say what they are."""
@@ -217,9 +216,9 @@ class Lanes:
         elif state in (FREE, DELAYED):
             self._view.put(offset, READY)
             if first:
-                self._turns.first(offset)
+                self._turns.first((offset, 1))
             else:
-                self._turns.extend((offset,))
+                self._turns.extend([(offset, 1)])
             return
         self._view.put(offset, AWAY)
 
@@ -241,7 +240,7 @@ class Lanes:
             offset = waiting.popleft()
             if self._view.phase(offset) == LIMITED:
                 self._view.put(offset, ADMITTED)
-                self._turns.extend((offset,))
+                self._turns.extend([(offset, 1)])
             else:  # settled while it waited
                 waiting.extend(limits.left(slot, now_us, unused=True))
 
@@ -300,21 +299,17 @@ class Lanes:
                     self._leave(offset, AWAY, now_us)
                 elif phase == PARKED:
                     view.put(offset, BEHIND)
+        out: Spans = []
         for first, count in pairs(done):
-            self._done(max(first, view.base), min(first + count, view.end), now_us)
-
-    def _done(self, first: int, stop: int, now_us: int) -> None:
-        """Records are settled; most of them were out."""
-        view = self._view
-        low, high = first - view.base, stop - view.base
-        if self._limits is not None or view.phases.count(OUT, low, high) < high - low:
-            for offset in range(first, stop):
-                self._gone(offset, now_us)
-        elif first < stop:
-            ready, rest = view.settle(first, stop)
-            self._turns.extend(ready)
-            for offset in rest:
-                self._forward(offset, now_us)
+            if self._limits is None and view.all_out(first, count):
+                out.append((first, count))
+            else:
+                for offset in range(max(first, view.base), min(first + count, view.end)):
+                    self._gone(offset, now_us)
+        ready, rest = view.settle(out)
+        self._turns.extend(ready)
+        for offset in rest:
+            self._forward(offset, now_us)
 
     # ----- time
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from penstock_broker.machine.effects import Effect, RecordsSettled, SharedRemoved
 from penstock_broker.node.sharing.ages import tail_ages
-from penstock_broker.node.sharing.spans import pairs
+from penstock_broker.node.sharing.spans import pairs, without
 
 if TYPE_CHECKING:
     from penstock_broker.node.partition import PartitionGroup
@@ -92,12 +92,12 @@ class QueueTimes:
         if histogram is None:
             histogram = self._histograms[group] = Histogram()
         log, now_us = self._partition.log, self._partition.node.wall_us
-        for first, count in pairs(done):
-            end = min(first + count, log.end_offset)
-            first = max(first, log.start_offset)
-            if first < end:
-                for age_us, records in tail_ages(log, first, end, now_us):
-                    histogram.add(age_us, records)
+        spans = sorted(pairs(done))
+        end = spans[-1][0] + spans[-1][1]
+        if spans[0][0] < log.start_offset or end > log.end_offset:
+            spans = without(spans, [(0, log.start_offset), (log.end_offset, end)])
+        for age_us, records in tail_ages(log, spans, now_us):
+            histogram.add(age_us, records)
 
     def tick(self) -> None:
         """Nothing depends on time here."""

@@ -6,28 +6,69 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from penstock_broker.node.sharing.spans import Spans, long_runs_of
+
 
 class Turns(Protocol):
-    """A queue of offsets."""
+    """A queue of offsets, told in runs (first offset, count)."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """How many offsets wait."""
 
-    def extend(self, offsets: Iterable[int]) -> None:
+    def extend(self, spans: Iterable[tuple[int, int]]) -> None:
         """They come last."""
 
-    def first(self, offset: int) -> None:
-        """It comes first: its turn had come before."""
+    def first(self, span: tuple[int, int]) -> None:
+        """They come first: their turn had come before."""
 
     def next(self) -> int:
         """The next one."""
 
+    def take(self, count: int) -> Spans:
+        """So many of the next ones, or all."""
 
-class InOrder(deque[int]):
-    """First come, first served; what comes back goes before what is new."""
 
-    first = deque.appendleft
-    next = deque.popleft
+class InOrder:
+    """First come, first served; what comes back goes before what is new. A run costs one step."""
+
+    __slots__ = ("_count", "_runs")
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[int, int]] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def extend(self, spans: Iterable[tuple[int, int]]) -> None:
+        """They come last."""
+        for span in spans:
+            self._runs.append(span)
+            self._count += span[1]
+
+    def first(self, span: tuple[int, int]) -> None:
+        """They come first."""
+        self._count += span[1]
+        if self._runs and span[0] + span[1] == self._runs[0][0]:
+            span = (span[0], span[1] + self._runs.popleft()[1])
+        self._runs.appendleft(span)
+
+    def next(self) -> int:
+        """The first one."""
+        return self.take(1)[0][0]
+
+    def take(self, count: int) -> Spans:
+        """The first ones."""
+        runs, found, left = self._runs, [], min(count, self._count)
+        self._count -= left
+        while left:
+            first, length = runs.popleft()
+            if length > left:
+                runs.appendleft((first + left, length - left))
+                length = left
+            found.append((first, length))
+            left -= length
+        return found
 
 
 class InTurns:
@@ -62,14 +103,17 @@ class InTurns:
             self._order.append(slot)
         return lane
 
-    def extend(self, offsets: Iterable[int]) -> None:
+    def extend(self, spans: Iterable[tuple[int, int]]) -> None:
         """Each is the last of its slot."""
-        for offset in offsets:
-            self._lane(offset).append(offset)
+        for first, count in spans:
+            for offset in range(first, first + count):
+                self._lane(offset).append(offset)
 
-    def first(self, offset: int) -> None:
-        """It is the first of its slot."""
-        self._lane(offset).appendleft(offset)
+    def first(self, span: tuple[int, int]) -> None:
+        """Each is the first of its slot."""
+        first, count = span
+        for offset in reversed(range(first, first + count)):
+            self._lane(offset).appendleft(offset)
 
     def next(self) -> int:
         """The first of the slot whose turn it is."""
@@ -82,3 +126,7 @@ class InTurns:
         else:
             del self._lanes[slot]
         return offset
+
+    def take(self, count: int) -> Spans:
+        """One of each slot in turn."""
+        return long_runs_of(sorted({self.next() for _ in range(min(count, self._count))}))

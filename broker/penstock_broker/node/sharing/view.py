@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import chain
+from operator import add
 from typing import Final
 
 from penstock_broker.node.sharing.columns import Columns
-from penstock_broker.node.sharing.spans import long_runs_of
+from penstock_broker.node.sharing.spans import Spans, long_runs_of, runs_of, total
 
 PARKED: Final = 0
 """Behind an unsettled record of its key."""
@@ -75,23 +77,25 @@ class View:
         """Change the phase of a record in view."""
         self.phases[offset - self.base] = phase
 
-    def change(self, offsets: list[int], old: int, new: int) -> list[int]:
-        """Take those of some records that are in one phase to another; returns them, ascending."""
-        phases, base = self.phases, self.base
-        different = sorted(offsets)
-        if len(set(offsets)) < len(offsets):
-            different = sorted(set(offsets))
-        changed: list[int] = []
-        for first, count in long_runs_of(different):
+    def all_out(self, first: int, count: int) -> bool:
+        """Whether records that follow one another are in view and OUT."""
+        low = first - self.base
+        return low >= 0 and self.phases.count(OUT, low, low + count) == count
+
+    def change(self, spans: Spans, old: int, new: int) -> Spans:
+        """Take those of some records that are in one phase to another; returns them."""
+        phases, base, changed = self.phases, self.base, []
+        byte = bytes((new,))
+        for first, count in spans:
             low, high = first - base, first - base + count
             if low >= 0 and phases.count(old, low, high) == count:
-                phases[low:high] = bytes((new,)) * count
-                changed += range(first, first + count)
+                phases[low:high] = byte * count
+                changed.append((first, count))
                 continue
-            for offset in range(max(first, base), first + count):
-                if phases[offset - base] == old:
-                    phases[offset - base] = new
-                    changed.append(offset)
+            low, high = max(low, 0), min(high, len(phases))
+            for begin, length in runs_of(at for at in range(low, high) if phases[at] == old):
+                phases[begin : begin + length] = byte * length
+                changed.append((base + begin, length))
         return changed
 
     # ----- what comes into view
@@ -104,7 +108,7 @@ class View:
         self.phases += bytes((PARKED if self._ordered else READY,)) * count
         self._follow.frombytes(bytes(4 * count))
 
-    def line_up(self, first: int, keys: Sequence[int]) -> list[int]:
+    def line_up(self, first: int, keys: Sequence[int]) -> Spans:
         """Let new records stand in line; returns those that are first in theirs, READY."""
         tails, follow, phases, base = self._tails, self._follow, self.phases, self.base
         heads: list[int] = []
@@ -119,9 +123,10 @@ class View:
             else:
                 follow[last - base] = offset - last
                 tails[key] = offset
-        for begin, count in long_runs_of(heads):
+        runs = long_runs_of(heads)
+        for begin, count in runs:
             phases[begin - base : begin - base + count] = bytes((READY,)) * count
-        return heads
+        return runs
 
     def stand(self, offset: int) -> bool:
         """Let one record stand in line; whether it is the first."""
@@ -155,29 +160,43 @@ class View:
             del self._tails[key]
         return -1
 
-    def settle(self, first: int, stop: int) -> tuple[list[int], list[int]]:
+    def settle(self, spans: Spans) -> tuple[Spans, list[int]]:
         """Records that were OUT are GONE, all of them.
 
         Returns:
             Those behind them that are READY now, and those of them to ask `behind` about.
         """
-        base, tails = self.base, self._tails
-        follow = self._follow[first - base : stop - base]
-        self.phases[first - base : stop - base] = bytes((GONE,)) * (stop - first)
+        base, phases, follow = self.base, self.phases, self._follow
+        distances: list[int] = []
+        for first, count in spans:
+            low, high = first - base, first - base + count
+            phases[low:high] = bytes((GONE,)) * count
+            distances += follow[low:high]
         if not self._ordered:
             return [], []
-        followed = [offset for offset, distance in enumerate(follow, first) if distance]
-        if len(followed) < stop - first:
-            for offset, key in enumerate(self.keys[first - base : stop - base], first):
+        offsets = list(chain.from_iterable([range(first, first + n) for first, n in spans]))
+        if 0 in distances:
+            offsets, distances = self._end_lines(offsets, distances)
+        heads = list(map(add, offsets, distances))
+        ready = self.change(long_runs_of(sorted(heads)), PARKED, READY)
+        if total(ready) == len(heads):
+            return ready, []
+        return ready, [
+            at for at, head in zip(offsets, heads, strict=True) if self.phase(head) != READY
+        ]
+
+    def _end_lines(self, offsets: list[int], distances: list[int]) -> tuple[list[int], list[int]]:
+        """The lines end that these records were the last of; returns the others."""
+        base, keys, tails = self.base, self.keys, self._tails
+        followed: list[int] = []
+        for offset, distance in zip(offsets, distances, strict=True):
+            if distance:
+                followed.append(offset)
+            else:
+                key = keys[offset - base]
                 if key and tails.get(key) == offset:
                     del tails[key]
-        heads = [offset + follow[offset - first] for offset in followed]
-        ready = self.change(heads, PARKED, READY)
-        if len(ready) == len(heads):
-            return ready, []
-        taken = set(ready)
-        rest = [each for each, head in zip(followed, heads, strict=True) if head not in taken]
-        return ready, rest
+        return followed, [distance for distance in distances if distance]
 
     # ----- the front
 
