@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from penstock_broker.simulation.broker_campaign import first_caught, main
@@ -14,20 +16,20 @@ SHARED_SEEDS = 20
 CAUGHT_WITHIN = 10
 
 
-def test_seeds_pass(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.no_cover
+def test_seeds_pass(tell: Callable[[str], None]) -> None:
     said: list[str] = []
     code = main(["--seeds", str(SEEDS), "--seconds", "2"], said.append)
     assert code == 0, said
-    with capsys.disabled():
-        print(f"\nbroker simulation: {said[0]}")
+    tell(f"broker simulation: {said[0]}")
 
 
-def test_seeds_with_a_shared_group_pass(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.no_cover
+def test_seeds_with_a_shared_group_pass(tell: Callable[[str], None]) -> None:
     said: list[str] = []
     code = main(["--shared", "--seeds", str(SHARED_SEEDS), "--seconds", "1"], said.append)
     assert code == 0, said
-    with capsys.disabled():
-        print(f"\nshared groups: {said[0]}")
+    tell(f"shared groups: {said[0]}")
 
 
 @pytest.mark.parametrize("kind", [World, SharedWorld])
@@ -35,11 +37,14 @@ def test_the_same_seed_gives_the_same_history(kind: type[World]) -> None:
     counts = []
     for _ in range(2):
         world = kind(3)
-        world.run(2.0)
+        world.run(1.0)
         counts.append(world.counts)
     assert counts[0] == counts[1]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("mutation", sorted(MUTATIONS))
 def test_a_broken_rule_is_noticed(mutation: str) -> None:
-    assert first_caught(mutation, range(CAUGHT_WITHIN)) is not None
+    """Short worlds show most mistakes soonest; some show in long ones alone."""
+    seeds = range(CAUGHT_WITHIN)
+    assert first_caught(mutation, seeds, 1.0) or first_caught(mutation, seeds)

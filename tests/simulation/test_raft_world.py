@@ -20,6 +20,7 @@ BOUND = 30
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.no_cover
 def test_promises_hold_in_a_hostile_world() -> None:
     counts = Counts()
     failure = run_seeds(range(60), counts)
@@ -55,12 +56,14 @@ def test_a_seed_does_not_depend_on_the_hash_seed() -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_a_broken_rule_is_noticed(name: str) -> None:
     failure = first_caught(name, range(BOUND))
     assert failure is not None, f"{name} is not noticed in {BOUND} seeds"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("mix", sorted(MIXES))
 def test_promises_hold_in_every_mix(mix: str) -> None:
     assert run_seeds(range(1000, 1006), Counts(), MIXES[mix]) is None

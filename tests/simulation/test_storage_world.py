@@ -10,6 +10,7 @@ from penstock_broker.simulation.storage_mutations import MUTATIONS
 SLOW = {"truncation-forgotten"}  # shown directly by tests/storage/test_wal.py
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("decade", range(8))
 def test_nothing_acknowledged_is_lost_and_all_damage_is_named(decade):
     for seed in range(10 * decade, 10 * decade + 10):
@@ -17,6 +18,7 @@ def test_nothing_acknowledged_is_lost_and_all_damage_is_named(decade):
         assert failure is None, f"{failure.command}\n{failure.error!r}"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("mutation", sorted(set(MUTATIONS) - SLOW))
 def test_a_broken_rule_is_noticed(mutation):
     assert seeds_until_caught(mutation, limit=150, events=300) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
@@ -9,9 +10,16 @@ from ops.faults.broker import BrokerProcess, StartError, wait_until
 from ops.faults.campaign import Sabotaged
 from ops.faults.ledger import Ledger, audit
 from penstock import sync
+from tests.source.tree import ROOT, SOURCE_ROOTS
 
-__all__ = ["BrokerProcess", "Ledger", "Sabotaged", "StartError", "audit", "healthy", "ping",
-           "wait_until"]  # fmt: skip
+__all__ = ["ENVIRONMENT", "BrokerProcess", "Ledger", "Sabotaged", "StartError", "audit", "healthy",
+           "ping", "wait_until"]  # fmt: skip
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS),
+}
+"""For a Python that is to find the project also where it is not installed."""
 
 HEALTHY_SECONDS = 5.0
 """Even beside an attack on a busy machine."""

@@ -14,7 +14,7 @@ from ops.faults import damage
 from ops.faults.damage import Original
 from ops.faults.ledger import read_partition
 from penstock import sync
-from tests.system.process import BrokerProcess, StartError
+from tests.system.process import ENVIRONMENT, BrokerProcess, StartError
 
 pytestmark = pytest.mark.system
 
@@ -137,6 +137,6 @@ def test_a_damaged_directory_ends_the_process_with_one_and_names_the_file(
         assert broker.wait() == 1
         assert "Traceback" not in broker.log()
     command = [sys.executable, "-m", "penstock.cli", "log", "verify", str(broker.data)]
-    verified = subprocess.run(command, capture_output=True, text=True, check=False)
+    verified = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert verified.returncode == 10
     assert wal.name in verified.stdout

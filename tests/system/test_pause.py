@@ -12,7 +12,14 @@ import pytest
 
 from ops.faults.load import Load, Style, check_commits
 from penstock import sync
-from tests.system.process import BrokerProcess, Ledger, audit, healthy, wait_until
+from tests.system.process import (
+    ENVIRONMENT,
+    BrokerProcess,
+    Ledger,
+    audit,
+    healthy,
+    wait_until,
+)
 
 pytestmark = pytest.mark.system
 
@@ -54,7 +61,7 @@ def test_a_member_that_stood_still_loses_its_place_and_the_next_one_gets_all(
     with BrokerProcess(tmp_path).start() as broker, sync.connect(broker.address) as client:
         client.admin.create_topic("orders")
         command = [sys.executable, "-c", MEMBER, broker.address]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as first:
             assert first.stdout is not None
             client.publish("orders", b"a")
             assert first.stdout.readline() == "0\n"
@@ -70,7 +77,8 @@ def test_a_client_that_stands_still_does_not_stop_the_others(tmp_path: Path) -> 
     program = MEMBER.replace("print(record.offset, flush=True)", "pass")
     with BrokerProcess(tmp_path).start() as broker, sync.connect(broker.address) as client:
         client.admin.create_topic("orders")
-        still = subprocess.Popen([sys.executable, "-c", program, broker.address])
+        command = [sys.executable, "-c", program, broker.address]
+        still = subprocess.Popen(command, env=ENVIRONMENT)
         try:
             assert wait_until(lambda: bool(client.admin.list_groups().groups), 10)
             still.send_signal(signal.SIGSTOP)

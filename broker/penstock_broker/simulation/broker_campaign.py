@@ -50,10 +50,11 @@ def run_seeds(seeds: range, counts: Counts, seconds: float = SECONDS) -> Failure
     return None
 
 
-def first_caught(mutation: str, seeds: range) -> Failure | None:
+def first_caught(mutation: str, seeds: range, seconds: float = SECONDS) -> Failure | None:
     """The first of the seeds that notices a broken rule."""
+    counts = SharedCounts() if mutation in SHARED_MUTATIONS else Counts()
     with mutated(mutation):
-        return run_seeds(seeds, SharedCounts() if mutation in SHARED_MUTATIONS else Counts())
+        return run_seeds(seeds, counts, seconds)
 
 
 def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
