@@ -31,7 +31,6 @@ from penstock_broker.node.restart import make_raft
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
 
-FIRST_NODE: Final = 1
 METADATA: Final = 0
 RAFT_TICK_SECONDS: Final = 0.1
 
@@ -44,28 +43,47 @@ class Groups:
         self._all: dict[int, Group] = {}
         self.coordinators: dict[int, CoordinatorGroup] = {}
         """By partition number of the internal topic."""
-        self.node_id = FIRST_NODE
+        self.metadata: MetadataGroup
+        """Group 0, from `start` on."""
+        self.node_id = 0
+        """0: this node belongs to no cluster yet."""
+        self._informed = False
         self._raft_tick_at = 0.0
         self._restless: dict[int, Group] = {}
         """Groups that need Raft's ticks: all but those whose leader has no peers."""
         self._expected: set[int] = set()
 
-    def start(self, new_cluster: str) -> None:
-        """Make group 0; what its state and log name follows."""
+    def start(self, node_id: int, new_cluster: str, voters: list[int]) -> None:
+        """Make group 0; what its state and log name follows.
+
+        Args:
+            node_id: Who we are from now on.
+            new_cluster: Id of the cluster, if one is founded here.
+            voters: Group 0 before its first entry; none: a leader will tell.
+        """
         node = self._node
-        raft, state = make_raft(
-            self.node_id, node.rng, [self.node_id], node.store.recovered.pop(METADATA, None)
-        )
+        self.node_id = node_id
+        raft, state = make_raft(node_id, node.rng, voters, node.store.recovered.pop(METADATA, None))
         self.metadata = MetadataGroup(node, raft, state, new_cluster)
         self._all[METADATA] = self.metadata
         self.disturb(self.metadata)
         self.carry_out(self.metadata.creations())
-        self.metadata.campaign()
+        if raft.configuration.is_sole_voter(node_id):
+            self.metadata.campaign()
 
     @property
     def cluster_id(self) -> str:
         """The cluster's id; empty until it is formed."""
-        return self.metadata.machine.cluster
+        return self.metadata.machine.cluster if self.node_id else ""
+
+    @property
+    def informed(self) -> bool:
+        """Whether the metadata here was up to date at least once since the start."""
+        if not self._informed and self.cluster_id:
+            group = self.metadata
+            told = group.raft.leader and group.applied_index >= group.raft.log.commit
+            self._informed = group.leading if group.raft.is_leader else bool(told)
+        return self._informed
 
     @property
     def ready(self) -> bool:

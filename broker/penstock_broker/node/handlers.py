@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from penstock.protocol import messages, sharing
-from penstock_broker.node import group_requests, status, topic_requests
+from penstock.protocol import cluster, messages, sharing
+from penstock_broker.node import group_requests, membership, status, topic_requests
 from penstock_broker.node.sharing import (
     attach,
     dead_requests,
@@ -61,4 +61,6 @@ HANDLERS: dict[type, Handler] = {
     sharing.PauseSchedule: schedule_requests.pause,
     sharing.DeleteSchedule: schedule_requests.delete,
     messages.BrokerStatus: status.broker_status,
+    cluster.InitCluster: membership.init_cluster,
+    cluster.JoinCluster: membership.join_cluster,
 }

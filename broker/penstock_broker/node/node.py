@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from random import Random
@@ -15,7 +15,6 @@ from penstock.errors import (
     RemoteProtocolError,
     ShuttingDown,
     StorageFull,
-    TopicNotFound,
 )
 from penstock.protocol.batch import Buffer
 from penstock.protocol.codec import decode_request, encode_error, encode_message
@@ -39,6 +38,8 @@ from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
 from penstock_broker.node.handlers import HANDLERS
+from penstock_broker.node.link import Dial
+from penstock_broker.node.membership import Membership
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.pending import PendingRequests
 from penstock_broker.node.session import (
@@ -78,6 +79,9 @@ class NodeConfig:
     address: str
     version: str
     host: str = ""
+    """Label of the machine: replicas of a partition keep apart by it."""
+    join: Sequence[str] = ()
+    """Addresses of brokers to form a cluster with; none: this one is a cluster of its own."""
     timer_grain_bits: int = GRAIN_BITS
     """Leases and retries are watched by the 2 ** so many microseconds; 0 for clocks of tests."""
 
@@ -111,6 +115,7 @@ class Node:
         self.sharing: dict[int, SharedPartition] = {}
         """Shared groups of the partitions that this broker leads."""
         self.groups = Groups(self)
+        self.membership = Membership(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
         self.time_zone: Callable[[str], tzinfo] = only_utc
@@ -126,8 +131,11 @@ class Node:
     # ----- life
 
     def start(self, cluster_id: str) -> None:
-        """Take up what the store recovered; a fresh store becomes a new cluster of one."""
-        self.groups.start(cluster_id)
+        """Take up what the store recovered.
+
+        A fresh store becomes a new cluster of one with this id, unless it is to join others.
+        """
+        self.membership.start(cluster_id)
         self.end_round()
 
     @property
@@ -173,6 +181,16 @@ class Node:
     def connected(self, session: Session) -> None:
         """A client connected."""
         self.sessions[session.id] = session
+
+    def dials(self) -> list[Dial]:
+        """Connections that the shell opens now; it tells the dialer of each what became of it."""
+        return self.membership.dials()
+
+    def hang_up(self, session: Session) -> None:
+        """Close a connection when what is queued for it is sent."""
+        session.closing = True
+        if not session.queued:
+            self.queue(session)
 
     def disconnected(self, session: Session) -> None:
         """A connection is gone, and what waited for it."""
@@ -256,8 +274,9 @@ class Node:
 
     def refuse(self, session: Session, error: PenstockError) -> None:
         """Tell a peer that broke the protocol why, then close."""
-        self.reply_error(session, 0, 0, error)
-        session.closing = True
+        if session.link is None:
+            self.reply_error(session, 0, 0, error)
+        self.hang_up(session)
 
     def job_done(
         self, job: Job | Flush | ColdRead | SharedRead, error: PenstockError | None
@@ -281,6 +300,7 @@ class Node:
     def tick(self, wall_us: int, clock: float) -> None:
         """Let time pass: elections, long polls, sessions, retention."""
         self.now(wall_us, clock)
+        self.membership.tick()
         self.groups.tick()
         for shared in list(self.sharing.values()):
             shared.tick()
@@ -288,7 +308,11 @@ class Node:
             return
         self.housekeeping_at = clock + HOUSEKEEPING_SECONDS
         for session in list(self.sessions.values()):
-            if not session.ready and clock - session.since > HELLO_SECONDS_MAX:
+            if (
+                not session.ready
+                and session.link is None
+                and clock - session.since > HELLO_SECONDS_MAX
+            ):
                 self.refuse(session, RemoteProtocolError("no hello arrived in time"))
         self.pending.expire()
         self.store.tick()
@@ -409,7 +433,7 @@ class Node:
             acks, _ = read_publish(buffer, start, end)
             partition = self.partitions.get(gid)
             if partition is None:
-                raise TopicNotFound("the partition is gone; refresh the metadata")
+                raise self.membership.missing()
             if self.draining:
                 raise ShuttingDown()
             if not self.store.accepting:
@@ -427,7 +451,7 @@ class Node:
             wanted = read_fetch(buffer, start, end)
             partition = self.partitions.get(gid)
             if partition is None:
-                raise TopicNotFound("the partition is gone; refresh the metadata")
+                raise self.membership.missing()
             partition.fetch(fetches.admit(session, correlation, wanted, self.clock))
         except PenstockError as error:
             self.reply_error(session, correlation, FETCH, error)
@@ -438,6 +462,7 @@ class Node:
             handler = HANDLERS.get(type(message))
             if handler is None:
                 raise BadRequest(f"{type(message).__name__} is not expected here")
+            self.membership.check(message)
             handler(self, session, correlation, message)
         except PenstockError as error:
             self.reply_error(session, correlation, type_, error)

@@ -35,13 +35,14 @@ def unpack_blob(blob: bytes) -> tuple[Configuration, bytes]:
 def make_raft(
     node_id: int, rng: Random, voters: list[int], recovered: RecoveredGroup | None
 ) -> tuple[Raft, bytes | None]:
-    """Build the Raft node of a group; returns it with the machine's state, if there is one."""
+    """Build the Raft node of a group; returns it with the machine's state, if there is one.
+
+    Without voters it waits for a leader to tell who takes part.
+    """
+    configuration, state = Configuration.of(voters) if voters else Configuration(), None
     if recovered is None:
-        raft = Raft(
-            node_id, randomness=rng, configuration=Configuration.of(voters), options=OPTIONS
-        )
+        raft = Raft(node_id, randomness=rng, configuration=configuration, options=OPTIONS)
         return raft, None
-    configuration, state = Configuration.of(voters), None
     if recovered.blob is not None:
         configuration, state = unpack_blob(recovered.blob)
     raft = Raft(
