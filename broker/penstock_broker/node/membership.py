@@ -1,0 +1,227 @@
+"""How a node comes to belong to a cluster, once in the life of its data directory.
+
+A directory with an identity goes on as that node. A fresh one that is told to join nobody founds a
+cluster of its own; else it belongs to none until `penstock cluster init` is said to it, or one of
+those it shall join takes it in. Invariant: group 0 starts only when this is settled, and an
+identity is durable before the node acts under it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from penstock.errors import (
+    ClusterUnformed,
+    LeaderUnknown,
+    NotLeader,
+    PenstockError,
+    PreconditionFailed,
+    TopicNotFound,
+)
+from penstock.protocol.cluster import (
+    InitCluster,
+    InitClusterReply,
+    JoinCluster,
+    JoinClusterReply,
+)
+from penstock.protocol.messages import TYPE_OF, BrokerStatus, Message
+from penstock_broker.machine.commands import RegisterNode, encode_command
+from penstock_broker.machine.topology import Registered
+from penstock_broker.node.pending import Request
+from penstock_broker.node.seeds import Seeds
+
+if TYPE_CHECKING:
+    from penstock_broker.node.link import Dial
+    from penstock_broker.node.node import Node
+    from penstock_broker.node.session import Session
+
+FOUNDER: Final = 1
+"""The id of the node that founds a cluster; nobody else ever gets it."""
+INIT_SECONDS_MAX: Final = 3.0
+"""How long a request to form a cluster waits for word of those that are to join."""
+ALLOWED: Final = (InitCluster, JoinCluster, BrokerStatus)
+"""What a node answers without knowing its cluster."""
+
+
+class Membership:
+    """Which cluster this node belongs to, and how it gets there."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.seeds = Seeds(node, node.config.join, self._joined)
+        self.started = False
+        """Whether group 0 runs here: the node has an id."""
+        self._new_cluster = ""
+        self._asked: list[tuple[Request, bool, float]] = []
+        """Requests to form a cluster that wait: (request, force, deadline)."""
+        self._founding: list[Request] = []
+        """Those that wait for it to be formed."""
+        self._claimed = False
+
+    def start(self, new_cluster: str) -> None:
+        """Begin the life of this process; `new_cluster` is the id of one that is founded here."""
+        store = self._node.store
+        self._new_cluster = new_cluster
+        if store.identity is not None:
+            self._start(store.identity.node)
+        elif 0 in store.recovered or not self._node.config.join:
+            self._start(FOUNDER)
+
+    def _start(self, node_id: int) -> None:
+        self.started = self.seeds.over = True
+        self._node.groups.start(node_id, self._new_cluster, [FOUNDER] * (node_id == FOUNDER))
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether this node can't be ready without hearing from others."""
+        identity = self._node.store.identity
+        return bool(self._node.config.join) or (identity is not None and identity.node != FOUNDER)
+
+    # ----- time
+
+    def dials(self) -> list[Dial]:
+        """Connections to open now."""
+        return self.seeds.dials()
+
+    def tick(self) -> None:
+        """Ask those to join; claim what was settled; answer who waits."""
+        self.seeds.tick()
+        store = self._node.store
+        if not self.started and store.identity is not None:
+            self._start(store.identity.node)
+        if self._asked:
+            self._consider()
+        if self.started and not self._claimed:
+            self._claim()
+        if self._founding:
+            self._answer_founding()
+
+    def _claim(self) -> None:
+        """A founder's identity is written when its cluster is committed: never before it exists."""
+        node = self._node
+        cluster = node.groups.cluster_id
+        if cluster:
+            self._claimed = True
+            if node.store.identity is None:
+                node.store.claim(cluster, node.node_id)
+
+    def _joined(self, cluster: str, node_id: int) -> None:
+        """A broker of a cluster took this node in."""
+        self.seeds.over = self._claimed = True
+        self._node.store.claim(cluster, node_id)
+
+    # ----- refusing
+
+    def refusal(self) -> PenstockError | None:
+        """Why requests can't be answered now; None: they can."""
+        if self.started and self._node.groups.informed:
+            return None
+        if not self.started:
+            return ClusterUnformed()
+        return LeaderUnknown("this broker has not caught up with its cluster yet")
+
+    def check(self, message: Message) -> None:
+        """Let a request through, or not.
+
+        Raises:
+            ClusterUnformed, LeaderUnknown: it can't be answered now.
+        """
+        if self._node.groups.informed:
+            return
+        error = self.refusal()
+        if error is not None and not isinstance(message, ALLOWED):
+            raise error
+
+    def missing(self) -> PenstockError:
+        """Why a partition is not here."""
+        return self.refusal() or TopicNotFound("the partition is gone; refresh the metadata")
+
+    # ----- requests
+
+    def init_cluster(self, session: Session, correlation: int, asked: InitCluster) -> None:
+        """Form a cluster of this node; answered when it exists.
+
+        Raises:
+            PreconditionFailed: there is one.
+        """
+        if self.started or self._claimed:
+            cluster = self._node.groups.cluster_id
+            raise PreconditionFailed("this broker belongs to a cluster already", cluster=cluster)
+        request = Request(session, correlation, TYPE_OF[InitCluster])
+        self._asked.append((request, asked.force, self._node.clock + INIT_SECONDS_MAX))
+        self._consider()
+
+    def _consider(self) -> None:
+        """Form the cluster if somebody asks and nothing speaks against it."""
+        for waiting in list(self._asked):
+            request, force, deadline = waiting
+            formed, away = self.seeds.formed(), self.seeds.unreachable()
+            if self.started or self._claimed or formed:
+                error = PreconditionFailed(
+                    "a broker to join belongs to a cluster already; this one follows by itself",
+                    cluster=formed,
+                )
+            elif not away or force:
+                self._asked.remove(waiting)
+                self._founding.append(request)
+                self._start(FOUNDER)
+                continue
+            elif self._node.clock < deadline:
+                continue
+            else:
+                error = PreconditionFailed(
+                    f"no answer from {', '.join(away)}: start them first, or force it if none of "
+                    "them belongs to a cluster"
+                )
+            self._asked.remove(waiting)
+            self._node.reply_error(request.session, request.correlation, request.type, error)
+
+    def _answer_founding(self) -> None:
+        node, cluster = self._node, self._node.groups.cluster_id
+        if cluster and node.store.identity is not None:
+            founding, self._founding = self._founding, []
+            for request in founding:
+                reply = InitClusterReply(cluster=cluster, node=node.node_id)
+                node.reply(request.session, request.correlation, reply)
+
+    def join_cluster(self, session: Session, correlation: int, asked: JoinCluster) -> None:
+        """Take a node in, or say that there is nothing to join here.
+
+        Raises:
+            NotLeader: ask the broker at `address`.
+            LeaderUnknown: nobody can be asked at the moment.
+        """
+        node, uuid = self._node, self._node.store.node_uuid.hex()
+        groups = node.groups
+        if not self.started or not groups.cluster_id or asked.uuid == uuid:
+            node.reply(session, correlation, JoinClusterReply(cluster="", uuid=uuid))
+            return
+        metadata, cluster = groups.metadata, groups.cluster_id
+        if not metadata.leading:
+            leader = metadata.machine.nodes.get(metadata.raft.leader)
+            if leader is None or leader.id == node.node_id:
+                raise LeaderUnknown("the metadata has no leader at the moment")
+            raise NotLeader(leader=leader.id, address=leader.address, cluster=cluster)
+
+        def applied(reply: object) -> None:
+            assert isinstance(reply, Registered)
+            nodes = {entry.id: entry.address for entry in metadata.machine.nodes.values()}
+            node.reply(
+                session,
+                correlation,
+                JoinClusterReply(cluster=cluster, uuid=uuid, node=reply.node, nodes=nodes),
+            )
+
+        command = RegisterNode(uuid=asked.uuid, address=asked.address, host=asked.host)
+        request = Request(session, correlation, TYPE_OF[JoinCluster])
+        node.pending.propose(metadata, encode_command(command), applied, request)
+
+
+def init_cluster(node: Node, session: Session, correlation: int, asked: InitCluster) -> None:
+    """See `Membership.init_cluster`."""
+    node.membership.init_cluster(session, correlation, asked)
+
+
+def join_cluster(node: Node, session: Session, correlation: int, asked: JoinCluster) -> None:
+    """See `Membership.join_cluster`."""
+    node.membership.join_cluster(session, correlation, asked)
