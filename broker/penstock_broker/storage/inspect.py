@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from penstock.errors import CorruptData, UnsupportedFormat
@@ -15,11 +16,11 @@ from penstock.protocol.batch import Kind, iterate
 from penstock_broker.storage import layout
 from penstock_broker.storage.checkpoint import parse_checkpoint
 from penstock_broker.storage.checkpoint_format import Record
-from penstock_broker.storage.files import Files
+from penstock_broker.storage.files import Buffer, Files
 from penstock_broker.storage.format import read_format
 from penstock_broker.storage.log_recovery import LogPosition
 from penstock_broker.storage.scan import Hole, walk
-from penstock_broker.storage.wal_format import RUN_MARK, parse_runs
+from penstock_broker.storage.wal_format import RUN_MARK, RunHeader
 from penstock_broker.storage.wal_recovery import WalScan, chain_of, check_headers, gaps, scan_file
 
 _ATTEMPTS: Final = 3  # a running broker may write between the reads of two WAL files
@@ -110,7 +111,7 @@ def _read_wal(files: Files) -> tuple[list[FileReport], Mark | None]:
         path = layout.wal_file(number)
         report = FileReport(path, "wal")
         try:
-            scans.append(scan_file(files, number))
+            scans.append(scan_file(files, number, partial(_count_run, report)))
         except FileNotFoundError:
             continue  # retired meanwhile
         except OSError as error:
@@ -128,26 +129,27 @@ def _read_wal(files: Files) -> tuple[list[FileReport], Mark | None]:
     marks = [
         (run.term, run.first)
         for flush, scan in chain
-        for run, _ in parse_runs(scan.data, flush)
+        for run, _ in scan.runs[flush.position]
         if run.flags & RUN_MARK
     ]
     return list(reports.values()), marks[-1] if marks else None
 
 
 def _count_wal(report: FileReport, scan: WalScan) -> None:
-    report.bytes = len(scan.data)
+    report.bytes = scan.bytes.size
     if scan.flushes:
         report.first_sequence = scan.flushes[0].sequence
         report.last_sequence = scan.flushes[-1].sequence
-    for flush in scan.flushes:
-        for run, at in parse_runs(scan.data, flush):
-            if run.flags & RUN_MARK:
-                continue
-            report.entries += run.entry_count
-            for _, header in iterate(memoryview(scan.data)[at : at + run.length]):
-                if header.kind == Kind.DATA:
-                    report.batches += 1
-                    report.records += header.record_count
+
+
+def _count_run(report: FileReport, run: RunHeader, data: Buffer) -> None:
+    if run.flags & RUN_MARK:
+        return
+    report.entries += run.entry_count
+    for _, header in iterate(memoryview(data)):
+        if header.kind == Kind.DATA:
+            report.batches += 1
+            report.records += header.record_count
 
 
 # ----- checkpoint

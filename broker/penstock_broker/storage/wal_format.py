@@ -165,7 +165,7 @@ def parse_runs(data: Buffer, flush: FlushHeader) -> list[tuple[RunHeader, int]]:
     return found
 
 
-def read_entries(data: bytes, run: RunHeader, at: int, above: int) -> list[StoredEntry]:
+def read_entries(data: Buffer, run: RunHeader, at: int, above: int) -> list[StoredEntry]:
     """Copy a run's entries with an index above `above` out of a file's bytes."""
     entries: list[StoredEntry] = []
     end = at + run.length

@@ -8,7 +8,7 @@ never acknowledged and is dropped: a torn tail.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,8 @@ from penstock.errors import CorruptData
 from penstock_broker.storage import layout
 from penstock_broker.storage.config import BLOCK
 from penstock_broker.storage.entries import HardState, StoredEntry, later_hard_state
-from penstock_broker.storage.files import Files, sync_file
+from penstock_broker.storage.files import Buffer, Files, sync_file
+from penstock_broker.storage.wal_bytes import WalBytes
 from penstock_broker.storage.wal_files import WalFile
 from penstock_broker.storage.wal_format import (
     FIRST_FLUSH,
@@ -76,8 +77,10 @@ class WalScan(NamedTuple):
     """One file as it was found."""
 
     file: WalFile
-    data: bytes
+    bytes: WalBytes
     flushes: list[FlushHeader]
+    runs: dict[int, list[tuple[RunHeader, int]]]
+    """Flush's position -> header of each of its runs, and the position of that one's entries."""
     readable: bool
 
 
@@ -104,7 +107,7 @@ class WalImage:
 
     def _read_runs(self) -> None:
         for flush, scan in self._chain:
-            for header, at in parse_runs(scan.data, flush):
+            for header, at in scan.runs[flush.position]:
                 if header.flags & RUN_MARK:
                     self.mark = header.term, header.first
                     continue
@@ -130,13 +133,20 @@ class WalImage:
             base = bases.get(header.gid, _NOTHING)
             if not base.deleted and header.origin >= base.floor:
                 step = steps.setdefault((header.gid, header.origin), _Step())
-                step.add(header, read_entries(scan.data, header, at, base.applied))
+                step.add(header, _entries(scan, header, at, base.applied))
         for gid, origin in sorted(steps):
             group = replay.groups.setdefault(gid, ReplayedGroup())
             steps[gid, origin].apply(group, origin)
         for gid, group in replay.groups.items():
             _check_entries(gid, group, bases.get(gid, _NOTHING).applied)
         return replay
+
+
+def _entries(scan: WalScan, run: RunHeader, at: int, above: int) -> list[StoredEntry]:
+    """A run's entries above an index; what lies below it is not read at all."""
+    if run.first + run.entry_count <= above + 1:
+        return []
+    return read_entries(scan.bytes.piece(at, run.length), run, 0, above)
 
 
 class _Step:
@@ -178,26 +188,41 @@ def _scan_durable(files: Files, number: int) -> WalScan:
     return scan_file(files, number)
 
 
-def scan_file(files: Files, number: int) -> WalScan:
-    """Find every valid flush.
+def scan_file(
+    files: Files, number: int, each: Callable[[RunHeader, Buffer], None] | None = None
+) -> WalScan:
+    """Find every valid flush, reading piece by piece.
+
+    Args:
+        files: the data directory.
+        number: the file's.
+        each: told of every run, and of the bytes of its entries, which are valid meanwhile.
 
     Raises:
         OSError: the file can't be read.
     """
     handle = files.open(layout.wal_file(number))
-    data = handle.pread(handle.size(), 0)
-    header = parse_file_header(data, number)
-    file = WalFile(files, number, header.nonce if header else 0, len(data))
+    found = WalBytes(handle)
+    header = parse_file_header(found.piece(0, FIRST_FLUSH), number)
+    file = WalFile(files, number, header.nonce if header else 0, found.size)
     file.handle = handle
     file.prepared = header is not None
-    flushes: list[FlushHeader] = []
+    scan = WalScan(file, found, [], {}, header is not None)
     at = FIRST_FLUSH
-    while at < len(data):
-        flush = parse_flush(data, at, header.nonce if header else None)
-        if flush is not None:
-            flushes.append(flush)
-        at = flush.end if flush else at + BLOCK
-    return WalScan(file, data, flushes, header is not None)
+    while at < found.size:
+        data = found.flush(at, header.nonce if header else None)
+        flush = parse_flush(data, 0, header.nonce if header else None)
+        if flush is None:
+            at += BLOCK
+            continue
+        runs = parse_runs(data, flush)
+        if each is not None:
+            for run, begin in runs:
+                each(run, data[begin : begin + run.length])
+        scan.flushes.append(flush._replace(position=at, end=at + flush.end))
+        scan.runs[at] = [(run, at + begin) for run, begin in runs]
+        at += flush.end
+    return scan
 
 
 def chain_of(scans: Iterable[WalScan]) -> list[tuple[FlushHeader, WalScan]]:
@@ -288,9 +313,9 @@ def _place(scan: WalScan, start: int, end: int) -> _Place:
 def _likeness(place: _Place, sequence: int, crc: int) -> int:
     """How much of a flush's header still looks as it should."""
     scan, at = place.scan, place.start
-    if scan is None or at + FLUSH.size > len(scan.data):
+    if scan is None or at + FLUSH.size > scan.bytes.size:
         return 0
-    magic, found_crc, nonce, found, *_ = FLUSH.unpack_from(scan.data, at)
+    magic, found_crc, nonce, found, *_ = FLUSH.unpack(scan.bytes.piece(at, FLUSH.size))
     marks = (magic == FLUSH_MAGIC, found_crc == crc, nonce == scan.file.nonce, found == sequence)
     return marks.count(True)
 
@@ -312,7 +337,7 @@ def _find_torn(scans: list[WalScan], sequence: int) -> tuple[str, int] | None:
     for scan in scans:
         if scan.readable:
             at = scan.flushes[-1].end if scan.flushes else FIRST_FLUSH
-            head = scan.data[at + 8 : at + 24]
+            head = scan.bytes.piece(at + 8, 16)
             if head == scan.file.nonce.to_bytes(8, "little") + sequence.to_bytes(8, "little"):
                 return scan.file.path, at
     return None
