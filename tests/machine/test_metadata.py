@@ -13,7 +13,7 @@ from penstock.errors import (
     TopicNotFound,
     UnsupportedFormat,
 )
-from penstock_broker.machine import drafts, metadata
+from penstock_broker.machine import drafts, nodes
 from penstock_broker.machine.commands import (
     AlterTopic,
     CreateTopic,
@@ -54,6 +54,11 @@ def cluster() -> Cluster:
     replicas = Cluster(MetadataMachine)
     replicas.apply(init())
     return replicas
+
+
+def register(number: int, **more: Any) -> RegisterNode:
+    about = founder(number)
+    return RegisterNode(uuid=about.uuid, address=about.address, host=about.host, **more)
 
 
 def create(name: str = "orders", **more: Any) -> CreateTopic:
@@ -125,7 +130,7 @@ def test_a_malformed_node_is_refused(cluster: Cluster) -> None:
 
 
 def test_nodes_have_a_limit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "NODES_MAX", 3)
+    monkeypatch.setattr(nodes, "NODES_MAX", 3)
     assert cluster.refuse(RegisterNode(uuid="node-4", address="a")) is LimitExceeded
     assert cluster.apply(RegisterNode(uuid="node-3", address="a")).node == 3
 
@@ -255,8 +260,10 @@ def test_a_preview_changes_nothing(cluster: Cluster) -> None:
     assert isinstance(cluster.machine.preview(DeleteTopic(name="nothing"), at), Refused)
 
 
-def test_the_feature_level_never_falls(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "FEATURE_LEVEL", 3)
+def test_the_feature_level_never_falls(cluster: Cluster) -> None:
+    for number in (1, 2, 3):
+        assert cluster.refuse(RaiseFeatureLevel(level=3)) is PreconditionFailed
+        cluster.apply(register(number, feature_max=3))
     assert cluster.apply(RaiseFeatureLevel(level=3)).level == 3
     assert cluster.apply(RaiseFeatureLevel(level=2)).level == 3
 

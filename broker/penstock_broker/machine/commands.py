@@ -51,6 +51,8 @@ class Founder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uuid: str
     address: str
     host: str = ""
+    feature_max: int = 1
+    """The highest feature level that it knows."""
 
 
 class InitCluster(Command, frozen=True, kw_only=True):
@@ -63,11 +65,44 @@ class InitCluster(Command, frozen=True, kw_only=True):
 
 
 class RegisterNode(Command, frozen=True, kw_only=True):
-    """Makes a node known, or tells its new address; its uuid is that of its data directory."""
+    """Makes a node known, or tells its new address; its uuid is that of its data directory.
+
+    A node of another uuid that had this address is replaced by it.
+    """
 
     uuid: str
     address: str
     host: str = ""
+    feature_max: int = 1
+    """The highest feature level that it knows."""
+
+
+class SetNodeState(Command, frozen=True, kw_only=True):
+    """Lets a node take part (`active`), empties it (`draining`), or ends it (`removed`)."""
+
+    node: int
+    state: str
+    force: bool = False
+    """Remove it although it holds replicas: these are made anew from the others."""
+
+
+class ChangeReplicas(Command, frozen=True, kw_only=True):
+    """Says where the replicas of a partition shall be; its leader moves them there."""
+
+    group: int
+    replicas: list[int]
+    """Preferred leader first."""
+    expected: list[int] | None = None
+    """Only if they are these until now; None: in any case."""
+
+
+class SettleReplicas(Command, frozen=True, kw_only=True):
+    """The group consists of exactly its replicas: whatever other copies there are may go."""
+
+    group: int
+    members: list[int]
+    revision: int
+    """That of the partition when its leader found it so."""
 
 
 class CreateTopic(Command, frozen=True, kw_only=True):
@@ -332,6 +367,9 @@ class DropSchedule(Command, frozen=True, kw_only=True):
 MetadataCommand = (
     InitCluster
     | RegisterNode
+    | SetNodeState
+    | ChangeReplicas
+    | SettleReplicas
     | CreateTopic
     | AlterTopic
     | DeleteTopic

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from penstock.errors import (
     BadRequest,
     LimitExceeded,
+    PartitionNotFound,
     PreconditionFailed,
     TopicNotFound,
 )
@@ -44,16 +45,17 @@ class Draft:
         at: Stamp,
         nodes: Mapping[int, NodeEntry],
         topics: Mapping[str, Topic],
+        located: Mapping[int, tuple[str, int]],
         next_group: int,
-        partition_count: int,
     ) -> None:
         self.at = at
         self.put: dict[str, Topic] = {}
         self.dropped: list[Topic] = []
         self._nodes = nodes
         self._topics = topics
+        self._located = located
         self._next_group = next_group
-        self._partition_count = partition_count
+        self._partition_count = len(located)
 
     def find(self, name: str) -> Topic | None:
         """A topic as it is in the draft."""
@@ -69,6 +71,21 @@ class Draft:
         if found is None:
             raise TopicNotFound(f"there is no topic {name!r}", topic=name)
         return found
+
+    def locate(self, group: int) -> tuple[Topic, int]:
+        """Topic and partition of a Raft group.
+
+        Raises:
+            PartitionNotFound: there is no such partition now.
+        """
+        found = self._located.get(group)
+        if found is None:
+            raise PartitionNotFound(f"no partition has the group {group}")
+        return self.need(found[0]), found[1]
+
+    def takes_replicas(self, node: int) -> bool:
+        """Whether new replicas may be put on a node."""
+        return node in self._nodes
 
     def create(
         self,
@@ -93,8 +110,6 @@ class Draft:
         self._check_partitions(0, count)
         if isinstance(places, int):
             places = self._place(id_, 0, count, replication)
-        elif not self._fits(places, replication):
-            raise BadRequest("the replicas do not fit partitions, replication and nodes")
         topic = Topic(name, id_, kind, replication, settings, [], self.at.index, self.at.time_us)
         return self._add(topic, places)
 
@@ -114,7 +129,7 @@ class Draft:
         return self._add(topic, places)
 
     def change(self, topic: Topic) -> Topic:
-        """Take another version of a topic, with the same partitions."""
+        """Take another version of a topic, with the same groups."""
         if topic != self.find(topic.name):
             self.put[topic.name] = topic
         return topic
@@ -125,7 +140,8 @@ class Draft:
 
     def _add(self, topic: Topic, places: list[Replicas]) -> Topic:
         partitions = [
-            Partition(group, replicas) for group, replicas in enumerate(places, self._next_group)
+            Partition(group, replicas, sorted(replicas), revision=self.at.index)
+            for group, replicas in enumerate(places, self._next_group)
         ]
         self._next_group += len(places)
         self._partition_count += len(places)
@@ -140,7 +156,7 @@ class Draft:
         if not 1 <= replication <= REPLICATION_MAX:
             raise LimitExceeded(f"replication must be between 1 and {REPLICATION_MAX}")
         if replication > len(self._nodes):
-            there = f"the cluster has {len(self._nodes)}"
+            there = f"the cluster has {len(self._nodes)} that are active"
             raise PreconditionFailed(f"replication {replication} needs as many nodes; {there}")
 
     def _check_partitions(self, before: int, after: int) -> None:
@@ -152,7 +168,8 @@ class Draft:
         if self._partition_count + after - before > PARTITIONS_MAX:
             raise LimitExceeded(f"a cluster has at most {PARTITIONS_MAX} partitions")
 
-    def _fits(self, places: list[Replicas], replication: int) -> bool:
+    def fits(self, places: list[Replicas], replication: int) -> bool:
+        """Whether these are as many active nodes for each partition as there must be."""
         return all(
             len(replicas) == replication == len(dict.fromkeys(replicas))
             and all(node in self._nodes for node in replicas)
@@ -163,4 +180,8 @@ class Draft:
         topics = {**self._topics, **self.put}
         placed = [p.replicas for topic in topics.values() for p in topic.partitions]
         placer = Placer({node.id: node.host for node in self._nodes.values()}, placed)
+        if not self._nodes:
+            raise PreconditionFailed("no node takes new replicas")
+        # With fewer nodes for now there are fewer replicas, until there are nodes again.
+        replication = min(replication, len(self._nodes))
         return [placer.place(topic_id, partition, replication) for partition in range(first, end)]

@@ -17,6 +17,32 @@ class GroupCreated(Struct, frozen=True, tag=True):
     """`records`, or `groups` for the coordinators of ordered groups."""
     replicas: list[int]
     config: TopicConfig
+    founders: list[int]
+    """The voters that it begins with on a node that is one of them and has no state of it; on
+    every other node without state it waits to be told. Empty: that is so on all nodes."""
+    holders: list[int]
+    """The nodes that keep a copy."""
+
+
+class ReplicasChanged(Struct, frozen=True, tag=True):
+    """A partition shall be elsewhere: new holders begin empty, the leader moves the group."""
+
+    group: int
+    topic: str
+    partition: int
+    kind: str
+    replicas: list[int]
+    config: TopicConfig
+    founders: list[int]
+    """As in `GroupCreated`."""
+    holders: list[int]
+
+
+class ReplicaRemoved(Struct, frozen=True, tag=True):
+    """A node is no holder of the partition any more: its copy goes into quarantine."""
+
+    group: int
+    node: int
 
 
 class GroupDeleted(Struct, frozen=True, tag=True):
@@ -45,10 +71,11 @@ class TopicRevised(Struct, frozen=True, tag=True):
 
 
 class NodeChanged(Struct, frozen=True, tag=True):
-    """A node joined or has another address."""
+    """A node joined, has another address, or is in another state."""
 
     node: int
     address: str
+    state: str = "active"
 
 
 class SessionStarted(Struct, frozen=True, tag=True):
@@ -161,6 +188,8 @@ class ScheduleChanged(Struct, frozen=True, tag=True):
 Effect = (
     GroupCreated
     | GroupDeleted
+    | ReplicasChanged
+    | ReplicaRemoved
     | ConfigChanged
     | TopicRevised
     | NodeChanged

@@ -7,16 +7,17 @@ queries return is immutable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from msgspec import Struct
 
-from penstock.errors import BadRequest, LimitExceeded, PreconditionFailed, RequestError
+from penstock.errors import BadRequest, PreconditionFailed, RequestError
 from penstock_broker.machine import encoding
 from penstock_broker.machine.commands import (
     AlterSharedGroup,
     AlterTopic,
+    ChangeReplicas,
     Command,
     CreateSharedGroup,
     CreateTopic,
@@ -27,6 +28,8 @@ from penstock_broker.machine.commands import (
     RaiseFeatureLevel,
     Refused,
     RegisterNode,
+    SetNodeState,
+    SettleReplicas,
     refuse,
 )
 from penstock_broker.machine.drafts import Draft
@@ -35,11 +38,14 @@ from penstock_broker.machine.effects import (
     Effect,
     GroupCreated,
     GroupDeleted,
-    NodeChanged,
+    ReplicaRemoved,
+    ReplicasChanged,
     SharedChanged,
     TopicRevised,
 )
 from penstock_broker.machine.names import TEXT_LENGTH_MAX
+from penstock_broker.machine.nodes import NODES_MAX, NodeTable
+from penstock_broker.machine.replica_plans import change_replicas, settle_replicas
 from penstock_broker.machine.shared_plans import (
     alter_shared,
     create_shared,
@@ -53,20 +59,22 @@ from penstock_broker.machine.topology import (
     GROUPS_TOPIC,
     KIND_GROUPS,
     KIND_RECORDS,
+    REMOVED,
     FeatureLevelRaised,
     Initialised,
     MetadataReply,
     NodeEntry,
+    NodeStateSet,
+    Partition,
     Registered,
     Topic,
 )
 
 GROUPS_REPLICATION_MAX: Final = 3
-NODES_MAX: Final = 1_000
 FEATURE_LEVEL: Final = 1
 """The highest feature level that this version knows."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 TopicCommand = (
     CreateTopic
@@ -76,6 +84,8 @@ TopicCommand = (
     | AlterSharedGroup
     | DeleteSharedGroup
     | EnableDelays
+    | ChangeReplicas
+    | SettleReplicas
 )
 
 
@@ -103,10 +113,8 @@ class MetadataMachine:
     def __init__(self) -> None:
         self.cluster = ""
         self.feature_level = FEATURE_LEVEL
-        self._next_node = 1
         self._next_group = 1
-        self._partition_count = 0
-        self._nodes: dict[int, NodeEntry] = {}
+        self._nodes = NodeTable()
         self._topics: dict[str, Topic] = {}
         self._located: dict[int, tuple[str, int]] = {}
         self._tombstones: list[tuple[int, int]] = []
@@ -115,8 +123,13 @@ class MetadataMachine:
 
     @property
     def nodes(self) -> Mapping[int, NodeEntry]:
-        """Nodes by id."""
-        return self._nodes
+        """Nodes by id, those that are gone too (`NodeEntry.gone`)."""
+        return self._nodes.all
+
+    @property
+    def members(self) -> Mapping[int, NodeEntry]:
+        """The nodes that belong to the cluster now, by id."""
+        return self._nodes.present
 
     @property
     def topics(self) -> Mapping[str, Topic]:
@@ -137,6 +150,15 @@ class MetadataMachine:
             return 0
         return dead.partitions[partition].group
 
+    def holding(self) -> dict[int, int]:
+        """Number of replicas that each node keeps a copy of; nodes without any are left out."""
+        held: dict[int, int] = {}
+        for topic in self._topics.values():
+            for partition in topic.partitions:
+                for node in partition.holders:
+                    held[node] = held.get(node, 0) + 1
+        return held
+
     def is_deleted(self, group: int) -> bool:
         """Whether the group's deletion is committed: only then its data may go."""
         return any(first <= group <= last for first, last in self._tombstones)
@@ -150,6 +172,8 @@ class MetadataMachine:
                 return self._init_cluster(command, at)
             case RegisterNode():
                 return self._register(command, at)
+            case SetNodeState():
+                return self._set_node_state(command)
             case RaiseFeatureLevel():
                 return self._raise_feature_level(command), []
         if isinstance(command, TopicCommand):
@@ -171,17 +195,21 @@ class MetadataMachine:
         founders = command.founders
         uuids = sorted({founder.uuid for founder in founders})
         texts = [command.cluster, command.groups_topic_id]
-        texts += [text for f in founders for text in (f.uuid, f.address)]
         if not founders or len(founders) > NODES_MAX or len(uuids) < len(founders):
             return refuse(BadRequest, "a cluster is founded by distinct nodes, at least one"), []
-        if not all(map(_is_text, texts)) or not all(
-            len(f.host) <= TEXT_LENGTH_MAX for f in founders
-        ):
-            return refuse(BadRequest, "an id, address or host is empty or too long"), []
+        try:
+            for founder in founders:
+                self._nodes.check_texts(founder.uuid, founder.address, founder.host)
+            if not all(0 < len(text) <= TEXT_LENGTH_MAX for text in texts):
+                raise BadRequest("an id is empty or too long")
+        except RequestError as error:
+            return refuse(type(error), error.message), []
         self.cluster = command.cluster
         effects: list[Effect] = []
         for founder in founders:
-            effects += self._set_node(founder.uuid, founder.address, founder.host, at)[1]
+            entry = RegisterNode(uuid=founder.uuid, address=founder.address, host=founder.host,
+                                 feature_max=founder.feature_max)  # fmt: skip
+            effects += self._nodes.register(entry, 0, at.index)[1]
         replication = min(len(founders), GROUPS_REPLICATION_MAX)
         draft = self._draft(at)
         id_ = command.groups_topic_id
@@ -191,34 +219,40 @@ class MetadataMachine:
     def _register(self, command: RegisterNode, at: Stamp) -> tuple[MetadataReply, list[Effect]]:
         if not self.cluster:
             return refuse(PreconditionFailed, "the cluster is not initialised"), []
-        texts_fit = _is_text(command.uuid) and _is_text(command.address)
-        if not texts_fit or len(command.host) > TEXT_LENGTH_MAX:
-            return refuse(BadRequest, "an id, address or host is empty or too long"), []
-        known = any(node.uuid == command.uuid for node in self._nodes.values())
-        if not known and len(self._nodes) >= NODES_MAX:
-            return refuse(LimitExceeded, f"a cluster has at most {NODES_MAX} nodes"), []
-        node, effects = self._set_node(command.uuid, command.address, command.host, at)
-        return Registered(node, at.index), effects
+        try:
+            node, effects = self._nodes.register(command, self.feature_level, at.index)
+            if self._nodes.crowded:
+                self._nodes.forget(self.holding())
+        except RequestError as error:
+            return refuse(type(error), error.message, **error.detail), []
+        return Registered(node, at.index), list(effects)
 
-    def _set_node(self, uuid: str, address: str, host: str, at: Stamp) -> tuple[int, list[Effect]]:
-        before = next((node for node in self._nodes.values() if node.uuid == uuid), None)
-        id_ = before.id if before else self._next_node
-        self._next_node = max(self._next_node, id_ + 1)
-        self._nodes[id_] = NodeEntry(id_, uuid, address, host, at.index)
-        if before and (before.address, before.host) == (address, host):
-            return id_, []
-        return id_, [NodeChanged(id_, address)]
+    def _set_node_state(self, command: SetNodeState) -> tuple[MetadataReply, list[Effect]]:
+        node, state = command.node, command.state
+        try:
+            self._nodes.check_state(node, state)
+            holding = self.holding()
+            if state == REMOVED and node in holding and not command.force:
+                raise PreconditionFailed(
+                    f"node {node} holds {holding[node]} replicas: drain it first", node=node
+                )
+        except RequestError as error:
+            return refuse(type(error), error.message, **error.detail), []
+        effects = self._nodes.set_state(node, state)
+        return NodeStateSet(self._nodes.all[node]), list(effects)
 
     def _raise_feature_level(self, command: RaiseFeatureLevel) -> MetadataReply:
-        if command.level > FEATURE_LEVEL:
-            return refuse(PreconditionFailed, f"this broker knows level {FEATURE_LEVEL} at most")
+        known = self._nodes.feature_max
+        if command.level > known:
+            return refuse(PreconditionFailed, f"some broker knows level {known} at most")
         self.feature_level = max(self.feature_level, command.level)
         return FeatureLevelRaised(self.feature_level)
 
     # ----- carrying a plan out
 
     def _draft(self, at: Stamp) -> Draft:
-        return Draft(at, self._nodes, self._topics, self._next_group, self._partition_count)
+        nodes = self._nodes.active
+        return Draft(at, nodes, self._topics, self._located, self._next_group)
 
     def _carry_out(self, draft: Draft) -> list[Effect]:
         effects: list[Effect] = []
@@ -237,13 +271,13 @@ class MetadataMachine:
         for number, partition in enumerate(topic.partitions[len(known) :], len(known)):
             assert partition.group == self._next_group, "a group id is given once"
             self._next_group += 1
-            self._partition_count += 1
             self._located[partition.group] = (topic.name, number)
-            effects.append(
-                GroupCreated(partition.group, topic.name, number, topic.kind, partition.replicas,
-                             topic.config)
-            )  # fmt: skip
-        if effects and topic.kind == KIND_RECORDS:
+            effects.append(created(topic, number))
+        grown = bool(effects)
+        for number, (old, new) in enumerate(zip(known, topic.partitions, strict=False)):
+            if old is not new and old != new:
+                effects += _replicas_changed(topic, number, old)
+        if grown and topic.kind == KIND_RECORDS:
             effects.append(
                 TopicRevised(topic.name, topic.id, len(topic.partitions), topic.revision)
             )
@@ -260,7 +294,6 @@ class MetadataMachine:
         effects: list[Effect] = []
         for number, partition in enumerate(topic.partitions):
             del self._located[partition.group]
-            self._partition_count -= 1
             effects.append(GroupDeleted(partition.group, topic.name, number))
         self._bury([partition.group for partition in topic.partitions])
         if topic.kind == KIND_RECORDS:
@@ -285,9 +318,9 @@ class MetadataMachine:
         state = _State(
             self.cluster,
             self.feature_level,
-            self._next_node,
+            self._nodes.next_id,
             self._next_group,
-            [self._nodes[node] for node in sorted(self._nodes)],
+            [self._nodes.all[node] for node in sorted(self._nodes.all)],
             [self._topics[name] for name in sorted(self._topics)],
             self._tombstones,
         )
@@ -301,16 +334,28 @@ class MetadataMachine:
         """
         state: _State = encoding.decode(_VERSION, _DECODER, blob, "a metadata snapshot")
         self.cluster, self.feature_level = state.cluster, state.feature_level
-        self._next_node, self._next_group = state.next_node, state.next_group
-        self._nodes = {node.id: node for node in state.nodes}
+        self._next_group = state.next_group
+        self._nodes = NodeTable(state.next_node, state.nodes)
         self._topics = {topic.name: topic for topic in state.topics}
         self._located = {
             partition.group: (topic.name, number)
             for topic in state.topics
             for number, partition in enumerate(topic.partitions)
         }
-        self._partition_count = len(self._located)
         self._tombstones = state.tombstones
+
+
+_PLANS: Final[dict[type, Callable[[Draft, Any], MetadataReply]]] = {
+    CreateTopic: create_topic,
+    AlterTopic: alter_topic,
+    DeleteTopic: delete_topic,
+    CreateSharedGroup: create_shared,
+    AlterSharedGroup: alter_shared,
+    DeleteSharedGroup: delete_shared,
+    EnableDelays: enable_delays,
+    ChangeReplicas: change_replicas,
+    SettleReplicas: settle_replicas,
+}
 
 
 def _plan(draft: Draft, command: TopicCommand, initialised: bool) -> MetadataReply:
@@ -318,24 +363,25 @@ def _plan(draft: Draft, command: TopicCommand, initialised: bool) -> MetadataRep
     try:
         if not initialised:
             raise PreconditionFailed("the cluster is not initialised")
-        match command:
-            case CreateTopic():
-                return create_topic(draft, command)
-            case AlterTopic():
-                return alter_topic(draft, command)
-            case DeleteTopic():
-                return delete_topic(draft, command)
-            case CreateSharedGroup():
-                return create_shared(draft, command)
-            case AlterSharedGroup():
-                return alter_shared(draft, command)
-            case DeleteSharedGroup():
-                return delete_shared(draft, command)
-            case EnableDelays():
-                return enable_delays(draft, command)
+        return _PLANS[type(command)](draft, command)
     except RequestError as error:
         return refuse(type(error), error.message, **error.detail)
 
 
-def _is_text(text: str) -> bool:
-    return 0 < len(text) <= TEXT_LENGTH_MAX
+def created(topic: Topic, number: int) -> GroupCreated:
+    """A partition as the effect that makes its group, with its holders as they are now."""
+    partition = topic.partitions[number]
+    return GroupCreated(
+        partition.group, topic.name, number, topic.kind, partition.replicas, topic.config,
+        partition.founders, partition.holders,
+    )  # fmt: skip
+
+
+def _replicas_changed(topic: Topic, number: int, before: Partition) -> list[Effect]:
+    partition = topic.partitions[number]
+    changed = ReplicasChanged(
+        partition.group, topic.name, number, topic.kind, partition.replicas, topic.config,
+        partition.founders, partition.holders,
+    )  # fmt: skip
+    gone = [node for node in before.holders if node not in partition.holders]
+    return [changed, *(ReplicaRemoved(partition.group, node) for node in gone)]

@@ -46,9 +46,11 @@ class Placer:
         return chosen
 
     def _count(self, replicas: Sequence[int]) -> None:
-        for node in replicas:
-            self._held[node] += 1
-        self._led[replicas[0]] += 1
+        for node in replicas:  # others take no new ones: what they have does not matter
+            if node in self._held:
+                self._held[node] += 1
+        if replicas[0] in self._led:
+            self._led[replicas[0]] += 1
 
 
 def _score(topic_id: str, partition: int, node: int) -> int:

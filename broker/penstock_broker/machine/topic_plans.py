@@ -33,9 +33,12 @@ def create_topic(draft: Draft, command: CreateTopic) -> TopicCreated:
             return TopicCreated(present, False)
         raise TopicExists(f"the topic {command.name!r} exists", topic=command.name)
     settings = config.parse(command.config)
-    if command.replicas is not None and len(command.replicas) != command.partitions:
-        raise BadRequest("the replicas do not fit partitions, replication and nodes")
-    places = command.partitions if command.replicas is None else command.replicas
+    places: list[list[int]] | int = command.partitions
+    if command.replicas is not None:
+        places = command.replicas
+        fits = draft.fits(places, command.replication)
+        if len(places) != command.partitions or not fits:
+            raise BadRequest("the replicas do not fit partitions, replication and nodes")
     return TopicCreated(
         draft.create(command.name, command.id, KIND_RECORDS, settings, command.replication, places),
         True,

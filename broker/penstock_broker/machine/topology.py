@@ -23,6 +23,15 @@ TIMER_GROUP: Final = "__timer"
 """The built-in group on a companion."""
 
 
+ACTIVE: Final = "active"
+DRAINING: Final = "draining"
+"""Its replicas and leads go elsewhere; it takes no new ones."""
+REMOVED: Final = "removed"
+"""By an operator, for ever."""
+REPLACED: Final = "replaced"
+"""Another node has its address: its disk was wiped."""
+
+
 class NodeEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """A broker of the cluster."""
 
@@ -32,6 +41,14 @@ class NodeEntry(Struct, frozen=True, forbid_unknown_fields=True):
     host: str
     revision: int
     """Index of the registration: requests under an earlier one are out of date."""
+    state: str = ACTIVE
+    feature_max: int = 1
+    """The highest feature level that it knows."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is no member any more."""
+        return self.state in (REMOVED, REPLACED)
 
 
 class Partition(Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +56,29 @@ class Partition(Struct, frozen=True, forbid_unknown_fields=True):
 
     group: int
     replicas: list[int]
-    """Preferred leader first."""
+    """Those that should, preferred leader first."""
+    members: list[int]
+    """Those that do: the group's voters when it was settled last, ascending."""
+    founded: bool = True
+    """Whether nothing was settled since the creation: `members` are the group's first voters, and
+    one of them without any state of the group begins with that configuration. Later, and on all
+    other nodes, a replica without state waits until a leader tells it who takes part."""
+    moving: bool = False
+    """Whether the group is on its way to `replicas`."""
+    leaving: list[int] = []
+    """Others that may have got a copy, since they were meant to."""
+    revision: int = 0
+    """Index of the last change of `replicas`."""
+
+    @property
+    def holders(self) -> list[int]:
+        """Every node that may keep a copy; all others must drop theirs."""
+        return sorted({*self.replicas, *self.members, *self.leaving})
+
+    @property
+    def founders(self) -> list[int]:
+        """The voters that the group begins with; empty once that is history."""
+        return self.members if self.founded else []
 
 
 class SharedDefinition(Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +162,26 @@ class FeatureLevelRaised(Struct, frozen=True):
     level: int
 
 
+class NodeStateSet(Struct, frozen=True):
+    """Replies to `SetNodeState`."""
+
+    node: NodeEntry
+
+
+class ReplicasChosen(Struct, frozen=True):
+    """Replies to `ChangeReplicas`."""
+
+    topic: Topic
+    partition: int
+
+
+class ReplicasSettled(Struct, frozen=True):
+    """Replies to `SettleReplicas`."""
+
+    topic: Topic
+    partition: int
+
+
 class SharedCreated(Struct, frozen=True):
     """Replies to `CreateSharedGroup`; not `created`: it was there already."""
 
@@ -157,4 +216,5 @@ class DelaysEnabled(Struct, frozen=True):
 MetadataReply = (
     Refused | Initialised | Registered | TopicCreated | TopicAltered | TopicDeleted
     | FeatureLevelRaised | SharedCreated | SharedAltered | SharedDeleted | DelaysEnabled
+    | NodeStateSet | ReplicasChosen | ReplicasSettled
 )  # fmt: skip

@@ -12,7 +12,7 @@ from penstock_broker.machine.commands import (
     encode_command,
 )
 from penstock_broker.machine.effects import GroupCreated
-from penstock_broker.machine.metadata import MetadataMachine
+from penstock_broker.machine.metadata import FEATURE_LEVEL, MetadataMachine, created
 from penstock_broker.node.group import Group
 
 if TYPE_CHECKING:
@@ -36,7 +36,12 @@ class MetadataGroup(Group):
         machine, node = self.machine, self.node
         uuid, config = node.store.node_uuid.hex(), node.config
         if not machine.cluster:
-            founder = Founder(uuid=uuid, address=config.address, host=config.host)
+            founder = Founder(
+                uuid=uuid,
+                address=config.address,
+                host=config.host,
+                feature_max=FEATURE_LEVEL,
+            )
             command = InitCluster(
                 cluster=self._new_cluster,
                 founders=[founder],
@@ -45,8 +50,11 @@ class MetadataGroup(Group):
             self.propose_command(encode_command(command))
             return
         known = machine.nodes.get(node.node_id)
-        if known is None or (known.address, known.host) != (config.address, config.host):
-            again = RegisterNode(uuid=uuid, address=config.address, host=config.host)
+        told = None if known is None else (known.address, known.host, known.feature_max)
+        if told != (config.address, config.host, FEATURE_LEVEL):
+            again = RegisterNode(
+                uuid=uuid, address=config.address, host=config.host, feature_max=FEATURE_LEVEL
+            )
             self.propose_command(encode_command(again))
 
     def apply(self, entry: Entry) -> None:
@@ -58,12 +66,14 @@ class MetadataGroup(Group):
     def machine_state(self) -> bytes:
         return self.machine.snapshot()
 
+    def restore(self, state: bytes) -> None:
+        self.machine.restore(state)
+        self.node.groups.reconcile()
+
     def creations(self) -> list[GroupCreated]:
         """Every partition in the machine's state, as the effect that made it."""
         return [
-            GroupCreated(
-                partition.group, topic.name, number, topic.kind, partition.replicas, topic.config
-            )
+            created(topic, number)
             for topic in self.machine.topics.values()
-            for number, partition in enumerate(topic.partitions)
+            for number in range(len(topic.partitions))
         ]
