@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from penstock.errors import RemoteProtocolError
+from penstock.errors import PenstockError, ProtocolError, RemoteProtocolError
 from penstock.protocol.frames import FRAME_HEADER, FRAME_HEADER_BYTES
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def receive(
             raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {limit})")
         if length > end - at:
             return at, length
-        link.receive(session, type_, buffer, at, at + length, owned)
+        try:
+            link.receive(session, type_, buffer, at, at + length, owned)
+        except ProtocolError:
+            raise
+        except PenstockError as error:
+            raise RemoteProtocolError(str(error)) from error
         at += length
     return at, 0

@@ -13,7 +13,7 @@ import resource
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -51,6 +51,12 @@ class BrokerOptions:
     host: str = "127.0.0.1"
     port: int = 7400
     port_file: str | None = None
+    join: Sequence[str] = ()
+    """Addresses of brokers to form a cluster with, this one's too if that is easier."""
+    advertise: str | None = None
+    """Where others reach this broker; None: where it listens."""
+    host_label: str | None = None
+    """Label of the machine; None: its name."""
     segment_bytes: int | None = None
     wal_file_bytes: int | None = None
     clock: Clock | None = None
@@ -61,16 +67,23 @@ class BrokerOptions:
         """Read the options of `penstock serve`.
 
         Raises:
-            BadRequest: `listen` is not HOST:PORT.
+            BadRequest: `listen`, `advertise` or a part of `join` is not HOST:PORT.
         """
-        listen = str(options.get("listen") or "127.0.0.1:7400")
-        host, colon, port = listen.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65_535:
-            raise BadRequest(f"{listen!r} is not HOST:PORT")
+        host, port = _place(str(options.get("listen") or "127.0.0.1:7400"))
+        join = [part.strip() for part in str(options.get("join") or "").split(",") if part.strip()]
+        advertise = options.get("advertise")
+        for place in (*join, str(advertise or "localhost:1")):
+            _place(place)
         data = None if options.get("memory") else str(options.get("data") or "penstock-data")
         port_file = options.get("port_file")
         return cls(
-            data, host.strip("[]") or "0.0.0.0", int(port), str(port_file) if port_file else None
+            data=data,
+            host=host or "0.0.0.0",
+            port=port,
+            port_file=str(port_file) if port_file else None,
+            join=join,
+            advertise=str(advertise) if advertise else None,
+            host_label=str(options["host_label"]) if options.get("host_label") else None,
         )
 
 
@@ -129,7 +142,8 @@ class Broker:
         node.start(secrets.token_bytes(16).hex())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reactor.run)
-            await reactor.ready.wait()
+            if not node.membership.waits_for_others:
+                await reactor.ready.wait()
             self.node_id = node.node_id
             nursery.start_soon(self._accept, listener, reactor)
             task_status.started(self.address)
@@ -163,7 +177,13 @@ class Broker:
         return StorageConfig(**{key: value for key, value in given.items() if value is not None})
 
     def _node_config(self) -> NodeConfig:
-        config = NodeConfig(address=self.address, version=__version__)
+        options = self.options
+        config = NodeConfig(
+            address=options.advertise or self.address,
+            version=__version__,
+            host=options.host_label or socket.gethostname(),
+            join=options.join,
+        )
         # A clock of a test may stand still exactly when something is due.
         return config if self.options.clock is None else replace(config, timer_grain_bits=0)
 
@@ -207,6 +227,13 @@ class Broker:
             except OSError as error:
                 log.warning("accept failed", extra={"reason": error.strerror})
                 await trio.sleep(0.1)
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65_535:
+        raise BadRequest(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
 
 
 def _address(listener: socket.socket) -> str:

@@ -150,7 +150,8 @@ class Connection:
             self._head = bytes(rest)
             self.put_off = length == PUT_OFF
             return
-        self._intake.begin(self, length)
+        if self.session.link is None:
+            self._intake.begin(self, length)
         self._partial = bytearray(length)
         self._partial[: len(rest)] = rest
         self._filled = len(rest)
@@ -158,7 +159,8 @@ class Connection:
     def forget_partial(self) -> None:
         """The unfinished large frame, if any, is complete or given up."""
         if self._partial is not None:
-            self._intake.end(self, len(self._partial))
+            if self in self._intake.waiting:
+                self._intake.end(self, len(self._partial))
             self._partial = None
 
     def send(self, buffers: list[Buffer]) -> int:

@@ -26,19 +26,29 @@ from penstock.errors import (
     StorageFailure,
     Throttled,
 )
+from penstock_broker.node import due
+from penstock_broker.node.fetches import ColdRead
+from penstock_broker.node.link import Dial
 from penstock_broker.node.node import Node
 from penstock_broker.node.session import OUTPUT_BYTES_TOTAL_MAX, Session
+from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.runtime.connection import Connection, Intake
+from penstock_broker.runtime.dialing import Dialing
 from penstock_broker.runtime.worker import Worker
+from penstock_broker.storage import Job
 
 SCRATCH_BYTES: Final = 1024 * 1024
 EVENTS_PER_ROUND: Final = 256
 ROUNDS_IN_A_ROW: Final = 8
 """Rounds, while there is something to do, before trio's other tasks have their turn."""
 TICK_SECONDS: Final = 0.02
+TICK_SECONDS_MIN: Final = 0.001
 IDLE_TICK_SECONDS: Final = 0.1
 CHECK_SECONDS: Final = 1.0
 UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
+UNFLUSHED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes for the disk beyond which other brokers are not read: what was acknowledged elsewhere
+does not count, or two brokers could wait for each other."""
 CONNECTIONS_MAX: Final = 10_000
 BACKGROUND_JOBS_MAX: Final = 2
 AWAITED_FLUSH_BYTES_MAX: Final = 256 * 1024
@@ -49,6 +59,8 @@ SLOW_DISK_SECONDS: Final = 0.25
 CLOSE_SECONDS_MAX: Final = 5.0
 JOB_SECONDS_MAX: Final = 2.0
 """How long the end of the broker waits for a job that is under way."""
+
+NODE_WORK: Final = (Job, ColdRead, SharedRead)
 
 log = logging.getLogger("penstock.broker.reactor")
 
@@ -113,6 +125,7 @@ class Reactor:
         }
         for eventfd in self._workers:
             self._epoll.register(eventfd, select.EPOLLIN)
+        self._dialing = Dialing(self._epoll, self._dialed)
         self._next_session = 1
         self._awaited = True
         """Somebody waits for `ready` or `drained`."""
@@ -136,8 +149,16 @@ class Reactor:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            await trio.sleep(IDLE_TICK_SECONDS if self.node.at_rest else TICK_SECONDS)
+            await trio.sleep(self._pause())
             self.tick()
+
+    def _pause(self) -> float:
+        """Seconds to the next tick: it comes sooner for what is due before the usual one."""
+        node = self.node
+        if node.at_rest:
+            return IDLE_TICK_SECONDS
+        seconds = node.clock + due.seconds_to_shared(node) - self.clock.monotonic()
+        return max(TICK_SECONDS_MIN, min(seconds, TICK_SECONDS))
 
     def tick(self) -> None:
         """Do what has come due."""
@@ -147,7 +168,21 @@ class Reactor:
             self._end_the_late()
             self._watch_disk()
             self._tell_refused()
+        self._dial()
         self._close_round()
+
+    def _dial(self) -> None:
+        """Open the connections that the node wants."""
+        now = self.node.clock
+        for dial in self.node.dials():
+            self._dialing.begin(dial, now)
+        self._dialing.give_up_late(now)
+
+    def _dialed(self, dial: Dial, sock: socket.socket | None) -> None:
+        if sock is None:
+            dial.dialer.dial_failed(dial)
+        else:
+            dial.dialer.dialed(dial, self._serve(sock, dial.address))
 
     @property
     def at_rest(self) -> bool:
@@ -209,6 +244,9 @@ class Reactor:
             sock.close()
             return
         sock.setblocking(False)
+        self._serve(sock, peer)
+
+    def _serve(self, sock: socket.socket, peer: str) -> Session:
         session = Session(self._next_session, sock.fileno(), peer, self.clock.monotonic())
         self._next_session += 1
         connection = Connection(sock, session, self.node, self.intake)
@@ -216,11 +254,13 @@ class Reactor:
         self.connections[sock.fileno()] = connection
         self._epoll.register(sock.fileno(), select.EPOLLIN)
         self.node.connected(session)
+        return session
 
     def close(self) -> bool:
         """Close every socket and end the threads; False: the disk hangs, and a thread with it."""
         for connection in list(self.connections.values()):
             self._drop(connection)
+        self._dialing.close()
         ended = [worker.close(JOB_SECONDS_MAX) for worker in self._workers.values()]
         self._epoll.close()
         return all(ended)
@@ -246,6 +286,8 @@ class Reactor:
                 worker = self._workers.get(fd)
                 if worker is not None:
                     self._take_finished(worker)
+                else:
+                    self._dialing.ready(fd, began)
                 continue
             if mask & select.EPOLLOUT:
                 self._send(connection, [])
@@ -302,7 +344,7 @@ class Reactor:
             log.info("connection closed", extra={"peer": session.peer, "reason": str(error)})
             self.node.refuse(session, error)
             return
-        if not session.readable or (session.publishes and self._overloaded(UNCOMMITTED_BYTES_MAX)):
+        if not session.readable or self._must_wait(session, 1):
             self._paused[session.id] = connection
             self._watch(connection)
         elif connection.put_off:
@@ -344,6 +386,7 @@ class Reactor:
 
     def _take_finished(self, worker: Worker) -> None:
         for job, error in worker.finished():
+            assert isinstance(job, NODE_WORK), "the node knows of no others"
             if error is not None and not isinstance(error, PenstockError):
                 raise Fatal(f"a disk job failed: {error!r}") from error
             if isinstance(error, StorageFailure):
@@ -365,7 +408,8 @@ class Reactor:
 
     def _give_up_slowest(self) -> None:
         """Make room for the others' replies."""
-        slowest = sorted(self.connections.values(), key=lambda c: c.session.unsent_bytes)
+        clients = [c for c in self.connections.values() if c.session.link is None]
+        slowest = sorted(clients, key=lambda c: c.session.unsent_bytes)
         while slowest and self.node.output_bytes > OUTPUT_BYTES_TOTAL_MAX:
             self._give_up(slowest.pop(), "it takes its replies too slowly")
 
@@ -391,15 +435,23 @@ class Reactor:
         else:
             self._watch(connection)
 
-    def _overloaded(self, limit: int) -> bool:
-        """Whether nothing more should be read: too much is uncommitted, or not in segments yet."""
-        return self.node.uncommitted_bytes > limit or self.node.store.behind
+    def _must_wait(self, session: Session, part: int) -> bool:
+        """Whether it brings more than the disk, or the commit, can take in at the moment.
+
+        Of the limits a part counts: who waits goes on when there is some room again.
+        """
+        store = self.node.store
+        if session.link is not None:
+            unflushed = store.wal.pending_bytes > UNFLUSHED_BYTES_MAX // part
+            return session.link.bulky and (unflushed or store.behind)
+        if not session.publishes:
+            return False
+        return self.node.uncommitted_bytes > UNCOMMITTED_BYTES_MAX // part or store.behind
 
     def _resume(self) -> None:
-        overloaded = self._overloaded(UNCOMMITTED_BYTES_MAX // 2)
         for session_id, connection in list(self._paused.items()):
             session = connection.session
-            if session.readable and not (session.publishes and overloaded):
+            if session.readable and not self._must_wait(session, 2):
                 del self._paused[session_id]
                 self._watch(connection)
                 if connection.put_off:

@@ -11,12 +11,14 @@ import select
 import threading
 from collections import deque
 from queue import SimpleQueue
+from typing import Protocol
 
-from penstock_broker.node.fetches import ColdRead
-from penstock_broker.node.sharing.reading import SharedRead
-from penstock_broker.storage import Job
 
-Work = Job | ColdRead | SharedRead
+class Work(Protocol):
+    """A piece of work."""
+
+    def run(self) -> None:
+        """Do it; blocks."""
 
 
 class Worker:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock._core import admin
 from penstock._core.positions import Start
 from penstock._drivers.blocking_shared_admin import BlockingSharedAdmin
+from penstock.protocol.cluster import InitClusterReply
 from penstock.protocol.messages import (
     AlterTopicReply,
     BrokerStatusReply,
@@ -165,3 +166,15 @@ class BlockingAdmin(BlockingSharedAdmin):
     def status(self, node: int = 0) -> BrokerStatusReply:
         """The figures of a broker, any one unless a node is named."""
         return self._driver.run(self._admin.status(node))
+
+    def init_cluster(self, *, force: bool = False) -> InitClusterReply:
+        """Form a cluster of the broker that is asked; those that are to join it follow.
+
+        Args:
+            force: Also while one that is to join can't be reached: the broker can't know then
+                whether that one belongs to a cluster already.
+
+        Raises:
+            PreconditionFailed: there is a cluster, or one that is to join does not answer.
+        """
+        return self._driver.run(self._admin.init_cluster(force))

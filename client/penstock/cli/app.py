@@ -30,6 +30,7 @@ NOUNS = {
             "penstock.cli.schedule:schedule",
             "Publish records again and again, or later.",
         ),
+        "cluster": ("penstock.cli.cluster:cluster", "Form a cluster."),
         "status": ("penstock.cli.status:status", "Show the figures of a broker."),
     },
     "Look into it": {

@@ -15,7 +15,8 @@ from penstock.cli.settings import SERVER_DEFAULT
     outputs=(),
     local=True,
     examples="penstock serve --data /var/lib/penstock --listen 0.0.0.0:7400\n"
-    "penstock serve --memory --listen 127.0.0.1:0 --port-file port",
+    "penstock serve --memory --listen 127.0.0.1:0 --port-file port\n"
+    "penstock serve --data a --listen n1:7400 --join n1:7400,n2:7400,n3:7400",
 )
 @click.option("--data", type=click.Path(file_okay=False), metavar="DIR", help="Where records lie.")
 @click.option("--memory", is_flag=True, help="Keep everything in memory, and lose it at the end.")
@@ -33,6 +34,21 @@ from penstock.cli.settings import SERVER_DEFAULT
     help="Write the port into this file once it listens.",
 )
 @click.option(
+    "--join",
+    metavar="HOST:PORT,...",
+    help="Brokers to form a cluster with; may name this one too.",
+)
+@click.option(
+    "--advertise",
+    metavar="HOST:PORT",
+    help="Where others reach this broker  [default: where it listens]",
+)
+@click.option(
+    "--host-label",
+    metavar="NAME",
+    help="Its machine: replicas keep apart by it  [default: the host's name]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -43,8 +59,10 @@ from penstock.cli.settings import SERVER_DEFAULT
 def serve(ctx: click.Context, /, **options: object) -> None:
     """Start a broker on a data directory.
 
-    A new directory becomes a new broker. SIGTERM and Ctrl-C end it in order,
-    a second one ends it at once; either way nothing acknowledged is lost.
+    A new directory becomes a new broker; with --join one that waits for
+    `penstock cluster init`, said once to one of the brokers, or for those that
+    have a cluster to take it in. SIGTERM and Ctrl-C end it in order, a second one
+    ends it at once; either way nothing acknowledged is lost.
     """
     if bool(options["data"]) == options["memory"]:
         both = ", not both" if options["memory"] else ""
