@@ -88,6 +88,9 @@ class CoordinatorGroup(Group):
     def machine_state(self) -> bytes:
         return self.machine.snapshot()
 
+    def restore(self, state: bytes) -> None:
+        self.machine.restore(state)
+
     def offer(self, command: Command) -> None:
         """Propose a command that nobody waits for."""
         self.propose_command(encode_command(command))
@@ -96,6 +99,7 @@ class CoordinatorGroup(Group):
 
     def on_leading(self) -> None:
         now = self.node.clock
+        self._floors.clear()
         self.timers = {
             (session.group, session.member): Timer(session.joined, session.session_timeout_ms, now)
             for session in self.machine.sessions()

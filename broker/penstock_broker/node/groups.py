@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from crc32c import crc32c
 
-from penstock.errors import LeaderUnknown
+from penstock.errors import LeaderUnknown, TopicNotFound
 from penstock_broker.machine.commands import TopicRef
 from penstock_broker.machine.effects import (
     ConfigChanged,
@@ -26,13 +26,17 @@ from penstock_broker.node.coordinator import CoordinatorGroup
 from penstock_broker.node.group import Group
 from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.node.partition import PartitionGroup
-from penstock_broker.node.restart import make_raft
+from penstock_broker.node.restart import METADATA_OPTIONS, make_raft
+from penstock_broker.raft import NOBODY, AppendResponse, InstallSnapshot, VoteRequest
+from penstock_broker.raft import Message as RaftMessage
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
 
 METADATA: Final = 0
 RAFT_TICK_SECONDS: Final = 0.1
+EARLY_MAX: Final = 4096
+"""Groups whose first vote is asked for before the metadata here names them."""
 
 
 class Groups:
@@ -51,7 +55,12 @@ class Groups:
         self._raft_tick_at = 0.0
         self._restless: dict[int, Group] = {}
         """Groups that need Raft's ticks: all but those whose leader has no peers."""
-        self._expected: set[int] = set()
+        self._early: dict[int, RaftMessage] = {}
+        """The last request for a vote in each group that is not known here yet."""
+        self.strays = 0
+        """Messages for groups that are not here."""
+        self.retained_bytes = 0
+        """Applied entries in memory, over all groups; see `retained`."""
 
     def start(self, node_id: int, new_cluster: str, voters: list[int]) -> None:
         """Make group 0; what its state and log name follows.
@@ -63,7 +72,8 @@ class Groups:
         """
         node = self._node
         self.node_id = node_id
-        raft, state = make_raft(node_id, node.rng, voters, node.store.recovered.pop(METADATA, None))
+        recovered = node.store.recovered.pop(METADATA, None)
+        raft, state = make_raft(node_id, node.rng, voters, recovered, METADATA_OPTIONS)
         self.metadata = MetadataGroup(node, raft, state, new_cluster)
         self._all[METADATA] = self.metadata
         self.disturb(self.metadata)
@@ -87,8 +97,13 @@ class Groups:
 
     @property
     def ready(self) -> bool:
-        """Whether metadata is known and every group here has a leader that serves."""
-        return bool(self.cluster_id) and all(group.leading for group in self._all.values())
+        """Whether metadata is known and every group here has a leader."""
+        return bool(self.cluster_id) and all(map(self._is_led, self._all.values()))
+
+    @staticmethod
+    def _is_led(group: Group) -> bool:
+        raft = group.raft
+        return group.leading if raft.is_leader else raft.leader != NOBODY
 
     def get(self, gid: int) -> Group | None:
         """A group of this broker."""
@@ -98,9 +113,24 @@ class Groups:
         return len(self._all)
 
     def serves(self, gid: int) -> bool:
-        """Whether a group has a leader that serves, or is gone."""
+        """Whether a group has a leader, here or elsewhere, or is gone."""
         group = self._all.get(gid)
-        return group is None or group.leading
+        if group is not None and self._is_led(group):
+            return True
+        return gid in self._node.peers.leaders or self.metadata.machine.is_deleted(gid)
+
+    def leader_of(self, gid: int) -> tuple[int, int]:
+        """(term, node) that leads a group as far as is known here; node 0: nobody."""
+        group = self._all.get(gid)
+        known = self._node.peers.leaders.get(gid, (0, NOBODY))
+        if group is None:
+            return known
+        raft = group.raft
+        if raft.is_leader:
+            return raft.term, raft.id if group.leading else NOBODY
+        if raft.leader != NOBODY or raft.term > known[0]:
+            return raft.term, raft.leader
+        return known
 
     def coordinator_of(self, group: str) -> CoordinatorGroup:
         """The coordinator of an ordered group.
@@ -164,9 +194,20 @@ class Groups:
             if gid in self._node.partitions:
                 self._node.partitions[gid].shared.configuring.reconcile()
 
+    def reconcile(self) -> None:
+        """The metadata was replaced as a whole: catch up with what its effects would have done."""
+        machine = self.metadata.machine
+        for gid in [gid for gid in self._all if gid != METADATA and machine.is_deleted(gid)]:
+            self._delete(gid)
+        self.carry_out(self.metadata.creations())
+        for topic in machine.topics.values():
+            gids = [partition.group for partition in topic.partitions]
+            self.carry_out([ConfigChanged(topic.name, gids, topic.config)])
+            self._reconcile(gids)
+
     def _create(self, effect: GroupCreated) -> None:
         node, gid = self._node, effect.group
-        if gid in self._all:
+        if gid in self._all or self.node_id not in effect.replicas:
             return
         recovered = node.store.recovered.pop(gid, None)
         raft, state = make_raft(self.node_id, node.rng, effect.replicas, recovered)
@@ -177,21 +218,59 @@ class Groups:
             group = node.partitions[gid] = PartitionGroup(node, raft, effect, state)
         self._all[gid] = group
         self.disturb(group)
-        if effect.replicas[0] == self.node_id:
+        fresh = recovered is None and effect.replicas[0] == self.node_id
+        if fresh or raft.configuration.is_sole_voter(self.node_id):
             group.campaign()
+        early = self._early.pop(gid, None)
+        if early is not None:
+            self.peer_message(gid, early)
 
     def _delete(self, gid: int) -> None:
         group = self._all.pop(gid, None)
         if group is None:
             return
-        group.gone = True
+        group.end(TopicNotFound("the topic was deleted"))
         partition = self._node.partitions.pop(gid, None)
         self._restless.pop(gid, None)
         self._node.polling.pop(gid, None)
         if partition is not None:
             partition.deleted()
+        self._node.catchup.deleted(gid)
         self._node.store.delete_log(gid)
         self._node.pending.group_ready(gid)
+
+    # ----- other nodes
+
+    def peer_message(self, gid: int, message: RaftMessage) -> None:
+        """A message of a group arrived from another node."""
+        group = self._all.get(gid)
+        if group is None:
+            self._stray(gid, message)
+        elif type(message) is InstallSnapshot:
+            self._node.catchup.arrived(group, message)
+        else:
+            group.raft.step(message)
+            if type(message) is AppendResponse and self._node.catchup.sending:
+                self._node.catchup.acknowledged(group, message)
+            self._node.mark(group)
+
+    def _stray(self, gid: int, message: RaftMessage) -> None:
+        """A group's first election may be faster than word of the group itself."""
+        self.strays += 1
+        if type(message) is VoteRequest:
+            if len(self._early) >= EARLY_MAX:
+                self._early.pop(next(iter(self._early)))
+            self._early[gid] = message
+
+    def announce(self, gid: int, term: int) -> None:
+        """This node leads a group from now on; term 0: no longer."""
+        self._node.peers.announce(gid, term)
+
+    def suspect(self, node_id: int) -> None:
+        """A node's process is gone: whatever it led needs another leader soon."""
+        for group in self._restless.values():
+            if group.raft.leader == node_id:
+                group.suspect()
 
     # ----- time
 
@@ -201,10 +280,10 @@ class Groups:
         if node.clock >= self._raft_tick_at and self._restless:
             self._raft_tick_at = node.clock + RAFT_TICK_SECONDS
             for group in list(self._restless.values()):
-                if group.raft.is_leader and not group.raft.peers:
+                raft = group.raft
+                if raft.is_leader and not raft.peers:
                     del self._restless[group.gid]
-                else:
-                    group.raft.tick()
+                elif raft.tick() or group.pending:
                     node.mark(group)
         for partition in list(node.polling.values()):
             partition.polls.expire(node.clock)
@@ -212,11 +291,13 @@ class Groups:
                 del node.polling[partition.gid]
 
     def disturb(self, group: Group) -> None:
-        """A group's role changed: it needs ticks until it leads alone again."""
-        self._restless[group.gid] = group
+        """A group's role or members changed: it needs ticks until its leader is alone again."""
+        if not group.gone:
+            self._restless[group.gid] = group
 
     def housekeeping(self) -> None:
         """Retention and group sessions; called a few times a second."""
+        self._node.pending.look_again()
         for coordinator in self.coordinators.values():
             coordinator.housekeeping()
         self._retention_step()

@@ -33,6 +33,8 @@ from penstock.protocol.frames import (
 from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.messages import TYPE_OF, Hello, Message
 from penstock_broker.node import fetches, hello, link
+from penstock_broker.node.alone import Alone
+from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
@@ -114,6 +116,8 @@ class Node:
         """Those with fetches that wait."""
         self.sharing: dict[int, SharedPartition] = {}
         """Shared groups of the partitions that this broker leads."""
+        self.peers = Alone()
+        self.catchup = CatchUp(self)
         self.groups = Groups(self)
         self.membership = Membership(self)
         self.pending = PendingRequests(self)
@@ -295,13 +299,17 @@ class Node:
                 if group is not None:
                     group.persisted(job.sequence, index, term)
         else:
-            self.store.done(job)
+            for gid, index, term in self.store.done(job):
+                group = self.groups.get(gid)
+                if group is not None:
+                    group.installed(index, term)
 
     def tick(self, wall_us: int, clock: float) -> None:
         """Let time pass: elections, long polls, sessions, retention."""
         self.now(wall_us, clock)
         self.membership.tick()
         self.groups.tick()
+        self.catchup.tick()
         for shared in list(self.sharing.values()):
             shared.tick()
         if clock < self.housekeeping_at:
@@ -378,9 +386,11 @@ class Node:
 
     def send_message(self, group: Group, message: RaftMessage) -> None:
         """Let a Raft message go; one to this node itself is a candidate's own vote."""
-        assert message.to == self.node_id, f"no way to node {message.to}"
-        group.raft.step(message)
-        self.mark(group)
+        if message.to == group.raft.id:
+            group.raft.step(message)
+            self.mark(group)
+        else:
+            self.peers.send(group.gid, message)
 
     def start_read(self, read: ColdRead | SharedRead) -> None:
         """Have a cold read done in a thread."""

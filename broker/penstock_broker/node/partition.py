@@ -10,10 +10,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import BadRequest, NotLeader, PenstockError, StorageFull, TopicNotFound
+from penstock.errors import (
+    BadRequest,
+    NotLeader,
+    PenstockError,
+    StorageFull,
+    Throttled,
+    TopicNotFound,
+)
 from penstock.protocol.batch import (
+    FLAG_COMPACTED,
     SYSTEM_PRODUCERS,
     Kind,
     PublishHeader,
@@ -51,8 +60,14 @@ if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
 
+FLIGHTS_MAX: Final = 65_536
+"""Batches that wait for other replicas, looked at once a round; what a connection may have under
+way is limited too."""
 _DATA: Final = int(Kind.DATA)
 _PACK_REPLY: Final = PUBLISH_REPLY.pack
+_APPLIED: Final = Struct("<32xQQ5xBHI4xQQ12xH2x").unpack_from
+"""Of a batch's header what a follower needs: base offset, append time, flags, length of extension
+fields, count, producer id, base sequence, producer epoch."""
 
 Flight = tuple[int, "Session | None", int, int, int, int, PublishHeader]
 """A batch that this leader appended: index, session (None: nobody waits), correlation, base offset,
@@ -106,6 +121,7 @@ class PartitionGroup(Group):
 
         Raises:
             NotLeader: another broker leads, or nobody does.
+            Throttled: too much waits for other replicas.
             CorruptBatch, RecordTooLarge: the batch is refused.
             OutOfSequence, UnknownProducer, Fenced: the producer's sequence does not fit.
             BadRequest: the producer id is one of the brokers' own.
@@ -113,6 +129,8 @@ class PartitionGroup(Group):
         raft = self.raft
         if self.ready_at_term != raft.term or raft.role is not Role.LEADER:
             raise NotLeader(leader=self.raft.leader)
+        if not self.dirty and len(self.flights) > FLIGHTS_MAX:
+            raise Throttled(f"{FLIGHTS_MAX} batches of this partition wait for their replicas")
         head = check_publish(batch, self.batch_bytes_max)
         if head[1] or head[4]:
             if head[1] >= SYSTEM_PRODUCERS:
@@ -215,7 +233,7 @@ class PartitionGroup(Group):
         if self.flights and self.flights[0][0] <= entries[-1].index:
             self._land(entries)
         else:
-            super().apply_run(entries)
+            self._follow(entries)
         if self._joined:
             self._answer_joined()
         if self._deliveries:
@@ -224,7 +242,6 @@ class PartitionGroup(Group):
             self.polls.retry()
         if self.shared.dispatchers:
             self.shared.grown()
-        self.raft.compact(min(self.applied_index, self.raft.log.durable))
 
     def _land(self, entries: Sequence[Entry]) -> None:
         """Apply what this leader appended itself, and answer for it."""
@@ -247,12 +264,25 @@ class PartitionGroup(Group):
         self.node.uncommitted_bytes -= landed
         self.uncommitted_bytes -= landed
 
+    def _follow(self, entries: Sequence[Entry]) -> None:
+        """Apply what another leader appended, or this one before it led."""
+        log, machine = self.log, self.machine
+        for entry in entries:
+            index, _, kind, data = entry
+            if kind != _DATA:
+                super().apply_run((entry,))
+                continue
+            base, ts, flags, ext_len, count, pid, sequence, epoch = _APPLIED(data)
+            if flags & FLAG_COMPACTED:
+                header = parse_header(data)
+                machine.apply_batch(header, data)
+                log.append(data, header)
+                continue
+            machine.apply_appended((count, pid, epoch, sequence, ext_len), index, base, ts, data)
+            log.append_at(data, index, base, base + count, ts)
+        self.applied_index, self.applied_term = entries[-1].index, entries[-1].term
+
     def apply(self, entry: Entry) -> None:
-        if entry.kind == _DATA:
-            header = parse_header(entry.data)
-            self.machine.apply_batch(header, entry.data)
-            self.log.append(entry.data, header)
-            return
         body, at = self.command_of(entry)
         reply, effects = self.machine.apply(decode_command(body), at)
         for effect in effects:
@@ -286,7 +316,6 @@ class PartitionGroup(Group):
 
     def on_lost_leadership(self) -> None:
         self.machine.drop_overlay()
-        self.pending.clear()
         leader = self.raft.leader
         self._refuse_flights(NotLeader("the leader changed; the outcome is unknown", leader=leader))
         self.polls.refuse(NotLeader(leader=leader))
@@ -333,6 +362,11 @@ class PartitionGroup(Group):
 
     def machine_state(self) -> bytes:
         return self.machine.snapshot()
+
+    def restore(self, state: bytes) -> None:
+        self.machine.restore(state)
+        self.log.trim(self.machine.log_start_offset)
+        self.polls.retry()
 
     def figures(self, place: PartitionInfo) -> PartitionFigures:
         """What the partition holds."""

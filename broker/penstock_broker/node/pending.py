@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from penstock.errors import Throttled, TimedOut, from_wire
+from penstock.errors import PenstockError, Throttled, TimedOut, from_wire
 from penstock_broker.machine.commands import Refused
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class PendingRequests:
     def when_ready(
         self, gids: set[int], request: Request | None, finish: Callable[[object], None]
     ) -> None:
-        """Call `finish` when all these groups have a leader that serves."""
+        """Call `finish` when all these groups have a leader, here or elsewhere."""
         missing = {gid for gid in gids if not self._node.groups.serves(gid)}
         if not missing:
             finish(None)
@@ -86,6 +86,8 @@ class PendingRequests:
 
     def group_ready(self, gid: int) -> None:
         """A group got its leader, or is gone."""
+        if not self._ready:
+            return
         ready = []
         for missing, waiting in self._ready:
             missing.discard(gid)
@@ -95,6 +97,21 @@ class PendingRequests:
             self._ready = [item for item in self._ready if item[0]]
             for waiting in ready:
                 waiting.finish(None)
+
+    def lost(self, gid: int, error: PenstockError) -> None:
+        """The lead of a group is lost: what was proposed here may be applied or not."""
+        for key in [key for key in self._applied if key[0] == gid]:
+            request = self._applied.pop(key).request
+            if request is not None:
+                session, correlation, type_ = request
+                self._node.reply_error(session, correlation, type_, error)
+
+    def look_again(self) -> None:
+        """Leaders elsewhere may be known by now."""
+        serves = self._node.groups.serves
+        for gid in {gid for missing, _ in self._ready for gid in missing}:
+            if serves(gid):
+                self.group_ready(gid)
 
     def expire(self) -> None:
         """Answer what waited too long: the outcome is unknown."""

@@ -7,6 +7,7 @@ state. Entries above it come from the WAL; Raft's own entries are unwrapped from
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -16,7 +17,12 @@ from penstock_broker.raft.entry import RESERVED_KINDS
 from penstock_broker.storage import RecoveredGroup, StoredEntry
 
 _HEAD: Final = struct.Struct("<I")
-OPTIONS: Final = Options(committed_max=4096)
+OPTIONS: Final = Options(
+    committed_max=4096, external_heartbeats=True, eager_commit=False, uncommitted_max=1 << 40
+)
+"""Heartbeats go by peer, not by group; what waits for its commit is limited by who proposes."""
+METADATA_OPTIONS: Final = replace(OPTIONS, eager_commit=True)
+"""Metadata changes seldom, and all nodes wait for it."""
 
 
 def pack_blob(configuration: Configuration, machine: bytes) -> bytes:
@@ -33,7 +39,11 @@ def unpack_blob(blob: bytes) -> tuple[Configuration, bytes]:
 
 
 def make_raft(
-    node_id: int, rng: Random, voters: list[int], recovered: RecoveredGroup | None
+    node_id: int,
+    rng: Random,
+    voters: list[int],
+    recovered: RecoveredGroup | None,
+    options: Options = OPTIONS,
 ) -> tuple[Raft, bytes | None]:
     """Build the Raft node of a group; returns it with the machine's state, if there is one.
 
@@ -41,7 +51,7 @@ def make_raft(
     """
     configuration, state = Configuration.of(voters) if voters else Configuration(), None
     if recovered is None:
-        raft = Raft(node_id, randomness=rng, configuration=configuration, options=OPTIONS)
+        raft = Raft(node_id, randomness=rng, configuration=configuration, options=options)
         return raft, None
     if recovered.blob is not None:
         configuration, state = unpack_blob(recovered.blob)
@@ -49,7 +59,7 @@ def make_raft(
         node_id,
         randomness=rng,
         configuration=configuration,
-        options=OPTIONS,
+        options=options,
         hard_state=HardState(*recovered.hard_state),
         base=(recovered.applied_index, recovered.applied_term),
         entries=[_unwrapped(entry) for entry in recovered.entries],

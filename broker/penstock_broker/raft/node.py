@@ -41,6 +41,8 @@ from penstock_broker.raft.status import Status, status_of
 
 Handler = Callable[[RaftState, Any], None]
 _FRESH = HardState()
+SUSPICION_TICKS = 3
+"""Those who lost one leader together stand within so many ticks, hence rarely at once."""
 _kind = itemgetter(0)
 
 
@@ -233,6 +235,13 @@ class Raft(RaftState):
         """Stand for election now, without waiting for silence."""
         election.campaign(self)
 
+    def suspect(self) -> None:
+        """The leader is gone, as somebody else found out: stand soon instead of after silence."""
+        if self.role is Role.FOLLOWER and self.leader != NOBODY:
+            self.leader = NOBODY
+            soon = 1 + self.randomness.randrange(SUSPICION_TICKS)
+            self.elapsed = max(self.elapsed, self.timeout - soon)
+
     def transfer(self, to: int) -> None:
         """Hand the lead over to a voter; proposals are refused until it is done or given up.
 
@@ -351,6 +360,12 @@ class Raft(RaftState):
             Refused: `index` is not applied, or compacted away.
         """
         return snapshots.supply(self, node, index, data)
+
+    def snapshot_progresses(self, node: int) -> None:
+        """A member is busy taking its snapshot: do not give up on it yet."""
+        progress = self.progress.get(node)
+        if progress is not None:
+            progress.periods_waited = 0
 
     def snapshot_failed(self, node: int) -> None:
         """The snapshot for a member can't be made or did not arrive: try from the start."""
