@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import sys
 import time
 import zlib
@@ -155,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hang", type=float, default=3.0, help="seconds for one that hangs")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    # What a shell starts in the background, and all its children, would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     journal = Journal(options.journal)
     watch(journal)
     worker = Worker(options, journal)

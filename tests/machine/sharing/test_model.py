@@ -32,6 +32,7 @@ OUTCOMES = (
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
+@pytest.mark.no_cover
 def test_random_ops_do_what_the_naive_model_says() -> None:
     counts = run(20_000, seed=1)
     assert counts["grant"] > 2_000
