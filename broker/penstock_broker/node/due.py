@@ -1,7 +1,7 @@
 """What a node waits for: when the next thing is due, and which requests wait for something else.
 
-Only tests need to know, which move time from one due moment to the next. Nothing is kept for them:
-everything is looked through when they ask.
+Tests need to know, which move time from one due moment to the next; the runtime asks for shared
+groups alone. Nothing is kept for them: everything is looked through when they ask.
 """
 
 from __future__ import annotations
@@ -21,6 +21,16 @@ STRICTLY_LATER: Final = 0.001
 def seconds_to_next(node: Node) -> float:
     """Seconds of the node's clock until something happens by itself; infinity: nothing will."""
     return min(_moments(node), default=inf) - node.clock
+
+
+def seconds_to_shared(node: Node) -> float:
+    """Seconds until a shared group has something to do that it has not now; infinity: nothing.
+
+    What is due already was looked at, and goes on at the usual rhythm.
+    """
+    now_us = node.wall_us
+    times = [at_us for each in node.sharing.values() for at_us in _times(each) if at_us > now_us]
+    return (min(times) - now_us) / 1_000_000 if times else inf
 
 
 def waiting(node: Node) -> dict[str, set[int]]:
@@ -59,8 +69,8 @@ def _moments(node: Node) -> Iterator[float]:
 def _times(shared: SharedPartition) -> Iterator[int]:
     """Wall-clock times when a partition's shared groups have something to do."""
     for part in shared.parts:
-        if part.next_us is not None:
-            yield part.next_us
+        if (at_us := part.next_us) is not None:
+            yield at_us
     for dispatcher in shared.dispatchers.values():
-        if dispatcher.next_us is not None:
-            yield dispatcher.next_us
+        if (at_us := dispatcher.next_us) is not None:
+            yield at_us
