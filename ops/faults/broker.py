@@ -36,13 +36,17 @@ class BrokerProcess:
         data: Path | None = None,
         program: Sequence[str] = ("-m", "penstock.cli"),
         prefix: Sequence[str] = (),
+        address: str = "127.0.0.1:0",
+        options: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data = data or folder / "data"
-        self.address = "127.0.0.1:0"
+        self.address = address
         self.program = list(program)
         self.prefix = list(prefix)
+        self.options = list(options)
+        """More options of `penstock serve`."""
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -75,7 +79,7 @@ class BrokerProcess:
         self._port_file.unlink(missing_ok=True)
         command = [*self.prefix, sys.executable, *self.program, "serve"]
         command += ["--data", str(self.data), "--listen", self.address]
-        command += ["--port-file", str(self._port_file)]
+        command += ["--port-file", str(self._port_file), *self.options]
         paths = [str(ROOT / "client"), str(ROOT / "broker"), str(ROOT)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         with self._log_file.open("ab") as log:

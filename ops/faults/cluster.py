@@ -1,0 +1,117 @@
+"""Several broker processes that form a cluster: started, hurt, and started again.
+
+Each member is a `BrokerProcess` on a port of its own that stays the same over restarts; the ports
+are chosen before the first one starts, since each is told where all of them will be.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from ops.faults.broker import BrokerProcess, StartError, wait_until
+from penstock import sync
+from penstock.errors import PenstockError
+
+FORM_SECONDS_MAX: Final = 20.0
+ASK_SECONDS: Final = 2.0
+
+
+class ClusterProcesses:
+    """So many brokers; `members` are in the order of their numbers, from 0 on.
+
+    Attributes:
+        address: all addresses, comma separated, for a client.
+    """
+
+    def __init__(self, folder: Path, size: int = 3, *, options: Sequence[str] = ()) -> None:
+        ports = free_ports(size)
+        self.address = ",".join(f"127.0.0.1:{port}" for port in ports)
+        self.members = [
+            BrokerProcess(
+                folder / f"{number}",
+                address=f"127.0.0.1:{port}",
+                options=["--join", self.address, "--host-label", f"host-{number}", *options],
+            )
+            for number, port in enumerate(ports)
+        ]
+
+    def start(self) -> Self:
+        """Start all of them and form the cluster; returns when each knows all.
+
+        Raises:
+            StartError: they do not come together in time.
+        """
+        for member in self.members:
+            member.spawn()
+        wait_until(lambda: all(member.listens for member in self.members), FORM_SECONDS_MAX)
+        with sync.connect(self.members[0].address, request_timeout=FORM_SECONDS_MAX) as client:
+            client.admin.init_cluster()
+        if not wait_until(self.complete, FORM_SECONDS_MAX):
+            logs = "\n".join(member.log()[-1500:] for member in self.members)
+            raise StartError(f"the brokers form no cluster; their logs end so:\n{logs}")
+        return self
+
+    def complete(self) -> bool:
+        """Whether each member answers and knows all of them."""
+        return all(len(self.nodes(member)) == len(self.members) for member in self.members)
+
+    @staticmethod
+    def nodes(member: BrokerProcess) -> dict[str, int]:
+        """Address -> node id, as a member knows it; empty when it does not answer."""
+        with (
+            suppress(PenstockError),
+            sync.connect(member.address, request_timeout=ASK_SECONDS) as client,
+        ):
+            return {node.address: node.id for node in client.admin.metadata().nodes}
+        return {}
+
+    def member(self, node: int) -> BrokerProcess:
+        """The process of a node id."""
+        for asked in self.members:
+            for address, known in self.nodes(asked).items():
+                if known == node:
+                    return next(m for m in self.members if m.address == address)
+        raise LookupError(f"no member knows of node {node}")
+
+    def leader(self, topic: str, partition: int = 0) -> BrokerProcess:
+        """The process that leads a partition, when there is one."""
+        with sync.connect(self.address) as client:
+            led: list[int] = []
+
+            def known() -> bool:
+                (info,) = client.admin.metadata([topic]).topics
+                led[:] = [info.partitions[partition].leader]
+                return led[0] != 0
+
+            wait_until(known, FORM_SECONDS_MAX)
+        return self.member(led[0])
+
+    def kill(self) -> None:
+        """End all of them by SIGKILL."""
+        for member in self.members:
+            member.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody uses now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
