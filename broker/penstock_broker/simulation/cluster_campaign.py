@@ -1,0 +1,143 @@
+"""Many seeds of the cluster's world: `python -m penstock_broker.simulation.cluster_campaign`.
+
+A failing seed prints the one command that replays it. With `--mutation` a rule is broken on
+purpose, and the campaign tells after how many seeds that was noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+from penstock.errors import PenstockError
+from penstock_broker.simulation.cluster_mutations import MUTATIONS, mutated
+from penstock_broker.simulation.cluster_world import ClusterCounts, ClusterWorld
+
+Say = Callable[[str], object]
+SECONDS = 20.0
+NODES = (1, 3, 5)
+SPOKEN_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A seed that broke a promise, or an assertion of a broker."""
+
+    seed: int
+    nodes: int
+    reason: str
+
+
+def run_seed(
+    seed: int, counts: ClusterCounts, seconds: float = SECONDS, nodes: Sequence[int] = NODES
+) -> Failure | None:
+    """Run one seed, which says how many of `nodes` there are; add what happened to `counts`."""
+    size = nodes[seed % len(nodes)]
+    world = ClusterWorld(seed, size)
+    try:
+        world.run(seconds)
+    except (AssertionError, PenstockError, KeyError, IndexError, ValueError) as error:
+        return Failure(seed, size, f"at {world.now:.3f} s: {type(error).__name__}: {error}")
+    finally:
+        counts.add(world.counts)
+    return None
+
+
+def run_seeds(
+    seeds: range,
+    counts: ClusterCounts,
+    seconds: float = SECONDS,
+    nodes: Sequence[int] = NODES,
+    say: Say | None = None,
+) -> Failure | None:
+    """Run seeds until one fails."""
+    for number, seed in enumerate(seeds, 1):
+        failure = run_seed(seed, counts, seconds, nodes)
+        if failure is not None:
+            return failure
+        if say is not None and number % SPOKEN_EVERY == 0:
+            say(f"{number} seeds, {counts.simulated_seconds / 60:.0f} simulated minutes")
+    return None
+
+
+def first_caught(mutation: str, seeds: range, nodes: Sequence[int] = (3,)) -> Failure | None:
+    """The first of the seeds that notices a broken rule."""
+    with mutated(mutation):
+        return run_seeds(seeds, ClusterCounts(), nodes=nodes)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cluster_campaign", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds (default 100)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--seed", type=int, help="only this seed")
+    parser.add_argument(
+        "--nodes", type=_sizes, default=NODES, help="sizes of clusters, in turn (default 1,3,5)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="virtual time with faults (default 20)"
+    )
+    parser.add_argument("--mutation", choices=[*sorted(MUTATIONS), "all"], default="")
+    return parser.parse_args(values)
+
+
+def main(values: Sequence[str] | None = None, say: Say = print) -> int:
+    """Run what the command line asks for; return the exit code."""
+    arguments = _arguments(values)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    if arguments.seed is not None:
+        seeds = range(arguments.seed, arguments.seed + 1)
+    if arguments.mutation == "all":
+        return _catch_all(seeds, say)
+    counts = ClusterCounts()
+    began = time.process_time()
+    with mutated(arguments.mutation):
+        failure = run_seeds(seeds, counts, arguments.seconds, arguments.nodes, say)
+    spent = time.process_time() - began
+    ran = len(seeds) if failure is None else failure.seed - seeds.start + 1
+    say(f"seeds {ran}, {render(counts)}")
+    minutes = counts.simulated_seconds / 60
+    say(f"{minutes:.1f} simulated minutes, {minutes * 60 / spent:.0f} in one of a core")
+    if failure is None:
+        return 0
+    broken = f" --mutation {arguments.mutation}" if arguments.mutation else ""
+    say(f"seed {failure.seed} failed: {failure.reason}")
+    say(
+        "replay: python -m penstock_broker.simulation.cluster_campaign "
+        f"--seed {failure.seed} --nodes {failure.nodes} --seconds {arguments.seconds}{broken}"
+    )
+    return 1
+
+
+def render(counts: ClusterCounts) -> str:
+    """What happened, in a line."""
+    numbers = {field.name: getattr(counts, field.name) for field in fields(counts)}
+    faults = numbers.pop("faults")
+    numbers["simulated_seconds"] = round(numbers["simulated_seconds"])
+    words = [f"{name} {value}" for name, value in numbers.items()]
+    words += [f"{name} {value}" for name, value in sorted(faults.items())]
+    return ", ".join(words)
+
+
+def _catch_all(seeds: range, say: Say) -> int:
+    missed = 0
+    for name in sorted(MUTATIONS):
+        failure = first_caught(name, seeds)
+        if failure is None:
+            missed += 1
+            say(f"{name}: not caught in {len(seeds)} seeds")
+        else:
+            count = failure.seed - seeds.start + 1
+            say(f"{name}: caught after {count} seeds: {failure.reason[:120]}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

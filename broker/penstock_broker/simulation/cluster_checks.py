@@ -1,0 +1,317 @@
+"""What must hold between the brokers of a simulated cluster, for every group, at every moment.
+
+The checks see all nodes at once: what consensus hands out (`Raft.ready`), what reaches the disks,
+and every message that leaves. They keep the one committed sequence of each group.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+from zlib import crc32
+
+from penstock_broker.raft import (
+    AppendResponse,
+    Configuration,
+    Entry,
+    Message,
+    Raft,
+    Ready,
+    Role,
+    VoteRequest,
+    VoteResponse,
+)
+from penstock_broker.raft.quorum import majority_value
+
+if TYPE_CHECKING:
+    from penstock_broker.node.group import Group
+    from penstock_broker.node.node import Node
+    from penstock_broker.simulation.cluster_host import Host
+    from penstock_broker.simulation.cluster_world import ClusterWorld
+
+SAMPLE_ROUNDS = 50
+"""Every so many rounds of a broker, the machine of one of its groups is compared."""
+
+
+def require(holds: bool, words: str) -> None:
+    """Raise AssertionError unless it holds."""
+    if not holds:
+        raise AssertionError(words)
+
+
+@dataclass(slots=True)
+class Durable:
+    """What is on the disk of one host for one group, as flush by flush was reported."""
+
+    term: int = 0
+    vote: int = 0
+    base: int = 0
+    terms: dict[int, int] = field(default_factory=dict)
+    """Index -> term of the entries above the base."""
+    last: int = 0
+
+    def holds(self, index: int, term: int) -> bool:
+        """Whether it has an entry."""
+        return index <= self.base or self.terms.get(index) == term
+
+    def append(self, entries: Sequence[tuple[int, int]]) -> None:
+        """Entries (index, term) were written over whatever was there."""
+        for index in range(entries[0][0], self.last + 1):
+            self.terms.pop(index, None)
+        self.terms.update(entries)
+        self.last = entries[-1][0]
+
+    def install(self, index: int) -> None:
+        """A snapshot replaced everything up to an index."""
+        self.base, self.last = index, max(self.last, index)
+
+
+@dataclass(slots=True)
+class Write:
+    """What one `Ready` wants on the disk."""
+
+    flush: int
+    gid: int
+    hard_state: tuple[int, int] | None
+    entries: list[tuple[int, int]]
+    snapshot: int
+
+
+@dataclass(slots=True)
+class History:
+    """The committed sequence of one group."""
+
+    entries: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Index -> term, digest."""
+    last: int = 0
+    last_term: int = 0
+    committed_in: int = 0
+    """Term of the leader that committed the last one."""
+
+
+class Checks:
+    """The promises, and what is needed to see one broken."""
+
+    def __init__(self, world: ClusterWorld) -> None:
+        self._world = world
+        self.histories: dict[int, History] = {}
+        self.leaders: dict[tuple[int, int], int] = {}
+        """(group, term) -> the node that led."""
+        self._votes: dict[tuple[int, int, int], int] = {}
+        self._durable: dict[tuple[int, int], Durable] = {}
+        """(host, group) -> what is on its disk."""
+        self._writes: dict[int, deque[Write]] = {}
+        self._commits: dict[int, int] = {}
+        """id(raft) -> its commit when it was seen last."""
+        self._known: dict[int, tuple[Raft, Host, int]] = {}
+        self._rounds = 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """See everything that consensus hands out."""
+        original = Raft.ready
+
+        def ready(raft: Raft) -> Ready | None:
+            deciding, commit = raft.configuration, raft.log.commit
+            made = original(raft)
+            if made is not None or raft.log.commit != commit:
+                self._ready(raft, made, deciding)
+            return made
+
+        with patch.object(Raft, "ready", ready):
+            yield
+
+    # ----- hosts
+
+    def forget(self, host: Host) -> None:
+        """The process ended: what was not durable is no more."""
+        for key in [key for key, known in self._known.items() if known[1] is host]:
+            del self._known[key]
+            self._commits.pop(key, None)
+        self._writes.pop(host.number, None)
+
+    def wiped(self, host: Host) -> None:
+        """Its disk is another one."""
+        for key in [key for key in self._durable if key[0] == host.number]:
+            del self._durable[key]
+
+    def flushed(self, host: Host, sequence: int) -> None:
+        """A flush is on the disk."""
+        writes = self._writes.get(host.number)
+        while writes and writes[0].flush <= sequence:
+            write = writes.popleft()
+            durable = self._durable.setdefault((host.number, write.gid), Durable())
+            if write.snapshot:
+                durable.install(write.snapshot)
+            if write.entries:
+                durable.append(write.entries)
+            if write.hard_state is not None:
+                durable.term, durable.vote = write.hard_state
+
+    # ----- what consensus hands out
+
+    def _ready(self, raft: Raft, made: Ready | None, deciding: Configuration) -> None:
+        known = self._known.get(id(raft)) or self._meet(raft)
+        if known is None:
+            return
+        _, host, gid = known
+        if raft.role is Role.LEADER:
+            self._check_leader(gid, raft)
+        before = self._commits.get(id(raft), 0)
+        commit = raft.log.commit
+        require(commit >= before, f"{host}, group {gid}: commit fell from {before} to {commit}")
+        self._commits[id(raft)] = commit
+        if made is not None:
+            if made.entries:
+                first = made.entries[0].index
+                where = f"{host}, group {gid}: entry {first}"
+                require(first > before, f"{where} is written again, {before} was committed")
+            self._note_write(host, gid, made)
+            if made.committed:
+                self._check_committed(host, gid, made.committed, raft)
+        if raft.role is Role.LEADER and commit > before:
+            self._check_held(host, gid, raft, deciding)
+
+    def _meet(self, raft: Raft) -> tuple[Raft, Host, int] | None:
+        for host in self._world.hosts:
+            node = host.node
+            for gid, group in node.groups._all.items() if node is not None else ():
+                if group.raft is raft:
+                    found = self._known[id(raft)] = (raft, host, gid)
+                    self._world.places[raft.id] = host.number
+                    self._check_recovered(host, gid, raft)
+                    return found
+        return None
+
+    def _check_recovered(self, host: Host, gid: int, raft: Raft) -> None:
+        durable = self._durable.get((host.number, gid))
+        if durable is None or not durable.term:
+            return
+        where = f"{host}, group {gid}: on its disk was term {durable.term}, vote {durable.vote}, "
+        where += f"up to {durable.last}; it starts with {raft.term}, {raft.vote}, "
+        where += f"{raft.log.last_index}"
+        same = raft.term > durable.term or raft.vote in (durable.vote, raft.id)
+        require(raft.term >= durable.term and same, where)
+        require(raft.log.last_index >= durable.last, where)
+
+    def _note_write(self, host: Host, gid: int, made: Ready) -> None:
+        hard_state = made.hard_state
+        if not (made.entries or hard_state or made.snapshot) or host.node is None:
+            return
+        write = Write(
+            host.node.store.wal.sequence,
+            gid,
+            None if hard_state is None else (hard_state.term, hard_state.vote),
+            [(entry.index, entry.term) for entry in made.entries],
+            0 if made.snapshot is None else made.snapshot.index,
+        )
+        if made.must_sync or made.entries:
+            self._writes.setdefault(host.number, deque()).append(write)
+
+    def _check_leader(self, gid: int, raft: Raft) -> None:
+        """Election safety (Raft 5.2), leader completeness (5.4.3)."""
+        other = self.leaders.get((gid, raft.term))
+        if other == raft.id:
+            return
+        require(other is None, f"{other} and {raft.id} both lead term {raft.term} of group {gid}")
+        self.leaders[gid, raft.term] = raft.id
+        self._world.counts.elections += 1
+        history = self.histories.get(gid)
+        if history is None or history.committed_in >= raft.term:
+            return
+        log = raft.log
+        there = history.last <= log.base_index or log.term_at(history.last) == history.last_term
+        require(
+            there,
+            f"node {raft.id} leads term {raft.term} of group {gid} without committed entry "
+            f"{history.last} of term {history.last_term}",
+        )
+
+    def _check_committed(self, host: Host, gid: int, entries: Sequence[Entry], raft: Raft) -> None:
+        """State machine safety (5.4.3): what is committed never differs, on any node."""
+        history = self.histories.setdefault(gid, History())
+        for entry in entries:
+            digest = crc32(entry.data, entry.kind)
+            known = history.entries.setdefault(entry.index, (entry.term, digest))
+            require(
+                known == (entry.term, digest),
+                f"{host}, group {gid}: committed {entry.index} of term {entry.term} "
+                f"({digest:08x}), elsewhere it is of term {known[0]} ({known[1]:08x})",
+            )
+        last = entries[-1]
+        if last.index > history.last:
+            history.last, history.last_term = last.index, last.term
+            history.committed_in = raft.term
+        self._world.counts.entries += len(entries)
+
+    def _check_held(self, host: Host, gid: int, raft: Raft, deciding: Configuration) -> None:
+        """A leader commits what is of its term (5.4.2) and durable on a quorum of both halves."""
+        index = raft.log.commit
+        term = raft.log.term_at(index)
+        where = f"{host}, group {gid}: leader of {raft.term} committed {index} of term {term}"
+        require(term == raft.term, f"{where} by counting")
+        places = self._world.places
+        for voters in filter(None, (deciding.voters, deciding.outgoing)):
+            held = [int(self._holds(places.get(node), gid, index, term)) for node in sorted(voters)]
+            require(majority_value(held) > 0, f"{where}; of {sorted(voters)} {held} have it")
+
+    def _holds(self, place: int | None, gid: int, index: int, term: int) -> bool:
+        durable = self._durable.get((place, gid)) if place is not None else None
+        return durable is not None and durable.holds(index, term)
+
+    # ----- what leaves
+
+    def departs(self, host: Host, group: Group, message: Message) -> None:
+        """No promise leaves before what it promises is durable (Raft 5)."""
+        gid = group.gid
+        durable = self._durable.get((host.number, gid)) or Durable()
+        match message:
+            case VoteRequest(pre=False):
+                voted = durable.term > message.term or durable.vote == message.sender
+            case VoteResponse(pre=False, granted=True):
+                voted = durable.term > message.term or durable.vote == message.to
+                key = (gid, message.sender, message.term)
+                cast = self._votes.setdefault(key, message.to)
+                words = f"node {message.sender} votes for {cast} and {message.to} in {key}"
+                require(cast == message.to, words)
+            case AppendResponse(rejected=False):
+                kept = durable.term > message.term or durable.last >= message.index
+                require(kept, f"{host}, group {gid}: {message} left, on disk is {durable.last}")
+                return
+            case _:
+                return
+        require(
+            durable.term >= message.term and voted,
+            f"{host}, group {gid}: {message} left, on disk is only {durable.term, durable.vote}",
+        )
+
+    # ----- machines
+
+    def look(self, host: Host, node: Node) -> None:
+        """Now and then: replicas that have applied the same are the same."""
+        self._rounds += 1
+        if self._rounds % SAMPLE_ROUNDS == 0:
+            gids = list(self.histories)
+            if gids:
+                self.compare(gids[self._rounds // SAMPLE_ROUNDS % len(gids)])
+
+    def compare(self, gid: int) -> int:
+        """Compare the machines of a group; returns how many stand where the furthest stands."""
+        states: dict[int, tuple[Host, bytes]] = {}
+        applied = []
+        for host in self._world.alive:
+            assert host.node is not None
+            group = host.node.groups.get(gid)
+            if group is None:
+                continue
+            applied.append(group.applied_index)
+            state = group.machine_state()
+            first, known = states.setdefault(group.applied_index, (host, state))
+            words = f"group {gid} at {group.applied_index} differs on {first} and {host}"
+            require(known == state, words)
+        self._world.counts.machines += len(applied)
+        return applied.count(max(applied, default=0))

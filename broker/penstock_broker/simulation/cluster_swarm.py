@@ -1,0 +1,71 @@
+"""What one seed of the cluster's world is like: how big, how busy, and what goes wrong in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from penstock_broker.storage import StorageConfig
+
+FAULTS: Final = (
+    "kill", "power", "kill-all", "power-all", "pause", "cut", "cut-one-way", "isolate", "split",
+    "slow-link", "break", "slow-disk", "bad-disk", "full-disk", "clock", "crash-leader",
+)  # fmt: skip
+LONELY: Final = frozenset((
+    "kill", "power", "pause", "break", "slow-disk", "bad-disk", "full-disk", "clock",
+))  # fmt: skip
+"""Those that a cluster of one can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """Drawn from the seed; times are seconds."""
+
+    nodes: int
+    hosts_of: tuple[str, ...]
+    """Label of each node's machine."""
+    partitions: int
+    producers: int
+    publishes: float
+    """Of one producer, a second."""
+    members: int
+    faults: tuple[str, ...]
+    """Kinds of fault that this seed has."""
+    fault_every: float
+    disk_crash: float
+    """Probability that a job of the disk is the end of its process."""
+    client_break: float
+    """Probability that a request of a client breaks its connection."""
+    disk_delay: float
+    storage: StorageConfig
+
+
+def draw(random: Random, nodes: int) -> Swarm:
+    """Draw what one seed is like."""
+    pick = random.choice
+    kinds = [kind for kind in FAULTS if nodes > 1 or kind in LONELY]
+    # Swarm testing: each seed has some kinds of fault only, so that none hides another.
+    chosen = random.sample(kinds, random.randint(1, min(len(kinds), 8)))
+    return Swarm(
+        nodes=nodes,
+        hosts_of=tuple(f"machine{1 + at % pick((nodes, nodes, 3))}" for at in range(nodes)),
+        partitions=2,
+        producers=pick((1, 2)),
+        publishes=pick((4.0, 10.0, 30.0)),
+        members=pick((0, 1, 3)),
+        faults=tuple(sorted(chosen)),
+        fault_every=pick((0.5, 1.5, 4.0)),
+        disk_crash=pick((0.0, 0.0, 0.003)),
+        client_break=pick((0.0, 0.002, 0.01)),
+        disk_delay=pick((0.0002, 0.001, 0.01)),
+        storage=StorageConfig(
+            wal_file_bytes=pick((64 << 10, 256 << 10)),
+            segment_bytes=pick((8 << 10, 64 << 10)),
+            tail_bytes_max=pick((4 << 10, 1 << 20)),
+            write_bytes=pick((1 << 10, 64 << 10)),
+            index_interval_bytes=1024,
+            checkpoint_rewrite_bytes=16 << 10,
+            reserve_bytes=0,
+        ),
+    )

@@ -1,0 +1,319 @@
+"""A whole cluster in virtual time: pure nodes, faulty disks, a network with cuts, clients.
+
+One seed decides everything, so a run can be played again on any machine. While faults strike, what
+consensus hands out and what clients are told is held against the promises at every event
+(`cluster_checks`, `cluster_truth`). Then the faults stop: all clients must get what they wait for,
+all replicas become equal; and after a power cut of everything it is all still there.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from random import Random
+from typing import Any, Final
+
+from penstock.errors import PenstockError, TopicExists
+from penstock.protocol import frames
+from penstock.protocol.cluster import InitCluster, InitClusterReply
+from penstock.protocol.messages import (
+    CreateTopic,
+    CreateTopicReply,
+    Message,
+    Metadata,
+    MetadataReply,
+)
+from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.session import Session
+from penstock_broker.simulation import cluster_faults
+from penstock_broker.simulation.broker_world import Counts, records_of
+from penstock_broker.simulation.cluster_checks import Checks
+from penstock_broker.simulation.cluster_clients import (
+    ANY_REPLICA,
+    Link,
+    Member,
+    Producer,
+    Reader,
+    fetch_request,
+)
+from penstock_broker.simulation.cluster_host import Host
+from penstock_broker.simulation.cluster_network import Network
+from penstock_broker.simulation.cluster_swarm import Swarm, draw
+from penstock_broker.simulation.cluster_truth import ClusterTruth
+from penstock_broker.simulation.disk import SimDisk
+
+FORM_SECONDS: Final = 30.0
+DRAIN_SECONDS: Final = 60.0
+"""Within so much virtual time everything must be well once the faults have stopped."""
+EVENTS_MAX: Final = 5_000_000
+
+
+@dataclass(slots=True)
+class ClusterCounts(Counts):
+    """What happened, over all seeds."""
+
+    simulated_seconds: float = 0.0
+    elections: int = 0
+    entries: int = 0
+    """Committed entries that were compared."""
+    machines: int = 0
+    """Machines that were compared."""
+    strict_reads: int = 0
+    protocol_errors: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Counts) -> None:
+        """Sum up."""
+        for one in fields(other):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+
+class ClusterWorld:
+    """Some brokers and their clients, for one seed."""
+
+    def __init__(self, seed: int, nodes: int = 3, swarm: Swarm | None = None) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.swarm = swarm or draw(self.random, nodes)
+        self.counts = ClusterCounts()
+        self.truth = ClusterTruth(self.counts)
+        self.now = 0.0
+        self.faulty = False
+        self.checks = Checks(self)
+        self.network = Network(self, self.random)
+        self.gids: list[int] = []
+        """Groups of the topic's partitions."""
+        self.places: dict[int, int] = {}
+        """Node id -> number of the host, also while it is down."""
+        self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
+        self.clients: list[Producer | Reader | Member] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self._sessions = 0
+
+    def _make_host(self, number: int) -> Host:
+        disk = SimDisk(self.random.getrandbits(32))
+        host = Host(self, number, self.swarm.hosts_of[number - 1], self.swarm.storage, disk)
+        host.disk_delay = self.swarm.disk_delay
+        return host
+
+    # ----- time
+
+    def after(self, delay: float, action: Callable[[], None]) -> None:
+        """Do something later; things due at one time happen in the order of the calls."""
+        self._order += 1
+        heapq.heappush(self._events, (self.now + delay, self._order, action))
+
+    def advance(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Let time pass until something holds, at most so many seconds; returns whether it does."""
+        end = self.now + seconds
+        while not done():
+            if self._events[0][0] > end:
+                self.now = end
+                return False
+            self.now, _, action = heapq.heappop(self._events)
+            self.counts.events += 1
+            assert self.counts.events < EVENTS_MAX, "the world never comes to rest"
+            action()
+        return True
+
+    def run(self, seconds: float = 20.0) -> None:
+        """Form a cluster, run with faults, then without until all is well; check everything."""
+        with self.checks.watching():
+            try:
+                self._run(seconds)
+            finally:
+                self.counts.simulated_seconds = self.now
+
+    def _run(self, seconds: float) -> None:
+        self.form()
+        self.begin_clients()
+        self.faulty = True
+        self.after(0.0, lambda: cluster_faults.strike(self))
+        self.advance(lambda: False, seconds)
+        self.settle()
+        self._cut_power()
+        self.settle()
+
+    # ----- setting up
+
+    def form(self) -> None:
+        """Start everybody, form the cluster, create the topic."""
+        for host in self.hosts:
+            host.start()
+        if len(self.hosts) > 1:
+            self._until_told(InitCluster(), lambda reply: isinstance(reply, InitClusterReply), 1)
+        create = CreateTopic(
+            name="t",
+            partitions=self.swarm.partitions,
+            replication=min(3, len(self.hosts)),
+        )
+        self._until_told(create, self._created)
+        self._until_told(Metadata(topics=["t"]), self._described)
+
+    def _until_told(
+        self,
+        message: Message,
+        accepts: Callable[[Any], bool],
+        place: int = 0,
+    ) -> None:
+        """Ask until the answer is accepted."""
+        answered: list[bool] = []
+
+        def ask() -> None:
+            link.ask(message, take)
+
+        def take(reply: object) -> None:
+            if accepts(reply):
+                answered.append(True)
+            elif isinstance(reply, PenstockError):
+                retriable = reply.retriable or len(self.hosts) > 1
+                assert retriable, f"{message}: {reply!r}"
+                self.after(0.1, lambda: link.go(place))
+
+        link = Link(self, ask)
+        link.go(place)
+        what = type(message).__name__
+        assert self.advance(lambda: bool(answered), FORM_SECONDS), f"no answer to {what}"
+        link.end()
+
+    @staticmethod
+    def _created(reply: CreateTopicReply | PenstockError) -> bool:
+        return isinstance(reply, (CreateTopicReply, TopicExists))
+
+    def _described(self, reply: MetadataReply | PenstockError) -> bool:
+        if isinstance(reply, PenstockError) or not reply.topics:
+            return False
+        self.gids = [partition.group for partition in reply.topics[0].partitions]
+        return True
+
+    def begin_clients(self) -> None:
+        """Start producers, readers and members."""
+        swarm = self.swarm
+        self.clients += [Producer(self, number) for number in range(swarm.producers)]
+        for partition in range(swarm.partitions):
+            self.clients += [Reader(self, partition, flags) for flags in (0, *self.reader_flags)]
+        self.clients += [Member(self, number) for number in range(swarm.members)]
+
+    @property
+    def reader_flags(self) -> tuple[int, ...]:
+        """Readers besides the plain one, for each partition."""
+        return ()
+
+    def node_config(self, host: Host) -> NodeConfig:
+        """What a node is told about itself."""
+        join = [other.address for other in self.hosts] if len(self.hosts) > 1 else []
+        return NodeConfig(host.address, "sim", host.label, join=tuple(join))
+
+    def prepare(self, host: Host, node: Node) -> None:
+        """Before a node starts."""
+
+    # ----- for hosts and clients
+
+    @property
+    def alive(self) -> list[Host]:
+        """Hosts whose process runs."""
+        return [host for host in self.hosts if host.node is not None]
+
+    def next_session(self) -> int:
+        """A number for a session that nobody has had."""
+        self._sessions += 1
+        return self._sessions
+
+    def host_at(self, address: str) -> Host | None:
+        """Who is at an address."""
+        return next((host for host in self.hosts if host.address == address), None)
+
+    def place_of(self, detail: Mapping[str, object]) -> int:
+        """The host that a refusal points to; 0: to none."""
+        host = self.host_at(str(detail.get("address", "")))
+        if host is not None:
+            return host.number
+        leader = detail.get("leader")
+        return self.places.get(leader, 0) if isinstance(leader, int) else 0
+
+    def leader_of(self, gid: int) -> Host | None:
+        """The host that leads a group in the highest term."""
+        found: tuple[int, Host] | None = None
+        for host in self.alive:
+            group = host.group(gid)
+            leads = group is not None and group.raft.is_leader
+            if group is not None and leads and (found is None or group.raft.term > found[0]):
+                found = (group.raft.term, host)
+        return found[1] if found is not None else None
+
+    # ----- the end
+
+    def settle(self) -> None:
+        """Stop the faults: everybody must get what it waits for, and replicas become equal."""
+        self.faulty = False
+        cluster_faults.stop_all(self)
+        for client in self.clients:
+            client.stop()
+        waiting = self.waits_for
+        if not self.advance(lambda: not waiting(), DRAIN_SECONDS):
+            raise AssertionError(f"not well after {DRAIN_SECONDS} s: {'; '.join(waiting())}")
+        for partition, gid in enumerate(self.gids):
+            self._read_everywhere(partition, gid)
+
+    def waits_for(self) -> list[str]:
+        """What is not yet as it must be."""
+        if len(self.alive) < len(self.hosts):
+            return ["hosts that are down"]
+        found = [str(client) for client in self.clients if not client.idle]
+        if found:
+            return found
+        for gid in list(self.checks.histories):
+            leader = self.leader_of(gid)
+            group = leader.group(gid) if leader is not None else None
+            if group is None or not group.leading:
+                found.append(f"group {gid} has no leader")
+            elif not self._equal(gid):
+                found.append(f"replicas of group {gid} differ")
+        return found
+
+    def _equal(self, gid: int) -> bool:
+        groups = [group for host in self.alive if (group := host.group(gid)) is not None]
+        ends = {(group.applied_index, group.raft.log.last_index) for group in groups}
+        return len(ends) == 1 and self.checks.compare(gid) == len(groups)
+
+    def _read_everywhere(self, partition: int, gid: int) -> None:
+        """All that was acknowledged is there, once, in order, on every replica."""
+        replicas = 0
+        for host in self.alive:
+            assert host.node is not None
+            if gid in host.node.partitions:
+                replicas += 1
+                values = read_replica(host.node, gid, ANY_REPLICA if len(self.hosts) > 1 else 0)
+                self.truth.check_partition(partition, values)
+                self.truth.check_order(partition, values)
+        assert replicas >= min(3, len(self.hosts)), f"partition {partition} has {replicas} replicas"
+
+    def _cut_power(self) -> None:
+        """Everything loses its power at once."""
+        for host in self.hosts:
+            host.died(power=True)
+
+
+def read_replica(node: Node, gid: int, flags: int) -> list[tuple[int, bytes]]:
+    """Every record of a replica, through fetches."""
+    session = Session(-1, -1, "check", 0.0)
+    session.ready = True
+    found: list[tuple[int, bytes]] = []
+    offset = 0
+    while True:
+        data = fetch_request(1, gid, offset, 1 << 20, 0, flags)
+        node.receive(session, memoryview(data), len(data), False)
+        for read in node.take_reads():
+            read.run()
+            node.job_done(read, None)
+        reply, session.out, session.queued = b"".join(session.out), [], False
+        node.sent(session, 0)
+        assert not reply[5] & frames.FLAG_ERROR, f"reading back: {reply[16:]!r}"
+        records = records_of(reply, offset)
+        if not records:
+            return found
+        found += records
+        offset = records[-1][0] + 1
