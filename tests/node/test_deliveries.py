@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import BadRequest, NotLeader, OutOfSequence, PenstockError
+from penstock.errors import BadRequest, NotLeader, OutOfSequence, PenstockError, TopicNotFound
 from penstock.protocol.batch import SYSTEM_PRODUCERS
 from penstock.protocol.messages import DeleteTopic
 from penstock.protocol.records import encode_batch
@@ -85,7 +85,7 @@ def test_clients_and_deliveries_share_the_log(to: Deliverer) -> None:
 
 def test_deliveries_end_when_the_partition_is_deleted(to: Deliverer) -> None:
     to.deliver(0)
-    to.node.node.partitions[to.group].deleted()
+    to.node.node.partitions[to.group].deleted(TopicNotFound())
     assert [error for _, error in to.ended] != [None]
 
 

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from crc32c import crc32c
 
-from penstock.errors import LeaderUnknown, TopicNotFound
+from penstock.errors import LeaderUnknown, NotLeader, PenstockError, TopicNotFound
 from penstock_broker.machine.commands import TopicRef
 from penstock_broker.machine.effects import (
     ConfigChanged,
     Effect,
     GroupCreated,
     GroupDeleted,
+    ReplicaRemoved,
+    ReplicasChanged,
     SharedChanged,
     TopicRevised,
 )
-from penstock_broker.machine.topology import Topic
+from penstock_broker.machine.topology import GROUPS_TOPIC, Topic
 from penstock_broker.node.coordinator import CoordinatorGroup
 from penstock_broker.node.group import Group
 from penstock_broker.node.metadata import MetadataGroup
@@ -132,15 +134,25 @@ class Groups:
             return raft.term, raft.leader
         return known
 
+    def coordinator_group(self, group: str) -> int:
+        """The Raft group that coordinates an ordered group, wherever it is led.
+
+        Raises:
+            LeaderUnknown: the cluster is not formed yet.
+        """
+        topic = self.metadata.machine.topics.get(GROUPS_TOPIC)
+        if topic is None:
+            raise LeaderUnknown("the cluster is being formed")
+        return topic.partitions[crc32c(group.encode()) % len(topic.partitions)].group
+
     def coordinator_of(self, group: str) -> CoordinatorGroup:
         """The coordinator of an ordered group.
 
         Raises:
             LeaderUnknown: it has no leader at the moment.
         """
-        count = len(self.coordinators)
-        coordinator = self.coordinators.get(crc32c(group.encode()) % count) if count else None
-        if coordinator is None or not coordinator.leading:
+        coordinator = self._all.get(self.coordinator_group(group))
+        if not isinstance(coordinator, CoordinatorGroup) or not coordinator.leading:
             raise LeaderUnknown("the group's coordinator has no leader at the moment")
         return coordinator
 
@@ -176,6 +188,11 @@ class Groups:
                     self._create(effect)
                 case GroupDeleted():
                     self._delete(effect.group)
+                case ReplicasChanged():
+                    self._create(effect)
+                case ReplicaRemoved():
+                    if effect.node == self.node_id:
+                        self._removed(effect.group)
                 case ConfigChanged():
                     for gid in effect.groups:
                         if gid in self._node.partitions:
@@ -199,18 +216,23 @@ class Groups:
         machine = self.metadata.machine
         for gid in [gid for gid in self._all if gid != METADATA and machine.is_deleted(gid)]:
             self._delete(gid)
-        self.carry_out(self.metadata.creations())
+        created = self.metadata.creations()
+        for one in created:
+            if self.node_id not in one.holders:
+                self._removed(one.group)
+        self.carry_out(created)
         for topic in machine.topics.values():
             gids = [partition.group for partition in topic.partitions]
             self.carry_out([ConfigChanged(topic.name, gids, topic.config)])
             self._reconcile(gids)
 
-    def _create(self, effect: GroupCreated) -> None:
+    def _create(self, effect: GroupCreated | ReplicasChanged) -> None:
         node, gid = self._node, effect.group
-        if gid in self._all or self.node_id not in effect.replicas:
+        if gid in self._all or self.node_id not in effect.holders:
             return
         recovered = node.store.recovered.pop(gid, None)
-        raft, state = make_raft(self.node_id, node.rng, effect.replicas, recovered)
+        founders = effect.founders if self.node_id in effect.founders else []
+        raft, state = make_raft(self.node_id, node.rng, founders, recovered)
         group: Group
         if effect.kind == "groups":
             group = self.coordinators[effect.partition] = CoordinatorGroup(node, gid, raft, state)
@@ -218,7 +240,7 @@ class Groups:
             group = node.partitions[gid] = PartitionGroup(node, raft, effect, state)
         self._all[gid] = group
         self.disturb(group)
-        fresh = recovered is None and effect.replicas[0] == self.node_id
+        fresh = bool(founders) and recovered is None and effect.replicas[0] == self.node_id
         if fresh or raft.configuration.is_sole_voter(self.node_id):
             group.campaign()
         early = self._early.pop(gid, None)
@@ -226,18 +248,29 @@ class Groups:
             self.peer_message(gid, early)
 
     def _delete(self, gid: int) -> None:
+        if self._end(gid, TopicNotFound("the topic was deleted")):
+            self._node.store.delete_log(gid)
+            self._node.pending.group_ready(gid)
+
+    def _removed(self, gid: int) -> None:
+        """The group settled without this node."""
+        if self._end(gid, NotLeader("the replica here was removed")):
+            self._node.store.delete_log(gid)
+
+    def _end(self, gid: int, error: PenstockError) -> bool:
+        """Take a group off this node; whether it was here."""
         group = self._all.pop(gid, None)
         if group is None:
-            return
-        group.end(TopicNotFound("the topic was deleted"))
-        partition = self._node.partitions.pop(gid, None)
+            return False
+        group.end(error)
         self._restless.pop(gid, None)
         self._node.polling.pop(gid, None)
-        if partition is not None:
-            partition.deleted()
         self._node.catchup.deleted(gid)
-        self._node.store.delete_log(gid)
-        self._node.pending.group_ready(gid)
+        partition = self._node.partitions.pop(gid, None)
+        if partition is not None:
+            partition.deleted(error)
+        self.coordinators = {at: one for at, one in self.coordinators.items() if one is not group}
+        return True
 
     # ----- other nodes
 

@@ -43,7 +43,7 @@ from penstock.protocol.frames import (
 from penstock.protocol.messages import PartitionFigures, PartitionInfo
 from penstock_broker.machine.commands import Configure, decode_command, encode_command
 from penstock_broker.machine.config import TopicConfig
-from penstock_broker.machine.effects import GroupCreated, LogStartMoved
+from penstock_broker.machine.effects import GroupCreated, LogStartMoved, ReplicasChanged
 from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.producers import Duplicate
 from penstock_broker.machine.stamp import Stamp
@@ -84,7 +84,7 @@ class PartitionGroup(Group):
                  "log", "machine", "next_offset", "partition", "polls", "retention_at", "shared",
                  "topic", "uncommitted_bytes")  # fmt: skip
 
-    def __init__(self, node: Node, raft: Raft, made: GroupCreated, state: bytes | None) -> None:
+    def __init__(self, node: Node, raft: Raft, made: GroupCreated | ReplicasChanged, state: bytes | None) -> None:
         super().__init__(node, made.group, raft)
         self.topic = made.topic
         self.partition = made.partition
@@ -321,12 +321,11 @@ class PartitionGroup(Group):
         self.polls.refuse(NotLeader(leader=leader))
         self.shared.on_lost_leadership()
 
-    def deleted(self) -> None:
-        """The topic is gone: answer everybody who waits."""
-        error = TopicNotFound(f"the topic {self.topic!r} was deleted")
+    def deleted(self, error: PenstockError) -> None:
+        """The partition is here no more: answer everybody who waits."""
         self._refuse_flights(error)
         self.polls.refuse(error)
-        self.shared.deleted()
+        self.shared.on_lost_leadership(error)
 
     def _refuse_flights(self, error: PenstockError) -> None:
         for _, session, correlation, _, _, size, _ in self.flights:

@@ -1,9 +1,9 @@
 """Applied entries that stay in memory for members of the group that lack them.
 
-A leader keeps what a live member has not acknowledged, a follower a little, in case it leads next;
-both within limits for the group and for the broker. What is not kept is read from the partition's
-log and from a snapshot by who needs it (`catchup`). The bytes are mostly those of the log's tail,
-so they cost little.
+A leader keeps what a live member has not acknowledged, and everybody a little: a follower may lead
+next, a member come back soon. All within limits for the group and for the broker. What is not kept
+is read from the partition's log and from a snapshot by who needs it (`catchup`). The bytes are
+mostly those of the log's tail, so they cost little.
 """
 
 from __future__ import annotations
@@ -17,39 +17,40 @@ from penstock_broker.raft import Entry, Flow
 if TYPE_CHECKING:
     from penstock_broker.node.group import Group
 
-LEADER_BYTES: Final = 8 * 1024 * 1024
+KEPT_BYTES: Final = 512 * 1024
+"""Of each group, whoever needs it."""
+NEEDED_BYTES: Final = 8 * 1024 * 1024
+"""For a live member that is behind."""
 INSTALLING_BYTES: Final = 32 * 1024 * 1024
 """While a member installs a snapshot: it needs all that comes after."""
-FOLLOWER_BYTES: Final = 512 * 1024
 TOTAL_BYTES: Final = 64 * 1024 * 1024
 
 _data = itemgetter(3)
 
 
 def applied(group: Group, entries: Sequence[Entry]) -> None:
-    """Entries were applied: keep them, and let go what is needed no more."""
-    raft, groups = group.raft, group.node.groups
+    """Entries were applied: keep them, and let go what is too much."""
+    groups = group.node.groups
     added = sum(map(len, map(_data, entries)))
     group.retained_bytes += added
     groups.retained_bytes += added
-    end = min(group.applied_index, raft.log.durable)
-    if raft.peers:
-        needed, most = _needed(group, end)
-        if needed > raft.log.base_index:
-            _drop(group, needed)
-    elif raft.is_leader:  # alone since a moment ago
-        most = 0
-    else:
-        most = FOLLOWER_BYTES
+    if group.retained_bytes <= KEPT_BYTES and groups.retained_bytes <= TOTAL_BYTES:
+        return
+    end = min(group.applied_index, group.raft.log.durable)
+    needed, most = _needed(group, end)
     if groups.retained_bytes > TOTAL_BYTES:
-        _drop(group, end)
-    elif group.retained_bytes > most:
+        _drop(group, needed)
+        if groups.retained_bytes > TOTAL_BYTES:
+            _drop(group, end)
+        return
+    _shrink(group, needed, KEPT_BYTES // 2)
+    if group.retained_bytes > most:
         _shrink(group, end, most // 2)
 
 
 def _needed(group: Group, end: int) -> tuple[int, int]:
     """Up to which index no live member needs an entry, and how many bytes may be kept."""
-    node, most = group.node, LEADER_BYTES
+    node, most = group.node, NEEDED_BYTES
     for node_id, progress in group.raft.peers:
         match = progress.match
         if progress.flow is Flow.SNAPSHOT:
