@@ -61,6 +61,10 @@ class BrokerOptions:
     wal_file_bytes: int | None = None
     clock: Clock | None = None
     """What to take for the time; None: the machine's clocks."""
+    files: Files | None = None
+    """Where bytes lie instead of in a directory."""
+    listener: socket.socket | None = None
+    """A bound socket to take instead of a new one."""
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, object]) -> BrokerOptions:
@@ -98,9 +102,15 @@ class Broker:
         """Once it runs."""
         self.stopped = trio.Event()
         self._stop_requested = trio.Event()
+        self._killed = False
 
     def stop(self) -> None:
         """Ask for an orderly end; `stopped` is set when it is reached."""
+        self._stop_requested.set()
+
+    def kill(self) -> None:
+        """End as a killed process would: nothing is finished, nobody is told."""
+        self._killed = True
         self._stop_requested.set()
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -149,9 +159,10 @@ class Broker:
             task_status.started(self.address)
             await self._stop_requested.wait()
             listener.close()
-            reactor.drain()
-            with trio.move_on_after(DRAIN_SECONDS_MAX):
-                await reactor.drained.wait()
+            if not self._killed:
+                reactor.drain()
+                with trio.move_on_after(DRAIN_SECONDS_MAX):
+                    await reactor.drained.wait()
             nursery.cancel_scope.cancel()
 
     def _open_store(self) -> Store:
@@ -163,7 +174,7 @@ class Broker:
 
     def _files(self) -> Files:
         if self.options.data is None:
-            return MemoryFiles()
+            return self.options.files or MemoryFiles()
         os.makedirs(self.options.data, exist_ok=True)
         return RealFiles(self.options.data)
 
@@ -188,6 +199,13 @@ class Broker:
         return config if self.options.clock is None else replace(config, timer_grain_bits=0)
 
     def _listen(self) -> socket.socket:
+        sock = self.options.listener or self._bind()
+        sock.listen(ACCEPT_BACKLOG)
+        sock.setblocking(False)
+        self.address = _address(sock)
+        return sock
+
+    def _bind(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -199,9 +217,6 @@ class Broker:
             raise PenstockError(
                 f"can't listen on {place}: {error.strerror}; choose another address or port"
             ) from error
-        sock.listen(ACCEPT_BACKLOG)
-        sock.setblocking(False)
-        self.address = _address(sock)
         return sock
 
     def announce(self) -> None:

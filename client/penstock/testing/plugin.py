@@ -18,6 +18,7 @@ import pytest
 
 from penstock.testing.brokers import RunningBroker, broker
 from penstock.testing.clock import VirtualClock
+from penstock.testing.clusters import RunningCluster, cluster
 
 if TYPE_CHECKING:
     from penstock.sync import Client
@@ -35,6 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def penstock_broker() -> Iterator[RunningBroker]:
     """One broker in memory for the whole test session; tests keep apart by their topics."""
     with broker() as running:
+        yield running
+
+
+@pytest.fixture
+def penstock_cluster() -> Iterator[RunningCluster]:
+    """Three brokers in memory that form a cluster of the test's own."""
+    with cluster(3) as running:
         yield running
 
 
