@@ -1,0 +1,173 @@
+"""How nodes come to belong to a cluster: once, and to one only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock.errors import ClusterUnformed, PenstockError, PreconditionFailed
+from penstock.protocol.cluster import InitCluster
+from penstock.protocol.codec import encode_message
+from penstock.protocol.messages import BrokerStatus, CreateTopic, Metadata
+from penstock_broker.storage import Identity
+from tests.node.joining import Joiner, World
+
+
+def init(joiner: Joiner, *, force: bool = False) -> Any:
+    """Ask a node to form a cluster; its reply, once there is one."""
+    client = joiner.client()
+    client.send(encode_message(InitCluster(force=force), 7))
+    joiner.world.pump()
+    for _ in range(200):
+        answer = client.take()
+        if answer:
+            return client.decode(*answer[0])
+        joiner.world.advance(0.05)
+    raise AssertionError("no answer")
+
+
+def identity(joiner: Joiner) -> Identity:
+    assert joiner.node.store.identity is not None
+    return joiner.node.store.identity
+
+
+def test_a_node_that_is_told_to_join_waits_and_says_so() -> None:
+    world = World("a", "b")
+    world.advance(1.0)
+    client = world.nodes["a"].client()
+    for request in (Metadata(), CreateTopic(name="orders")):
+        with pytest.raises(ClusterUnformed):
+            client.ask(request)
+    client.publish_nowait(5, b"x")
+    world.pump()
+    with pytest.raises(ClusterUnformed):
+        client.publish_reply()
+    assert client.ask(BrokerStatus()).node == 0
+    assert world.nodes["a"].node.store.recovered == {}
+
+
+def test_one_word_to_one_node_makes_a_cluster_of_all() -> None:
+    world = World("a", "b", "c")
+    world.advance(1.0)
+    reply = init(world.nodes["b"])
+    assert (reply.cluster, reply.node) == ("cluster-of-b", 1)
+    world.advance(1.0)
+    ids = {name: identity(joiner) for name, joiner in world.nodes.items()}
+    assert {one.cluster for one in ids.values()} == {"cluster-of-b"}
+    assert sorted(one.node for one in ids.values()) == [1, 2, 3]
+    known = world.nodes["b"].node.groups.metadata.machine.nodes
+    assert {node.address: node.host for node in known.values()} == {
+        "a": "host-a", "b": "host-b", "c": "host-c",
+    }  # fmt: skip
+
+
+def test_a_list_that_names_the_node_itself_is_no_obstacle() -> None:
+    world = World("a")
+    world.advance(0.5)
+    assert init(world.nodes["a"]).node == 1
+
+
+def test_a_cluster_is_not_formed_while_a_node_to_join_may_have_one() -> None:
+    world = World("a", "b", join=["a", "b", "c"])
+    world.advance(1.0)
+    with pytest.raises(PreconditionFailed, match="no answer from c"):
+        init(world.nodes["a"])
+    assert init(world.nodes["a"], force=True).node == 1
+
+
+def test_a_node_is_not_made_a_cluster_beside_the_one_that_it_shall_join() -> None:
+    world = World("a", "b")
+    world.advance(1.0)
+    init(world.nodes["a"])
+    world.advance(1.0)
+    for name in ("a", "b"):
+        with pytest.raises(PreconditionFailed, match="already"):
+            init(world.nodes[name], force=True)
+
+
+def test_a_node_that_comes_later_is_taken_in() -> None:
+    world = World("a", join=["a", "b"])
+    world.advance(1.0)
+    init(world.nodes["a"], force=True)
+    late = world.start("b")
+    world.advance(1.0)
+    assert identity(late) == Identity("cluster-of-a", 2)
+
+
+def test_a_node_keeps_its_id_over_restarts_and_a_wiped_one_gets_another() -> None:
+    world = World("a", "b")
+    world.advance(1.0)
+    init(world.nodes["a"])
+    world.advance(1.0)
+    kept = world.nodes["b"]
+    world.kill("b")
+    world.nodes["b"] = kept
+    kept.open()
+    world.advance(0.5)
+    assert identity(kept) == Identity("cluster-of-a", 2)
+    world.kill("b")
+    wiped = world.nodes["b"] = Joiner(world, "b", world.join)
+    wiped.node.store.node_uuid = b"another disk...."
+    world.advance(1.0)
+    assert identity(wiped) == Identity("cluster-of-a", 3)
+
+
+def test_a_founder_that_dies_before_it_is_one_founds_the_cluster_at_its_next_start() -> None:
+    world = World("a", "b")
+    world.advance(1.0)
+    founder = world.nodes["a"]
+    client = founder.client()
+    client.send(encode_message(InitCluster(), 7))
+    job: Any = None
+    while job is None:  # the first bytes of group 0 reach the disk, no more
+        founder.node.tick(world.wall_us, world.clock)
+        founder.node.end_round()
+        job = founder.node.store.take_flush()
+    job.run()
+    world.kill("a")
+    world.nodes["a"] = founder
+    founder.open()
+    world.advance(1.0)
+    assert identity(founder).node == 1
+    assert identity(world.nodes["b"]).node == 2
+
+
+def test_a_lone_node_is_its_own_cluster_at_once() -> None:
+    world = World("a", join=[])
+    world.pump()
+    node = world.nodes["a"].node
+    assert node.ready
+    assert node.node_id == 1
+    world.advance(0.1)
+    assert identity(world.nodes["a"]) == Identity("cluster-of-a", 1)
+
+
+def test_a_lone_node_can_be_told_later_to_join_what_it_founded() -> None:
+    world = World("a", join=[])
+    world.advance(0.5)
+    first = world.nodes["a"]
+    world.kill("a")
+    world.nodes["a"] = first
+    first.join = world.join = ["a", "b"]
+    first.open()
+    world.advance(0.5)
+    world.start("b")
+    world.advance(1.0)
+    assert identity(world.nodes["b"]) == Identity("cluster-of-a", 2)
+
+
+def test_a_broker_that_answers_nonsense_is_hung_up_on() -> None:
+    world = World("a", join=["b"])
+    world.pump()
+    node = world.nodes["a"].node
+    world.advance(0.5)
+    seed = next(iter(node.membership.seeds._seeds.values()))
+    assert seed.session is None
+    other = world.start("b")
+    world.advance(0.5)
+    assert seed.session is not None
+    session = seed.session
+    with pytest.raises(PenstockError):
+        node.receive(session, memoryview(b"\x10\0\0\0\x05\0\0\0" + bytes(8)), 16, False)
+    assert other.node.membership.seeds.over is False
