@@ -21,7 +21,7 @@ Place = tuple[int, int]
 """Partition and offset in the dead-letter topic."""
 
 
-class Story(msgspec.Struct, frozen=True, kw_only=True):
+class Story(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The header `penstock-dead`, as JSON; unknown fields are passed over."""
 
     topic: str
@@ -42,8 +42,10 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 _STORY: Final = msgspec.json.Decoder(Story)
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record that its group could not handle, with its history.
+
+    Not tracked by the garbage collector, as `Record`.
 
     Attributes:
         record: as it lies in the dead-letter topic, without the header that tells the history.
@@ -76,7 +78,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cause(self) -> str:
         """What it died of: the reason of its last attempt, or `reason` if none has any."""
-        return next((each.reason for each in reversed(self.attempts) if each.reason), self.reason)
+        for attempt in reversed(self.attempts):
+            if attempt.reason:
+                return attempt.reason
+        return self.reason
 
     @property
     def place(self) -> Place:
@@ -259,13 +264,13 @@ class LetterFilter:
     def fits(self, letter: DeadLetter) -> bool:
         """Whether a dead letter is one of them."""
         return (
-            (self._reason is None or self._reason in (letter.reason, letter.cause))
+            (self._reason is None or self._reason == letter.reason or self._reason == letter.cause)
             and (self._error is None or any(self._error in a.error for a in letter.attempts))
             and (self._key is None or letter.key == self._key)
             and (self._since_us is None or letter.died_us >= self._since_us)
             and (self._until_us is None or letter.died_us < self._until_us)
             and letter.failed + letter.timed_out >= self._failed
-            and all(letter.headers.get(name) == data for name, data in self._headers.items())
+            and (not self._headers or self._headers.items() <= letter.headers.items())
             and (self._where is None or self._where(letter))
         )
 
