@@ -26,13 +26,16 @@ LAYERS: dict[str, set[str]] = {
     "penstock_broker.machine": BASE,
     "penstock_broker.storage": BASE,
     "penstock_broker.node": BASE | RULES,
-    "penstock_broker.simulation": BASE | RULES | {"penstock_broker.node"},
+    "penstock_broker.failpoints": set(),
+    "penstock_broker.simulation": BASE
+    | RULES
+    | {"penstock_broker.node", "penstock_broker.failpoints"},
     "penstock_broker.http": BASE | RULES | {"penstock_broker.node"},
     "penstock_broker.console": set(),
     "penstock_broker.runtime": BASE
     | RULES
     | {"penstock_broker.node", "penstock_broker.http", "penstock_broker.console"}
-    | {"penstock_broker.simulation", "penstock._version"},
+    | {"penstock_broker.simulation", "penstock_broker.failpoints", "penstock._version"},
     "penstock_broker": {"penstock._version"},
 }
 # A line for a root package speaks of its own `__init__` (and `__main__`), not of all below it.

@@ -9,6 +9,7 @@ up. In each of these cases the log recovers everything at the next start.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Final
 import trio
 
 from penstock.errors import PenstockError
+from penstock_broker.failpoints import install as install_failpoints
 from penstock_broker.runtime.broker import Broker, BrokerOptions
 from penstock_broker.runtime.logs import configure
 from penstock_broker.runtime.reactor import Fatal
@@ -31,6 +33,8 @@ log = logging.getLogger("penstock.broker")
 def serve(options: Mapping[str, object]) -> int:
     """Run a broker until it is told to stop; returns the exit code."""
     configure(str(options.get("log_level", "info")))
+    if install_failpoints(os.environ):
+        log.warning("failpoints are switched on: this broker crashes, pauses or fails as planned")
     settings = BrokerOptions.from_mapping(options)
     code = EXIT_OK
     try:
