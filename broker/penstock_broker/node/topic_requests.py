@@ -44,9 +44,7 @@ def topic_info(node: Node, topic: Topic) -> messages.TopicInfo:
     """A topic as clients see it."""
     partitions = []
     for number, partition in enumerate(topic.partitions):
-        group = node.groups.get(partition.group)
-        leader = group.raft.leader if group is not None and group.ready_at_term else 0
-        term = group.raft.term if group is not None else 0
+        term, leader = node.groups.leader_of(partition.group)
         partitions.append(
             messages.PartitionInfo(
                 partition=number,
