@@ -40,6 +40,15 @@ class Shim:
     def send(self, gid: int, message: Message) -> None:
         self.cluster.queue.append((self.node.node_id, gid, copied(message)))
 
+    def dials(self) -> list[Any]:
+        return []
+
+    def tick(self) -> None:
+        """Time is told to the cluster."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def heartbeats(self) -> None:
         node = self.node
         due = any(group.raft.heartbeat_due for group in node.groups._all.values())

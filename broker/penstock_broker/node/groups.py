@@ -6,7 +6,7 @@ so, and deleted only when metadata holds its tombstone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from crc32c import crc32c
@@ -322,6 +322,10 @@ class Groups:
             partition.polls.expire(node.clock)
             if not partition.polls:
                 del node.polling[partition.gid]
+
+    def restless(self) -> Iterable[Group]:
+        """All groups but those that this node leads without peers."""
+        return self._restless.values()
 
     def disturb(self, group: Group) -> None:
         """A group's role or members changed: it needs ticks until its leader is alone again."""

@@ -1,0 +1,137 @@
+"""Rounds of heartbeats: one frame per peer names every group that this node leads there.
+
+A live process is no proof that it leads a group, so groups are named one by one; the answer names
+only those that did not follow. Numbers of rounds begin at a random place in each life of a process:
+an answer to a round of an earlier life means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from penstock_broker.node.peers.frames import (
+    HEARTBEAT_ACK_TABLE,
+    HEARTBEAT_TABLE,
+    ROWS_MAX,
+)
+from penstock_broker.raft import Role
+
+if TYPE_CHECKING:
+    from penstock_broker.node.group import Group
+    from penstock_broker.node.node import Node
+    from penstock_broker.node.peers.peer import Peer
+
+_LIFE_BITS: Final = 31
+_ROUND_BITS: Final = 32
+
+
+class _Beats:
+    """What one peer is told in a round."""
+
+    __slots__ = ("commits", "gids", "groups", "terms")
+
+    def __init__(self) -> None:
+        self.gids: list[int] = []
+        self.terms: list[int] = []
+        self.commits: list[int] = []
+        self.groups: list[tuple[Group, int]] = []
+
+
+class Rounds:
+    """Sends rounds, answers those of others, and takes the answers."""
+
+    def __init__(self, node: Node, rng: Random) -> None:
+        self._node = node
+        self._number = rng.getrandbits(_LIFE_BITS) << _ROUND_BITS
+
+    def send(self, groups: Iterable[Group], peers: Mapping[int, Peer], everybody: bool) -> None:
+        """A round for those of the groups that are led here.
+
+        Args:
+            groups: any.
+            peers: all peers, by node id.
+            everybody: whether peers without a group in it get an empty one: it shows that this
+                process lives.
+        """
+        leader = Role.LEADER
+        led = iter([group for group in groups if group.raft.role is leader and group.raft.peers])
+        part = list(islice(led, ROWS_MAX))
+        while True:
+            self._send(part, peers, everybody)
+            part, everybody = list(islice(led, ROWS_MAX)), False
+            if not part:
+                return
+
+    def _send(self, led: Sequence[Group], peers: Mapping[int, Peer], everybody: bool) -> None:
+        self._number += 1
+        number = self._number
+        beats = {node: _Beats() for node, peer in peers.items() if peer.control.up}
+        get = beats.get
+        for group in led:
+            raft, gid = group.raft, group.gid
+            term = raft.term
+            for member, commit in raft.heartbeats(number):
+                beat = get(member)
+                if beat is not None:
+                    beat.gids.append(gid)
+                    beat.terms.append(term)
+                    beat.commits.append(commit)
+                    beat.groups.append((group, term))
+        for node, beat in beats.items():
+            if everybody or beat.gids:
+                columns = (beat.gids, beat.terms, beat.commits)
+                if peers[node].control.send([HEARTBEAT_TABLE.pack((number,), columns)]):
+                    peers[node].note_round(number, beat.groups)
+
+    def heard(self, peer: Peer, buffer: memoryview, start: int, end: int) -> None:
+        """A round of a peer: its groups hear their leader, and it hears who does not follow.
+
+        Raises:
+            RemoteProtocolError: the frame is damaged.
+        """
+        (number,), (gids, terms, commits) = HEARTBEAT_TABLE.unpack(buffer, start, end)
+        node, sender = self._node, peer.id
+        get, others, their_terms = node.groups.get, [], []
+        for gid, term, commit in zip(gids, terms, commits, strict=True):
+            group = get(gid)
+            if group is None:
+                others.append(gid)
+                their_terms.append(0)
+                continue
+            raft = group.raft
+            known, settled = raft.log.commit, raft.term == term and raft.leader == sender
+            here = raft.on_heartbeat(sender, term, commit)
+            if here > term:
+                others.append(gid)
+                their_terms.append(here)
+            elif not settled or commit > known:
+                node.mark(group)
+        frame = HEARTBEAT_ACK_TABLE.pack((number, len(gids)), (others, their_terms))
+        peer.control.send([frame])
+
+    def answered(self, peer: Peer, buffer: memoryview, start: int, end: int) -> None:
+        """A peer answered a round.
+
+        Raises:
+            RemoteProtocolError: the frame is damaged.
+        """
+        (number, count), (gids, terms) = HEARTBEAT_ACK_TABLE.unpack(buffer, start, end)
+        groups = peer.rounds.pop(number, None)
+        if groups is None or count != len(groups):
+            return
+        mark, sender = self._node.mark, peer.id
+        others = dict(zip(gids, terms, strict=True))
+        for group, term in groups:
+            raft = group.raft
+            if others and group.gid in others:
+                here = others[group.gid]
+                if here > raft.term:
+                    raft.on_heartbeat_ack(sender, here, number)
+                    mark(group)
+                continue
+            raft.on_heartbeat_ack(sender, term, number)
+            if raft.send_wanted or raft.reads.done:
+                mark(group)

@@ -1,0 +1,149 @@
+"""One other node: its lines, its inlets, and what is to be said to it when the round ends.
+
+Invariants: messages are queued only for a line that is up, within its limit; what is queued leaves
+when the round ends, each kind in one frame; rounds of heartbeats that wait for an answer are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from penstock.protocol.batch import Buffer
+from penstock_broker.node.peers.appends import Sized, pack_appends, size_of
+from penstock_broker.node.peers.frames import ROWS_MAX, Channel
+from penstock_broker.node.peers.line import Line
+from penstock_broker.node.peers.messages import Vote, pack_answers, pack_votes
+from penstock_broker.node.peers.snapshots import fits, pack_snapshot
+from penstock_broker.raft import (
+    Append,
+    AppendResponse,
+    Heartbeat,
+    HeartbeatResponse,
+    InstallSnapshot,
+    Message,
+)
+
+if TYPE_CHECKING:
+    from penstock_broker.node.group import Group
+    from penstock_broker.node.peers.peers import Peers
+    from penstock_broker.node.session import Session
+
+NEVER: Final = float("-inf")
+ROUNDS_MAX: Final = 64
+"""Rounds of heartbeats whose answer is awaited; older ones are forgotten."""
+_NOT_CARRIED: Final = (Heartbeat, HeartbeatResponse)
+"""Groups leave these to the rounds of all groups together."""
+
+
+class Peer:
+    """What is known of a node, and said to it.
+
+    Attributes:
+        listed: whether the metadata names it; others were met by their own hello.
+        heard_at: when anything came from it last.
+        refusal: why it was refused last, said once.
+        rounds: number of a round of heartbeats -> the groups in it, with their terms then.
+        dropped: messages that were not sent since the line was down or full.
+    """
+
+    __slots__ = ("_answers", "_append_bytes", "_appends", "_snapshots", "_votes", "address",
+                 "dropped", "heard_at", "id", "inlets", "lines", "listed", "queued", "refusal",
+                 "rounds")  # fmt: skip
+
+    def __init__(self, peers: Peers, node_id: int, address: str) -> None:
+        self.id = node_id
+        self.address = address
+        self.listed = False
+        self.heard_at = NEVER
+        self.refusal = ""
+        self.lines = [Line(peers, self, channel) for channel in Channel]
+        self.inlets: list[Session | None] = [None for _ in Channel]
+        self.rounds: dict[int, list[tuple[Group, int]]] = {}
+        self.dropped = 0
+        self.queued = False
+        """Whether something waits for the end of the round."""
+        self._appends: list[Sized] = []
+        self._append_bytes = 0
+        self._answers: list[tuple[int, AppendResponse]] = []
+        self._votes: list[tuple[int, Vote]] = []
+        self._snapshots: list[tuple[int, InstallSnapshot]] = []
+
+    @property
+    def control(self) -> Line:
+        """The line for what is small and urgent."""
+        return self.lines[Channel.CONTROL]
+
+    @property
+    def connected(self) -> bool:
+        """Whether it hears us, and we hear it."""
+        return self.control.up and self.inlets[Channel.CONTROL] is not None
+
+    def add(self, gid: int, message: Message) -> bool:
+        """Queue a message for the end of the round; False: it can't be sent."""
+        match message:
+            case Append():
+                taken = self._add_append(gid, message)
+            case AppendResponse():
+                taken = self.lines[Channel.APPENDS].up and len(self._answers) < ROWS_MAX
+                if taken:
+                    self._answers.append((gid, message))
+            case InstallSnapshot():
+                taken = self.lines[Channel.BULK].up and fits(message)
+                if taken:
+                    self._snapshots.append((gid, message))
+            case _:
+                assert not isinstance(message, _NOT_CARRIED), "groups have heartbeats carried"
+                taken = self.control.up and len(self._votes) < ROWS_MAX
+                if taken:
+                    self._votes.append((gid, message))
+        self.dropped += not taken
+        return taken
+
+    def _add_append(self, gid: int, message: Append) -> bool:
+        line = self.lines[Channel.APPENDS]
+        if not line.up or line.unsent_bytes + self._append_bytes > line.bytes_max:
+            return False
+        size = size_of(message)
+        self._appends.append((gid, message, size))
+        self._append_bytes += size
+        return True
+
+    def flush(self) -> None:
+        """Send what was queued."""
+        self.queued = False
+        appends = self.lines[Channel.APPENDS]
+        if self._votes:
+            votes, self._votes = self._votes, []
+            self._send(self.control, ([frame] for frame in pack_votes(votes)), len(votes))
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self._send(appends, ([frame] for frame in pack_answers(answers)), len(answers))
+        if self._appends:
+            entries, self._appends, self._append_bytes = self._appends, [], 0
+            self._send(appends, pack_appends(entries), len(entries))
+        if self._snapshots:
+            snapshots, self._snapshots = self._snapshots, []
+            frames = (pack_snapshot(gid, message) for gid, message in snapshots)
+            self._send(self.lines[Channel.BULK], frames, len(snapshots))
+
+    def _send(self, line: Line, frames: Iterable[list[Buffer]], count: int) -> None:
+        for buffers in frames:
+            if not line.send(buffers):
+                self.dropped += count
+
+    def note_round(self, number: int, groups: list[tuple[Group, int]]) -> None:
+        """Remember who was in a round of heartbeats until it is answered."""
+        if len(self.rounds) >= ROUNDS_MAX:
+            del self.rounds[next(iter(self.rounds))]
+        self.rounds[number] = groups
+
+    @property
+    def silent(self) -> bool:
+        """Whether it counts as gone until it is heard again."""
+        return self.heard_at == NEVER
+
+    def silence(self) -> None:
+        """Nothing is heard, nor can anything be said."""
+        self.heard_at = NEVER
+        self.rounds.clear()

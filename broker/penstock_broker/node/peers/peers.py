@@ -1,0 +1,448 @@
+"""All links of a node: the one part that knows every peer.
+
+It says when to dial whom, takes what groups have to say, packs it when the round ends, and gives
+what arrives to the groups. Who exists is told by the metadata, and by the hello of a node that the
+metadata here does not name yet. Invariants: without other nodes nothing happens and nothing is
+spent; the sender of a message is the node whose hello opened its connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from penstock.errors import PenstockError, RemoteProtocolError, WrongCluster
+from penstock.protocol.batch import Buffer
+from penstock.protocol.codec import encode_error, encode_message
+from penstock_broker.node.link import Dial
+from penstock_broker.node.peers import hello
+from penstock_broker.node.peers.appends import unpack_appends
+from penstock_broker.node.peers.frames import (
+    ANSWERS,
+    APPENDS,
+    HEARTBEAT_ACKS,
+    HEARTBEATS,
+    LEADS,
+    PEER_HELLO,
+    SNAPSHOT,
+    VOTES,
+    Channel,
+)
+from penstock_broker.node.peers.heartbeats import Rounds
+from penstock_broker.node.peers.hello import PeerHello, PeerHelloReply
+from penstock_broker.node.peers.inlet import Inlet
+from penstock_broker.node.peers.leads import Leads
+from penstock_broker.node.peers.line import Line
+from penstock_broker.node.peers.messages import unpack_answers, unpack_votes
+from penstock_broker.node.peers.peer import Peer
+from penstock_broker.node.peers.snapshots import unpack_snapshot
+from penstock_broker.raft import Message
+
+if TYPE_CHECKING:
+    from penstock_broker.node.group import Group
+    from penstock_broker.node.node import Node
+    from penstock_broker.node.session import Session
+
+BEAT_SECONDS: Final = 0.2
+ALIVE_SECONDS: Final = 1.0
+SILENT_SECONDS_MAX: Final = 3.0
+"""A peer that is not heard for so long: its connections are given up, and dialled again."""
+PEERS_MAX: Final = 1024
+_NEVER: Final = float("inf")
+
+log = logging.getLogger("penstock.broker.peers")
+
+Receiver = Callable[[int, memoryview, int, int, bool], None]
+"""Takes (sender, buffer, start, end, owned) of a frame."""
+
+
+class Peers:
+    """The other nodes, as this one sees them.
+
+    Attributes:
+        receivers: frame type -> who takes such frames; other parts add theirs.
+        watchers: called with the id of a node whose process is gone, or unreachable.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._peers: dict[int, Peer] = {}
+        self._leads = Leads()
+        self._rounds = Rounds(node, node.rng)
+        self._queued: list[Peer] = []
+        self._urgent: dict[int, Group] = {}
+        self._dial_at = _NEVER
+        self._beat_at = 0.0
+        self._metadata_index = -1
+        self._gone: frozenset[int] = frozenset()
+        self.watchers: list[Callable[[int], None]] = []
+        self.receivers: dict[int, Receiver] = {
+            APPENDS: self._on_appends,
+            ANSWERS: self._on_answers,
+            VOTES: self._on_votes,
+            SNAPSHOT: self._on_snapshot,
+            HEARTBEATS: self._on_heartbeats,
+            HEARTBEAT_ACKS: self._on_heartbeat_acks,
+            LEADS: self._on_leads,
+        }
+
+    # ----- who is there
+
+    @property
+    def leaders(self) -> Mapping[int, tuple[int, int]]:
+        """Group -> (term, node) that leads it elsewhere, as it said itself."""
+        return self._leads.elsewhere
+
+    def all(self) -> Mapping[int, Peer]:
+        """Every peer, by node id."""
+        return self._peers
+
+    def alive(self, node_id: int) -> bool:
+        """Whether a node was heard of within a second; this one is alive."""
+        peer = self._peers.get(node_id)
+        if peer is None:
+            return node_id == self._node.node_id
+        return self.clock - peer.heard_at <= ALIVE_SECONDS
+
+    def introduce(self, nodes: Mapping[int, str], gone: Iterable[int] = ()) -> None:
+        """Learn from the metadata who exists, by id and address; `gone` never come back."""
+        self._gone = frozenset(gone)
+        for node_id, address in nodes.items():
+            if node_id != self._node.node_id:
+                peer = self._meet(node_id, address)
+                if not peer.listed:
+                    peer.listed, peer.address = True, address
+        for node_id, peer in list(self._peers.items()):
+            if node_id in self._gone or (peer.listed and node_id not in nodes):
+                self._forget(peer)
+
+    def _meet(self, node_id: int, address: str) -> Peer:
+        peer = self._peers.get(node_id)
+        if peer is None:
+            if len(self._peers) >= PEERS_MAX:
+                raise WrongCluster(f"there are {PEERS_MAX} other nodes already")
+            peer = self._peers[node_id] = Peer(self, node_id, address)
+            self._dial_at = self.clock
+        return peer
+
+    def _forget(self, peer: Peer) -> None:
+        del self._peers[peer.id]
+        self._hang_up_all(peer)
+        self.lost(peer)
+
+    def _hang_up_all(self, peer: Peer) -> None:
+        for line in peer.lines:
+            line.give_up()
+        for channel, session in enumerate(peer.inlets):
+            if session is not None:
+                peer.inlets[channel] = None
+                self.hang_up(session)
+
+    # ----- connections that we dial
+
+    def dials(self) -> list[Dial]:
+        """Connections to open now."""
+        if self.clock < self._dial_at:
+            return []
+        now, found, at = self.clock, [], _NEVER
+        for peer in self._peers.values():
+            for line in peer.lines:
+                if not line.idle or (line is not peer.control and not peer.control.up):
+                    continue
+                if now >= line.next_at:
+                    line.dialing = True
+                    found.append(Dial(self, peer.id, line.channel, peer.address))
+                else:
+                    at = min(at, line.next_at)
+        self._dial_at = at
+        return found
+
+    def dialed(self, dial: Dial, session: Session) -> None:
+        """A connection is open: say hello."""
+        peer = self._peers.get(dial.key)
+        if peer is None:
+            self.hang_up(session)
+        else:
+            peer.lines[dial.channel].dialed(session)
+
+    def dial_failed(self, dial: Dial) -> None:
+        """A connection could not be opened."""
+        peer = self._peers.get(dial.key)
+        if peer is not None:
+            peer.lines[dial.channel].failed()
+
+    def say_hello(self, line: Line, session: Session) -> None:
+        """The first frame of a connection."""
+        config, groups = self._node.config, self._node.groups
+        asked = PeerHello(
+            magic=hello.MAGIC,
+            version_min=hello.VERSION_MIN,
+            version_max=hello.VERSION_MAX,
+            cluster=self.cluster,
+            uuid=self._node.store.node_uuid.hex(),
+            node=groups.node_id,
+            address=config.address,
+            host=config.host,
+            channel=line.channel,
+            to_node=line.peer.id,
+        )
+        self._node.emit(session, encode_message(asked, 0))
+
+    def check_answer(self, line: Line, answer: PeerHelloReply) -> None:
+        """Is it the node that we wanted?
+
+        Raises:
+            WrongCluster: it is another one.
+        """
+        self._check(answer)
+        if answer.node != line.peer.id:
+            address, found = line.peer.address, answer.node
+            raise WrongCluster(f"at {address} is node {found}, not node {line.peer.id}")
+
+    def came_up(self, line: Line) -> None:
+        """A line may be used."""
+        peer = line.peer
+        peer.refusal = ""
+        if line is not peer.control:
+            return
+        for other in peer.lines:
+            other.hurry()
+        for frame in self._leads.everything():
+            line.send([frame])
+        log.info("connected to a node", extra={"node": peer.id, "address": peer.address})
+
+    def refused(self, peer: Peer, error: PenstockError) -> None:
+        """A peer is not who it should be, or does not want us: say so once."""
+        if str(error) != peer.refusal:
+            peer.refusal = str(error)
+            extra = {"node": peer.id, "address": peer.address, "reason": peer.refusal}
+            log.warning("a node can't be talked to", extra=extra)
+
+    @property
+    def cluster(self) -> str:
+        """The cluster that this node belongs to, whether or not it knows the metadata yet."""
+        node = self._node
+        known = node.groups.cluster_id
+        return known or (node.store.identity.cluster if node.store.identity is not None else "")
+
+    # ----- connections that peers dial
+
+    def greeted(self, session: Session, correlation: int, body: Buffer) -> None:
+        """The first frame of a connection is the hello of a node.
+
+        Raises:
+            RemoteProtocolError: it is malformed.
+        """
+        said = hello.decode_hello(body)
+        try:
+            version = hello.agree(said)
+            peer = self._admit(said)
+        except PenstockError as error:
+            self._node.emit(session, encode_error(correlation, PEER_HELLO, error))
+            self._node.hang_up(session)
+            return
+        old, peer.inlets[said.channel] = peer.inlets[said.channel], session
+        if old is not None:
+            self.hang_up(old)
+        session.link = Inlet(self, peer, Channel(said.channel))
+        session.ready = True
+        session.name = f"node {peer.id}"
+        peer.heard_at = self.clock
+        peer.control.hurry()
+        answer = PeerHelloReply(
+            version=version,
+            cluster=self.cluster,
+            uuid=self._node.store.node_uuid.hex(),
+            node=self._node.node_id,
+            address=self._node.config.address,
+            host=self._node.config.host,
+        )
+        self._node.emit(session, encode_message(answer, correlation))
+
+    def _admit(self, said: PeerHello) -> Peer:
+        node_id = self._node.node_id
+        self._check(said)
+        if not node_id or said.to_node not in (0, node_id):
+            here = f"node {node_id}" if node_id else "a node without a cluster"
+            raise WrongCluster(f"here is {here}, not node {said.to_node}")
+        peer = self._meet(said.node, said.address)
+        peer.address = said.address
+        return peer
+
+    def _check(self, said: PeerHello | PeerHelloReply) -> None:
+        groups = self._node.groups
+        error = hello.refusal(
+            said,
+            cluster=self.cluster,
+            uuid=self._node.store.node_uuid.hex(),
+            node=groups.node_id,
+        )
+        if error is None and said.node in self._gone:
+            error = WrongCluster(f"node {said.node} was removed from the cluster")
+        if error is not None:
+            raise error
+
+    def lost(self, peer: Peer) -> None:
+        """A control connection broke: the process at the other end is gone, most likely."""
+        if peer.silent:
+            return
+        peer.silence()
+        log.info("a node is gone", extra={"node": peer.id, "address": peer.address})
+        self._node.groups.suspect(peer.id)
+        for watcher in self.watchers:
+            watcher(peer.id)
+
+    # ----- what arrives
+
+    def receive(
+        self, session: Session, type_: int, buffer: memoryview, start: int, end: int, owned: bool
+    ) -> None:
+        """One frame of a peer.
+
+        Raises:
+            PenstockError: the connection must be closed.
+        """
+        inlet = session.link
+        assert isinstance(inlet, Inlet), "only inlets pass frames on"
+        receiver = self.receivers.get(type_)
+        if receiver is None:
+            raise RemoteProtocolError(f"there is no frame of type 0x{type_:02x} between nodes")
+        receiver(inlet.peer.id, buffer, start, end, owned)
+
+    def _on_appends(
+        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
+    ) -> None:
+        self._give(unpack_appends(buffer, start, end, owned, sender, self._node.node_id))
+
+    def _on_answers(
+        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
+    ) -> None:
+        self._give(unpack_answers(buffer, start, end, sender, self._node.node_id))
+
+    def _on_votes(self, sender: int, buffer: memoryview, start: int, end: int, owned: bool) -> None:
+        self._give(unpack_votes(buffer, start, end, sender, self._node.node_id))
+
+    def _on_snapshot(
+        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
+    ) -> None:
+        self._give([unpack_snapshot(buffer, start, end, sender, self._node.node_id)])
+
+    def _give(self, messages: Sequence[tuple[int, Message]]) -> None:
+        take = self._node.groups.peer_message
+        for gid, message in messages:
+            take(gid, message)
+
+    def _on_heartbeats(
+        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
+    ) -> None:
+        self._rounds.heard(self._peers[sender], buffer, start, end)
+
+    def _on_heartbeat_acks(
+        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
+    ) -> None:
+        self._rounds.answered(self._peers[sender], buffer, start, end)
+
+    def _on_leads(self, sender: int, buffer: memoryview, start: int, end: int, owned: bool) -> None:
+        for gid in self._leads.heard(sender, buffer, start, end):
+            self._node.pending.group_ready(gid)
+
+    # ----- what is sent
+
+    def send(self, gid: int, message: Message) -> bool:
+        """Queue a message of a group; False: dropped, Raft sends it again if need be."""
+        peer = self._peers.get(message.to)
+        if peer is None or not peer.add(gid, message):
+            return False
+        if not peer.queued:
+            peer.queued = True
+            self._queued.append(peer)
+        return True
+
+    def post(self, to: int, channel: Channel, buffers: Iterable[Buffer]) -> bool:
+        """Queue one whole frame of another part; False: not connected, or too much waits."""
+        peer = self._peers.get(to)
+        return peer is not None and peer.lines[channel].send(buffers)
+
+    def announce(self, gid: int, term: int) -> None:
+        """We lead a group in a term; term 0: no longer."""
+        self._leads.announce(gid, term)
+
+    def beat(self, group: Group) -> None:
+        """Reads wait for a round of heartbeats: have one at the end of this round."""
+        self._urgent[group.gid] = group
+
+    def flush(self) -> None:
+        """The round ends: send what was queued, one frame per peer and kind."""
+        if self._urgent:
+            urgent, self._urgent = self._urgent, {}
+            due = [group for group in urgent.values() if group.raft.heartbeat_due]
+            self._rounds.send(due, self._peers, everybody=False)
+        if self._queued:
+            queued, self._queued = self._queued, []
+            for peer in queued:
+                peer.flush()
+        for frame in self._leads.take_news():
+            for peer in self._peers.values():
+                peer.control.send([frame])
+
+    def emit(self, session: Session, buffers: Iterable[Buffer]) -> None:
+        """Queue one frame, as the buffers that it consists of."""
+        before = len(session.out)
+        session.out.extend(buffers)
+        session.unsent_bytes += sum(map(len, session.out[before:]))
+        if not session.queued:
+            self._node.queue(session)
+
+    def hang_up(self, session: Session) -> None:
+        """Close a connection; what is queued for it does not matter any more."""
+        session.out.clear()
+        self._node.hang_up(session)
+
+    # ----- time
+
+    @property
+    def clock(self) -> float:
+        """Time of the round, seconds."""
+        return self._node.clock
+
+    def jitter(self) -> float:
+        """A factor for pauses, so that nodes do not try all at once."""
+        return self._node.rng.uniform(0.5, 1.0)
+
+    def dial_from(self, at: float) -> None:
+        """Somebody is to be dialled at that time."""
+        self._dial_at = min(self._dial_at, at)
+
+    def tick(self) -> None:
+        """Let time pass: a round of heartbeats when it is due; silent peers are given up."""
+        groups = self._node.groups
+        if self.clock < self._beat_at or not groups.node_id:
+            return
+        self._beat_at = self.clock + BEAT_SECONDS
+        if groups.metadata_index != self._metadata_index:
+            self._read_metadata()
+        if not self._peers:
+            return
+        for peer in list(self._peers.values()):
+            self._watch(peer)
+        self._rounds.send(groups.restless(), self._peers, everybody=True)
+
+    def _read_metadata(self) -> None:
+        groups = self._node.groups
+        self._metadata_index = groups.metadata_index
+        nodes = groups.metadata.machine.nodes.values()
+        here = {entry.id: entry.address for entry in nodes if not entry.gone}
+        self.introduce(here, [entry.id for entry in nodes if entry.gone])
+
+    def _watch(self, peer: Peer) -> None:
+        now = self.clock
+        for line in peer.lines:
+            line.tick(now)
+        control = peer.control
+        if not control.up or now - max(peer.heard_at, control.since) <= SILENT_SECONDS_MAX:
+            return
+        extra = {"node": peer.id, "seconds": SILENT_SECONDS_MAX}
+        log.warning("nothing is heard of a node: its connections are closed", extra=extra)
+        self._hang_up_all(peer)
+        self.lost(peer)
