@@ -6,7 +6,7 @@ so, and deleted only when metadata holds its tombstone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from crc32c import crc32c
@@ -24,10 +24,12 @@ from penstock_broker.machine.effects import (
     TopicRevised,
 )
 from penstock_broker.machine.topology import GROUPS_TOPIC, Topic
+from penstock_broker.node.controller.controller import Controller
 from penstock_broker.node.coordinator import CoordinatorGroup
 from penstock_broker.node.group import Group
 from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.node.partition import PartitionGroup
+from penstock_broker.node.reconfigure import Reconfiguring
 from penstock_broker.node.restart import METADATA_OPTIONS, make_raft
 from penstock_broker.raft import NOBODY, AppendResponse, InstallSnapshot, VoteRequest
 from penstock_broker.raft import Message as RaftMessage
@@ -63,6 +65,8 @@ class Groups:
         """Messages for groups that are not here."""
         self.retained_bytes = 0
         """Applied entries in memory, over all groups; see `retained`."""
+        self.reconfiguring = Reconfiguring(node)
+        self.controller = Controller(node)
 
     def start(self, node_id: int, new_cluster: str, voters: list[int]) -> None:
         """Make group 0; what its state and log name follows.
@@ -190,6 +194,7 @@ class Groups:
                     self._delete(effect.group)
                 case ReplicasChanged():
                     self._create(effect)
+                    self.reconfiguring.watch(effect.group)
                 case ReplicaRemoved():
                     if effect.node == self.node_id:
                         self._removed(effect.group)
@@ -323,9 +328,9 @@ class Groups:
             if not partition.polls:
                 del node.polling[partition.gid]
 
-    def restless(self) -> Iterable[Group]:
-        """All groups but those that this node leads without peers."""
-        return self._restless.values()
+    def led(self) -> Iterator[Group]:
+        """The groups that this node leads."""
+        return (group for group in list(self._all.values()) if group.leading)
 
     def disturb(self, group: Group) -> None:
         """A group's role or members changed: it needs ticks until its leader is alone again."""
@@ -338,6 +343,9 @@ class Groups:
         for coordinator in self.coordinators.values():
             coordinator.housekeeping()
         self._retention_step()
+        if self.node_id:
+            self.controller.tick()
+            self.reconfiguring.tick()
 
     def _retention_step(self) -> None:
         now = self._node.clock

@@ -33,6 +33,7 @@ from penstock.protocol.frames import (
 from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.messages import TYPE_OF, Hello, Message
 from penstock_broker.node import fetches, hello, link
+from penstock_broker.node.alone import Alone
 from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.fetches import ColdRead
@@ -42,8 +43,6 @@ from penstock_broker.node.handlers import HANDLERS
 from penstock_broker.node.link import Dial
 from penstock_broker.node.membership import Membership
 from penstock_broker.node.partition import PartitionGroup
-from penstock_broker.node.peers.frames import PEER_HELLO
-from penstock_broker.node.peers.peers import Peers
 from penstock_broker.node.pending import PendingRequests
 from penstock_broker.node.session import (
     OUTPUT_BYTES_MAX,
@@ -85,6 +84,8 @@ class NodeConfig:
     """Label of the machine: replicas of a partition keep apart by it."""
     join: Sequence[str] = ()
     """Addresses of brokers to form a cluster with; none: this one is a cluster of its own."""
+    node_dead_after_ms: int = 30_000
+    """Silence after which a node is taken for dead, and its replicas are made anew elsewhere."""
     timer_grain_bits: int = GRAIN_BITS
     """Leases and retries are watched by the 2 ** so many microseconds; 0 for clocks of tests."""
 
@@ -117,7 +118,7 @@ class Node:
         """Those with fetches that wait."""
         self.sharing: dict[int, SharedPartition] = {}
         """Shared groups of the partitions that this broker leads."""
-        self.peers = Peers(self)
+        self.peers = Alone()
         self.catchup = CatchUp(self)
         self.groups = Groups(self)
         self.membership = Membership(self)
@@ -189,7 +190,7 @@ class Node:
 
     def dials(self) -> list[Dial]:
         """Connections that the shell opens now; it tells the dialer of each what became of it."""
-        return self.membership.dials() + self.peers.dials()
+        return self.membership.dials()
 
     def hang_up(self, session: Session) -> None:
         """Close a connection when what is queued for it is sent."""
@@ -226,39 +227,25 @@ class Node:
         Raises:
             RemoteProtocolError: the connection must be closed.
         """
-        at = 0
-        if session.link is None and not session.ready:
-            at, length = self._receive_hello(session, buffer, end)
-            if not at:
-                return 0, length
         if session.link is not None:
-            return link.receive(session, session.link, buffer, at, end, owned)
-        return self._receive_requests(session, buffer, at, end, owned)
-
-    def _receive_hello(self, session: Session, buffer: memoryview, end: int) -> tuple[int, int]:
-        if end < FRAME_HEADER_BYTES:
-            return 0, 0
-        length, type_, _, zero, correlation, _ = _FRAME_HEADER(buffer, 0)
-        if not FRAME_HEADER_BYTES <= length <= HELLO_BYTES_MAX or zero:
-            raise RemoteProtocolError(
-                f"a frame of {length} bytes can't be (limit {HELLO_BYTES_MAX})"
-            )
-        if length > end:
-            return 0, length
-        self._hello(session, type_, correlation, buffer[FRAME_HEADER_BYTES:length])
-        return length, 0
+            return link.receive(session, session.link, buffer, 0, end, owned)
+        return self._receive_requests(session, buffer, end, owned)
 
     def _receive_requests(
-        self, session: Session, buffer: memoryview, at: int, end: int, owned: bool
+        self, session: Session, buffer: memoryview, end: int, owned: bool
     ) -> tuple[int, int]:
-        requests, limit = 0, REQUEST_BYTES_MAX
+        at = requests = 0
+        limit = REQUEST_BYTES_MAX if session.ready else HELLO_BYTES_MAX
         while end - at >= FRAME_HEADER_BYTES and not session.closing:
             length, type_, _, zero, correlation, gid = _FRAME_HEADER(buffer, at)
             if not FRAME_HEADER_BYTES <= length <= limit or zero:
                 raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {limit})")
             if length > end - at:
                 return at, length
-            if type_ == PUBLISH:
+            if not session.ready:
+                self._hello(session, type_, correlation, buffer[at + 16 : at + length])
+                limit = REQUEST_BYTES_MAX
+            elif type_ == PUBLISH:
                 self._publish(session, buffer, at, at + length, correlation, gid, owned)
             else:
                 if requests == REQUESTS_PER_READ_MAX or not (owned or self._may_answer(session)):
@@ -325,7 +312,6 @@ class Node:
         self.membership.tick()
         self.groups.tick()
         self.catchup.tick()
-        self.peers.tick()
         for shared in list(self.sharing.values()):
             shared.tick()
         if clock < self.housekeeping_at:
@@ -361,7 +347,6 @@ class Node:
                 if not group.gone:
                     group.close_round()
         self.checkpoints.step()
-        self.peers.flush()
 
     # ----- effects
 
@@ -435,9 +420,6 @@ class Node:
     # ----- frames
 
     def _hello(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
-        if type_ == PEER_HELLO:
-            self.peers.greeted(session, correlation, body)
-            return
         if type_ != TYPE_OF[Hello]:
             raise RemoteProtocolError("the first frame of a connection must be a hello")
         try:
