@@ -40,6 +40,7 @@ from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
 from penstock_broker.node.handlers import HANDLERS
+from penstock_broker.node.handover import HandOver
 from penstock_broker.node.link import Dial
 from penstock_broker.node.membership import Membership
 from penstock_broker.node.partition import PartitionGroup
@@ -122,6 +123,7 @@ class Node:
         self.catchup = CatchUp(self)
         self.groups = Groups(self)
         self.membership = Membership(self)
+        self.hand_over = HandOver(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
         self.time_zone: Callable[[str], tzinfo] = only_utc
@@ -155,7 +157,13 @@ class Node:
         return self.groups.ready
 
     def drain(self) -> None:
-        """Refuse new work, finish what is under way."""
+        """Give the leads away, refuse new work, finish what is under way."""
+        if self.membership.started and self.hand_over.possible:
+            self.hand_over.begin(then=self._refuse_work)
+        else:
+            self._refuse_work()
+
+    def _refuse_work(self) -> None:
         self.draining = True
         for group in self.partitions.values():
             group.polls.end()
@@ -311,6 +319,7 @@ class Node:
         self.now(wall_us, clock)
         self.membership.tick()
         self.groups.tick()
+        self.hand_over.tick()
         self.catchup.tick()
         for shared in list(self.sharing.values()):
             shared.tick()
@@ -335,6 +344,8 @@ class Node:
     def at_rest(self) -> bool:
         """Whether nobody waits for anything, so that time may be looked at less often."""
         if self.polling or self.pending or self.draining or self.uncommitted_bytes:
+            return False
+        if self.hand_over.under_way:
             return False
         soon_us = self.wall_us + REST_US
         return not any(shared.restless(soon_us) for shared in self.sharing.values())

@@ -321,10 +321,11 @@ class Reactor:
         if node.ready:
             self.ready.set()
             self._awaited = False
-        if node.draining:
+        if node.draining or node.hand_over.under_way:
             self._awaited = True
-            if node.drained and not self._committer.busy and not self._background.busy:
-                self.drained.set()
+        busy = self._committer.busy or self._background.busy
+        if node.draining and node.drained and not busy:
+            self.drained.set()
 
     def drain(self) -> None:
         """Refuse new work; `drained` is set when what is under way is done."""
