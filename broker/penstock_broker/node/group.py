@@ -154,6 +154,7 @@ class Group:
         except consensus.Refused as error:
             raise Throttled(str(error)) from error
         self.reads[done] = None
+        self.node.peers.beat(self)
         self.node.mark(self)
 
     # ----- the round's end

@@ -56,6 +56,7 @@ from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.node.sharing.schedules import only_utc
 from penstock_broker.node.sharing.shared import SharedPartition
 from penstock_broker.node.sharing.timers import GRAIN_BITS
+from penstock_broker.raft import InstallSnapshot
 from penstock_broker.raft import Message as RaftMessage
 from penstock_broker.storage import Flush, Job, Store
 
@@ -402,8 +403,8 @@ class Node:
         if message.to == group.raft.id:
             group.raft.step(message)
             self.mark(group)
-        else:
-            self.peers.send(group.gid, message)
+        elif not self.peers.send(group.gid, message) and isinstance(message, InstallSnapshot):
+            self.catchup.dropped(group, message.to)
 
     def start_read(self, read: ColdRead | SharedRead) -> None:
         """Have a cold read done in a thread."""

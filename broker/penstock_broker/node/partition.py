@@ -19,7 +19,6 @@ from penstock.errors import (
     PenstockError,
     StorageFull,
     Throttled,
-    TopicNotFound,
 )
 from penstock.protocol.batch import (
     FLAG_COMPACTED,
@@ -84,7 +83,9 @@ class PartitionGroup(Group):
                  "log", "machine", "next_offset", "partition", "polls", "retention_at", "shared",
                  "topic", "uncommitted_bytes")  # fmt: skip
 
-    def __init__(self, node: Node, raft: Raft, made: GroupCreated | ReplicasChanged, state: bytes | None) -> None:
+    def __init__(
+        self, node: Node, raft: Raft, made: GroupCreated | ReplicasChanged, state: bytes | None
+    ) -> None:
         super().__init__(node, made.group, raft)
         self.topic = made.topic
         self.partition = made.partition

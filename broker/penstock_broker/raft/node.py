@@ -367,6 +367,10 @@ class Raft(RaftState):
         if progress is not None:
             progress.periods_waited = 0
 
+    def unreachable(self, node: int) -> None:
+        """What is on its way to a member is lost: begin anew when it is heard of again."""
+        snapshots.unreachable(self, node)
+
     def snapshot_failed(self, node: int) -> None:
         """The snapshot for a member can't be made or did not arrive: try from the start."""
         snapshots.fail(self, node)

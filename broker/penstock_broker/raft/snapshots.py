@@ -43,6 +43,14 @@ def fail(raft: RaftState, node: int) -> None:
         raft.send_wanted = True
 
 
+def unreachable(raft: RaftState, node: int) -> None:
+    """A member is gone for now: it is probed, and given a snapshot, once it answers again."""
+    progress = raft.progress.get(node)
+    if progress is not None and node != raft.id:
+        progress.become_probe()
+        progress.active = False
+
+
 def give_up_overdue(raft: RaftState) -> None:
     """Called once an election time: a snapshot that takes for ever may have been lost."""
     for node, progress in raft.peers:

@@ -7,10 +7,15 @@ belongs to it.
 
 from __future__ import annotations
 
+import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from penstock.errors import PenstockError
 from penstock_broker import raft as consensus
 from penstock_broker.node.catchup.pull import Pull
+from penstock_broker.node.catchup.source import Source
+from penstock_broker.node.catchup.wire import COPIED, COPY, unpack_copied
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.raft import AppendResponse, Flow, InstallSnapshot
 
@@ -20,18 +25,33 @@ if TYPE_CHECKING:
 
 SENDING_MAX: Final = 16
 """Snapshots under way to one node; others wait their turn."""
+PULLING_MAX: Final = 4
+"""Replicas of this node that copy records at the same time."""
+
+log = logging.getLogger("penstock.broker.catchup")
 
 
 class CatchUp:
-    """Both sides of catching up on this broker."""
+    """Both sides of catching up on this broker.
+
+    Attributes:
+        pulls: replicas here that copy what they lack, by group; the first ones do, others wait.
+        source: serves those of other nodes.
+        copied_bytes: what replicas here have copied since the start.
+        installed: how many snapshots were taken since the start.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._sent: dict[tuple[int, int], int] = {}
         """(group, node) -> index of the snapshot that is on its way there."""
         self._waiting: dict[tuple[int, int], None] = {}
+        self._number = 0
         self.pulls: dict[int, Pull] = {}
-        """By group: replicas here that copy what they lack."""
+        self.source = Source(node)
+        self.copied_bytes = self.installed = 0
+        node.peers.watchers.append(self._gone)
+        node.peers.receivers |= {COPY: self.source.received, COPIED: self.received}
 
     # ----- the leader
 
@@ -79,7 +99,7 @@ class CatchUp:
             if node_id == key[1]:
                 del self._waiting[gid, node_id]
                 group = self._node.groups.get(gid)
-                if group is not None and group.leading:
+                if group is not None and group.raft.is_leader:
                     self.wanted(group, node_id)
                     return
 
@@ -89,33 +109,97 @@ class CatchUp:
             self._sent.pop(key, None)
             self._waiting.pop(key, None)
 
+    def _gone(self, node_id: int) -> None:
+        """A node's process ended: what was on its way to it is lost."""
+        for key in [key for key in (*self._sent, *self._waiting) if key[1] == node_id]:
+            self._sent.pop(key, None)
+            self._waiting.pop(key, None)
+        for group in self._node.groups.restless():
+            group.raft.unreachable(node_id)
+
+    def dropped(self, group: Group, node_id: int) -> None:
+        """A snapshot could not be sent: there is no way to the node now."""
+        self._sent.pop((group.gid, node_id), None)
+        group.raft.unreachable(node_id)
+
+    def _look_after(self) -> None:
+        """Snapshots that are over, as Raft sees it."""
+        for key in list(self._sent):
+            group = self._node.groups.get(key[0])
+            progress = group.raft.progress.get(key[1]) if group is not None else None
+            if progress is None or progress.flow is not Flow.SNAPSHOT:
+                self._over(key)
+
     # ----- the replica
+
+    def next_number(self) -> int:
+        """Of a request for records."""
+        self._number += 1
+        return self._number
 
     def arrived(self, group: Group, message: InstallSnapshot) -> None:
         """A snapshot for a group here: take it, at once or when the records are here."""
         raft, snapshot = group.raft, message.snapshot
         if message.term >= raft.term and isinstance(group, PartitionGroup):
             raft.on_heartbeat(message.sender, message.term, 0)
+            self._node.mark(group)
             known = snapshot.index <= raft.log.commit
             if not known and raft.log.term_at(snapshot.index) != snapshot.term:
-                pull = self.pulls.get(group.gid)
-                if pull is None:
-                    pull = self.pulls[group.gid] = Pull(self._node, group)
-                pull.aim(message)
-                self._node.mark(group)
+                self._aim(group, message)
                 return
-        raft.step(message)
+        self._step(group, message)
+
+    def _aim(self, partition: PartitionGroup, message: InstallSnapshot) -> None:
+        pull = self.pulls.get(partition.gid)
+        try:
+            if pull is None:
+                self.pulls[partition.gid] = Pull(self._node, partition, message)
+            elif message.snapshot.index > pull.message.snapshot.index:
+                pull.aim(message)
+            elif message.term > pull.message.term:
+                pull.message = message
+        except PenstockError as error:
+            extra = {"group": partition.gid, "from": message.sender, "reason": str(error)}
+            log.error("a snapshot of a partition can't be read", extra=extra)
+            return
+        self._work()
+
+    def _step(self, group: Group, message: InstallSnapshot) -> None:
+        self.pulls.pop(group.gid, None)
+        group.raft.step(message)
         self._node.mark(group)
+        self.installed += 1
+
+    def received(self, sender: int, buffer: memoryview, start: int, end: int, owned: bool) -> None:
+        """Records arrived that were asked for.
+
+        Raises:
+            RemoteProtocolError: the frame is damaged.
+        """
+        copied, batches = unpack_copied(buffer, start, end, owned)
+        pull = self.pulls.get(copied.group)
+        if pull is not None:
+            before = pull.copied_bytes
+            pull.received(copied, batches)
+            self.copied_bytes += pull.copied_bytes - before
+            self._work()
+
+    def _work(self) -> None:
+        for pull in list(islice(self.pulls.values(), PULLING_MAX)):
+            if pull.message.term < pull.partition.raft.term:
+                del self.pulls[pull.partition.gid]  # its leader is none any more
+                continue
+            pull.work()
+            if pull.complete:
+                self._step(pull.partition, pull.message)
 
     def tick(self) -> None:
-        """Begin pulls whose turn it is, try again those that wait; give up what is out of date."""
-        for (gid, node_id), _ in list(self._sent.items()):
-            group = self._node.groups.get(gid)
-            progress = group.raft.progress.get(node_id) if group is not None else None
-            if progress is None or progress.flow is not Flow.SNAPSHOT:
-                self._over((gid, node_id))
-        for pull in list(self.pulls.values()):
-            pull.tick()
+        """Let time pass."""
+        if self._sent:
+            self._look_after()
+        if self.pulls:
+            self._work()
+        self.source.work()
 
     def deleted(self, gid: int) -> None:
         """The group leaves this broker."""

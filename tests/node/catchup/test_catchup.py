@@ -1,0 +1,140 @@
+"""A replica that lacks what its leader has in memory no more copies records, then the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.protocol.messages import TrimLog
+from tests.node.cluster import Cluster, Member
+
+VALUE = bytes(20_000)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(3, segment_bytes=256 << 10)
+
+
+def publish(leader: Member, gid: int, first: int, count: int) -> None:
+    client = leader.client()
+    for number in range(first, first + count):
+        client.publish(gid, b"%d" % number + VALUE)
+
+
+def numbers(cluster: Cluster, member: int, gid: int) -> list[int]:
+    return [int(value[: -len(VALUE)]) for value in cluster.contents(member, gid)]
+
+
+def step_once(cluster: Cluster) -> None:
+    """One round of every member; then what was sent arrives."""
+    for member in cluster.alive:
+        member.work()
+    for member in cluster.alive:
+        for end in list(member.ends.values()):
+            member.receive(end)
+
+
+def leave_behind(cluster: Cluster, gid: int, count: int = 60) -> int:
+    """Kill a follower and publish more than memory keeps; returns who it was."""
+    leader = cluster.leader(gid)
+    cluster.advance(0.5)
+    publish(leader, gid, 0, 5)
+    away = next(member.number for member in cluster.alive if member is not leader)
+    cluster.kill(away)
+    publish(leader, gid, 5, count)
+    return away
+
+
+def caught_up(cluster: Cluster, gid: int) -> bool:
+    groups = [member.node.groups.get(gid) for member in cluster.members.values() if member.running]
+    ends = {group.applied_index if group is not None else -1 for group in groups}
+    return len(ends) == 1 and len(groups) == len(cluster.members)
+
+
+def test_it_copies_what_it_lacks_and_follows_then(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    assert cluster.members[away].node.catchup.copied_bytes > 20 * len(VALUE)
+    assert numbers(cluster, away, gid) == list(range(65))
+    publish(cluster.leader(gid), gid, 65, 3)
+    cluster.advance(0.5)
+    assert numbers(cluster, away, gid) == list(range(68))
+    assert not cluster.errors
+
+
+def test_it_begins_where_the_leaders_log_starts_when_its_end_was_trimmed(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    leader = cluster.leader(gid)
+    cluster.ask(leader.client(), TrimLog(topic="orders", partition=0, offset=40))
+    publish(leader, gid, 65, 60)
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    assert cluster.members[away].node.partitions[gid].log.start_offset == 40
+    assert numbers(cluster, away, gid) == list(range(40, 125))
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    assert numbers(cluster, away, gid) == list(range(40, 125))
+
+
+def test_it_can_lead_afterwards_and_knows_producers(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    cluster.advance(0.5)
+    batch = {"producer_id": 7, "base_sequence": 0}
+    away = next(member.number for member in cluster.alive if member is not leader)
+    cluster.kill(away)
+    leader.client().publish(gid, b"once", **batch)
+    for number in range(60):
+        leader.client().publish(gid, VALUE, producer_id=8, base_sequence=number)
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    leader.node.partitions[gid].transfer(away)
+    cluster.run_until(lambda: cluster.leader(gid).number == away)
+    assert cluster.leader(gid).client().publish(gid, b"once", **batch) == (0, True)
+
+
+@pytest.mark.parametrize("step", range(0, 40, 3))
+def test_it_may_die_at_any_step(cluster: Cluster, step: int) -> None:
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    cluster.restart(away)
+    cluster.run_until(lambda: cluster.members[away].node.catchup.pulls)
+    for _ in range(step):
+        step_once(cluster)
+    cluster.kill(away)
+    publish(cluster.leader(gid), gid, 65, 40)
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    assert numbers(cluster, away, gid) == list(range(105))
+
+
+@pytest.mark.parametrize("step", range(0, 40, 5))
+def test_the_leader_may_die_at_any_step(cluster: Cluster, step: int) -> None:
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    cluster.restart(away)
+    cluster.run_until(lambda: cluster.members[away].node.catchup.pulls)
+    for _ in range(step):
+        step_once(cluster)
+    old = cluster.leader(gid).number
+    cluster.kill(old)
+    publish(cluster.leader(gid), gid, 65, 40)
+    cluster.restart(old)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    for member in (1, 2, 3):
+        assert numbers(cluster, member, gid) == list(range(105))
+
+
+def test_the_metadata_catches_up_by_a_snapshot_too(cluster: Cluster) -> None:
+    leader = cluster.leader(0)
+    away = next(member.number for member in cluster.alive if member is not leader)
+    cluster.kill(away)
+    gids = [cluster.topic(f"topic-{number}")[0] for number in range(5)]
+    metadata = leader.node.groups.metadata
+    metadata.raft.compact(metadata.applied_index)
+    cluster.restart(away)
+    cluster.run_until(lambda: all(caught_up(cluster, gid) for gid in gids))
+    assert cluster.members[away].node.catchup.installed
