@@ -6,7 +6,7 @@ so, and deleted only when metadata holds its tombstone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from crc32c import crc32c
@@ -331,6 +331,10 @@ class Groups:
     def led(self) -> Iterator[Group]:
         """The groups that this node leads."""
         return (group for group in list(self._all.values()) if group.leading)
+
+    def restless(self) -> Iterable[Group]:
+        """All groups but those that this node leads without peers."""
+        return self._restless.values()
 
     def disturb(self, group: Group) -> None:
         """A group's role or members changed: it needs ticks until its leader is alone again."""

@@ -33,7 +33,6 @@ from penstock.protocol.frames import (
 from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.messages import TYPE_OF, Hello, Message
 from penstock_broker.node import fetches, hello, link
-from penstock_broker.node.alone import Alone
 from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.fetches import ColdRead
@@ -44,6 +43,8 @@ from penstock_broker.node.handover import HandOver
 from penstock_broker.node.link import Dial
 from penstock_broker.node.membership import Membership
 from penstock_broker.node.partition import PartitionGroup
+from penstock_broker.node.peers.frames import PEER_HELLO
+from penstock_broker.node.peers.peers import Peers
 from penstock_broker.node.pending import PendingRequests
 from penstock_broker.node.session import (
     OUTPUT_BYTES_MAX,
@@ -120,7 +121,7 @@ class Node:
         """Those with fetches that wait."""
         self.sharing: dict[int, SharedPartition] = {}
         """Shared groups of the partitions that this broker leads."""
-        self.peers = Alone()
+        self.peers = Peers(self)
         self.catchup = CatchUp(self)
         self.groups = Groups(self)
         self.membership = Membership(self)
@@ -199,7 +200,7 @@ class Node:
 
     def dials(self) -> list[Dial]:
         """Connections that the shell opens now; it tells the dialer of each what became of it."""
-        return self.membership.dials()
+        return self.membership.dials() + self.peers.dials()
 
     def hang_up(self, session: Session) -> None:
         """Close a connection when what is queued for it is sent."""
@@ -236,25 +237,39 @@ class Node:
         Raises:
             RemoteProtocolError: the connection must be closed.
         """
+        at = 0
+        if session.link is None and not session.ready:
+            at, length = self._receive_hello(session, buffer, end)
+            if not at:
+                return 0, length
         if session.link is not None:
-            return link.receive(session, session.link, buffer, 0, end, owned)
-        return self._receive_requests(session, buffer, end, owned)
+            return link.receive(session, session.link, buffer, at, end, owned)
+        return self._receive_requests(session, buffer, at, end, owned)
+
+    def _receive_hello(self, session: Session, buffer: memoryview, end: int) -> tuple[int, int]:
+        if end < FRAME_HEADER_BYTES:
+            return 0, 0
+        length, type_, _, zero, correlation, _ = _FRAME_HEADER(buffer, 0)
+        if not FRAME_HEADER_BYTES <= length <= HELLO_BYTES_MAX or zero:
+            raise RemoteProtocolError(
+                f"a frame of {length} bytes can't be (limit {HELLO_BYTES_MAX})"
+            )
+        if length > end:
+            return 0, length
+        self._hello(session, type_, correlation, buffer[FRAME_HEADER_BYTES:length])
+        return length, 0
 
     def _receive_requests(
-        self, session: Session, buffer: memoryview, end: int, owned: bool
+        self, session: Session, buffer: memoryview, at: int, end: int, owned: bool
     ) -> tuple[int, int]:
-        at = requests = 0
-        limit = REQUEST_BYTES_MAX if session.ready else HELLO_BYTES_MAX
+        requests, limit = 0, REQUEST_BYTES_MAX
         while end - at >= FRAME_HEADER_BYTES and not session.closing:
             length, type_, _, zero, correlation, gid = _FRAME_HEADER(buffer, at)
             if not FRAME_HEADER_BYTES <= length <= limit or zero:
                 raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {limit})")
             if length > end - at:
                 return at, length
-            if not session.ready:
-                self._hello(session, type_, correlation, buffer[at + 16 : at + length])
-                limit = REQUEST_BYTES_MAX
-            elif type_ == PUBLISH:
+            if type_ == PUBLISH:
                 self._publish(session, buffer, at, at + length, correlation, gid, owned)
             else:
                 if requests == REQUESTS_PER_READ_MAX or not (owned or self._may_answer(session)):
@@ -322,6 +337,7 @@ class Node:
         self.groups.tick()
         self.hand_over.tick()
         self.catchup.tick()
+        self.peers.tick()
         for shared in list(self.sharing.values()):
             shared.tick()
         if clock < self.housekeeping_at:
@@ -359,6 +375,7 @@ class Node:
                 if not group.gone:
                     group.close_round()
         self.checkpoints.step()
+        self.peers.flush()
 
     # ----- effects
 
@@ -432,6 +449,9 @@ class Node:
     # ----- frames
 
     def _hello(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
+        if type_ == PEER_HELLO:
+            self.peers.greeted(session, correlation, body)
+            return
         if type_ != TYPE_OF[Hello]:
             raise RemoteProtocolError("the first frame of a connection must be a hello")
         try:
