@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
+from penstock_broker.node import due
+from penstock_broker.node.sharing.timers import GRAIN_US
 from tests.node.harness import Harness
 from tests.node.sharing.members import Member, offsets
 from tests.node.sharing.test_delayed import World
@@ -84,3 +88,13 @@ def test_a_lease_runs_out_also_when_the_clock_leaps_while_its_grant_is_under_way
     assert offsets(member.acquired()) == [0]
     node.advance(1.5)
     assert offsets(Member(node, "other").acquire()) == [0]
+
+
+def test_the_runtime_is_told_of_what_is_due_before_its_usual_tick() -> None:
+    node, _ = prepared(2, lease_ms=2000, retry_min_ms=0)
+    assert due.seconds_to_shared(node.node) == inf
+    member = Member(node)
+    member.acquire(1)
+    assert due.seconds_to_shared(node.node) == pytest.approx(2.0, abs=0.3)  # looked at anew by then
+    node.advance(1.99)
+    assert 0 < due.seconds_to_shared(node.node) <= 0.01 + GRAIN_US / 1_000_000

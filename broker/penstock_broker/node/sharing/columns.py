@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from penstock.errors import CorruptBatch
@@ -19,7 +20,7 @@ class Columns(NamedTuple):
     keys: Sequence[int]
     """0: the record has no key."""
     tenants: Sequence[int]
-    """0: the record has no tenant, or the batch does not say."""
+    """0: the record has no tenant; empty: the batch does not say."""
 
     def behind(self, count: int) -> Columns:
         """Without the first of them."""
@@ -28,18 +29,15 @@ class Columns(NamedTuple):
 
 def read_columns(batch: Buffer | None, first: int, stop: int) -> Columns:
     """The slots of records [first, stop), which lie in one batch; None: it can't be read."""
-    count = stop - first
-    found, shares = [UNKNOWN] * count, [0] * count
+    keys = tenants = None
+    low = high = 0
     if batch is not None:
         header = parse_header(batch)
+        low, high = first - header.base_offset, stop - header.base_offset
         if not header.flags & FLAG_COMPACTED:  # a compacted batch's positions are no offsets
-            try:
+            with suppress(CorruptBatch):
                 keys, tenants = read_slots(batch, header)
-            except CorruptBatch:
-                keys = tenants = None
-            low = first - header.base_offset
-            if keys is not None:
-                found = keys[low : low + count].tolist()
-            if tenants is not None:
-                shares = tenants[low : low + count].tolist()
-    return Columns(found, shares)
+    return Columns(
+        [UNKNOWN] * (stop - first) if keys is None else keys[low:high].tolist(),
+        [] if tenants is None else tenants[low:high].tolist(),
+    )

@@ -104,7 +104,10 @@ class View:
         """Records come into view: PARKED if there is an order, else READY."""
         count = len(columns.keys)
         self.keys.extend(columns.keys)
-        self.tenants.extend(columns.tenants)
+        if columns.tenants:
+            self.tenants.extend(columns.tenants)
+        else:
+            self.tenants.frombytes(bytes(4 * count))
         self.phases += bytes((PARKED if self._ordered else READY,)) * count
         self._follow.frombytes(bytes(4 * count))
 
