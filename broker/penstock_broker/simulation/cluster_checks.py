@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 from zlib import crc32
 
+from penstock.errors import PenstockError
+from penstock_broker.node.fetches import ColdRead
+from penstock_broker.node.group import Group
+from penstock_broker.node.node import Node
+from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.raft import (
     AppendResponse,
     Configuration,
@@ -26,10 +31,9 @@ from penstock_broker.raft import (
     VoteResponse,
 )
 from penstock_broker.raft.quorum import majority_value
+from penstock_broker.storage import Flush, Job
 
 if TYPE_CHECKING:
-    from penstock_broker.node.group import Group
-    from penstock_broker.node.node import Node
     from penstock_broker.simulation.cluster_host import Host
     from penstock_broker.simulation.cluster_world import ClusterWorld
 
@@ -66,8 +70,9 @@ class Durable:
         self.last = entries[-1][0]
 
     def install(self, index: int) -> None:
-        """A snapshot replaced everything up to an index."""
-        self.base, self.last = index, max(self.last, index)
+        """A snapshot replaced everything."""
+        self.base = self.last = index
+        self.terms.clear()
 
 
 @dataclass(slots=True)
@@ -78,7 +83,6 @@ class Write:
     gid: int
     hard_state: tuple[int, int] | None
     entries: list[tuple[int, int]]
-    snapshot: int
 
 
 @dataclass(slots=True)
@@ -93,6 +97,25 @@ class History:
     """Term of the leader that committed the last one."""
 
 
+class Watched(Node):
+    """A node that tells the checks what becomes durable and what it says."""
+
+    host: Host
+
+    def send_message(self, group: Group, message: Message) -> None:
+        """Let a message go, if it promises nothing that is not durable."""
+        self.host.world.checks.departs(self.host, group, message)
+        super().send_message(group, message)
+
+    def job_done(
+        self, job: Job | Flush | ColdRead | SharedRead, error: PenstockError | None
+    ) -> None:
+        """A job was carried out."""
+        if isinstance(job, Flush):
+            self.host.world.checks.flushed(self.host, job.sequence)
+        super().job_done(job, error)
+
+
 class Checks:
     """The promises, and what is needed to see one broken."""
 
@@ -105,6 +128,8 @@ class Checks:
         self._durable: dict[tuple[int, int], Durable] = {}
         """(host, group) -> what is on its disk."""
         self._writes: dict[int, deque[Write]] = {}
+        self._behind: dict[tuple[int, int], list[list[tuple[int, int]]]] = {}
+        """(host, group) -> entries that wait until the snapshot before them is durable."""
         self._commits: dict[int, int] = {}
         """id(raft) -> its commit when it was seen last."""
         self._known: dict[int, tuple[Raft, Host, int]] = {}
@@ -116,13 +141,22 @@ class Checks:
         original = Raft.ready
 
         def ready(raft: Raft) -> Ready | None:
+            if id(raft) not in self._known:
+                self._meet(raft)
             deciding, commit = raft.configuration, raft.log.commit
             made = original(raft)
             if made is not None or raft.log.commit != commit:
                 self._ready(raft, made, deciding)
             return made
 
-        with patch.object(Raft, "ready", ready):
+        put = Group.installed
+
+        def installed(group: Group, index: int, term: int) -> None:
+            if isinstance(group.node, Watched):
+                self._installed(group.node.host, group.gid, index)
+            put(group, index, term)
+
+        with patch.object(Raft, "ready", ready), patch.object(Group, "installed", installed):
             yield
 
     # ----- hosts
@@ -133,6 +167,8 @@ class Checks:
             del self._known[key]
             self._commits.pop(key, None)
         self._writes.pop(host.number, None)
+        for key in [key for key in self._behind if key[0] == host.number]:
+            del self._behind[key]
 
     def wiped(self, host: Host) -> None:
         """Its disk is another one."""
@@ -145,20 +181,29 @@ class Checks:
         while writes and writes[0].flush <= sequence:
             write = writes.popleft()
             durable = self._durable.setdefault((host.number, write.gid), Durable())
-            if write.snapshot:
-                durable.install(write.snapshot)
             if write.entries:
                 durable.append(write.entries)
             if write.hard_state is not None:
                 durable.term, durable.vote = write.hard_state
 
+    def _installed(self, host: Host, gid: int, index: int) -> None:
+        """A snapshot is on the disk; what follows it goes with the next flush."""
+        self._durable.setdefault((host.number, gid), Durable()).install(index)
+        writes = self._writes.setdefault(host.number, deque())
+        for write in writes:
+            if write.gid == gid:
+                write.entries = [entry for entry in write.entries if entry[0] > index]
+        assert host.node is not None
+        for entries in self._behind.pop((host.number, gid), []):
+            if entries:
+                writes.append(Write(host.node.store.wal.sequence, gid, None, entries))
+
     # ----- what consensus hands out
 
     def _ready(self, raft: Raft, made: Ready | None, deciding: Configuration) -> None:
-        known = self._known.get(id(raft)) or self._meet(raft)
-        if known is None:
+        if id(raft) not in self._known:
             return
-        _, host, gid = known
+        _, host, gid = self._known[id(raft)]
         if raft.role is Role.LEADER:
             self._check_leader(gid, raft)
         before = self._commits.get(id(raft), 0)
@@ -176,39 +221,42 @@ class Checks:
         if raft.role is Role.LEADER and commit > before:
             self._check_held(host, gid, raft, deciding)
 
-    def _meet(self, raft: Raft) -> tuple[Raft, Host, int] | None:
+    def _meet(self, raft: Raft) -> None:
+        """See a group for the first time in the life of a process: it starts from its disk."""
         for host in self._world.hosts:
             node = host.node
             for gid, group in node.groups._all.items() if node is not None else ():
                 if group.raft is raft:
-                    found = self._known[id(raft)] = (raft, host, gid)
+                    self._known[id(raft)] = (raft, host, gid)
                     self._world.places[raft.id] = host.number
                     self._check_recovered(host, gid, raft)
-                    return found
-        return None
 
     def _check_recovered(self, host: Host, gid: int, raft: Raft) -> None:
-        durable = self._durable.get((host.number, gid))
-        if durable is None or not durable.term:
-            return
+        """What was durable is there; there may be more, of which nobody had heard."""
+        durable = self._durable.get((host.number, gid)) or Durable()
+        log, hard_state = raft.log, raft._told_hard
         where = f"{host}, group {gid}: on its disk was term {durable.term}, vote {durable.vote}, "
-        where += f"up to {durable.last}; it starts with {raft.term}, {raft.vote}, "
-        where += f"{raft.log.last_index}"
-        same = raft.term > durable.term or raft.vote in (durable.vote, raft.id)
-        require(raft.term >= durable.term and same, where)
-        require(raft.log.last_index >= durable.last, where)
+        where += f"up to {durable.last}; it starts with {hard_state}, up to {log.durable}"
+        same = hard_state.term > durable.term or durable.vote in (0, hard_state.vote)
+        require(hard_state.term >= durable.term and same and log.durable >= durable.last, where)
+        found = Durable(hard_state.term, hard_state.vote, log.base_index)
+        terms = {entry.index: entry.term for entry in log.slice(log.base_index + 1, log.durable)}
+        found.terms, found.last = terms, log.durable
+        self._durable[host.number, gid] = found
 
     def _note_write(self, host: Host, gid: int, made: Ready) -> None:
         hard_state = made.hard_state
-        if not (made.entries or hard_state or made.snapshot) or host.node is None:
+        if not (made.entries or hard_state) or host.node is None:
             return
         write = Write(
             host.node.store.wal.sequence,
             gid,
             None if hard_state is None else (hard_state.term, hard_state.vote),
             [(entry.index, entry.term) for entry in made.entries],
-            0 if made.snapshot is None else made.snapshot.index,
         )
+        if made.snapshot is not None:
+            self._behind.setdefault((host.number, gid), []).append(write.entries)
+            write.entries = []
         if made.must_sync or made.entries:
             self._writes.setdefault(host.number, deque()).append(write)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from penstock.errors import NotLeader, PenstockError, UnknownProducer
+from penstock.errors import NotLeader, PenstockError, TopicNotFound, UnknownProducer
 from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
 from penstock.protocol.messages import (
@@ -145,7 +145,7 @@ class Link:
             place = self.world.place_of(error.detail)
         if place and place != self.place:
             self.go(place)
-        elif isinstance(error, NotLeader) or self.world.random.random() < 0.3:
+        elif isinstance(error, (NotLeader, TopicNotFound)) or self.world.random.random() < 0.3:
             self.go()
         else:
             self.world.after(PAUSE, again)
@@ -198,7 +198,8 @@ class Lane:
         if flags & frames.FLAG_ERROR:
             error = decode_error(reply[16:])
             early = isinstance(error, UnknownProducer) and not self._began
-            assert error.retriable or early, f"producer {self.producer}: {error!r}"
+            gone = isinstance(error, TopicNotFound)  # it is not on that broker
+            assert error.retriable or early or gone, f"producer {self.producer}: {error!r}"
             if not self._resending:
                 self._resending = True
                 self.link.follow(error, self._resend)
@@ -284,7 +285,8 @@ class Reader:
         world = self.world
         if flags & frames.FLAG_ERROR:
             error = decode_error(reply[16:])
-            assert error.retriable, f"{self}: {error!r}"
+            gone = isinstance(error, TopicNotFound)
+            assert error.retriable or gone, f"{self}: {error!r}"
             self.link.follow(error, self._fetch)
             return
         records = records_of(reply, offset)

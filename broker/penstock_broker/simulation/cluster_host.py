@@ -8,14 +8,14 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import PenstockError, RemoteProtocolError, StorageFailure
+from penstock.errors import RemoteProtocolError, StorageFailure
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.link import Dial
 from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.node.sharing.reading import SharedRead
-from penstock_broker.raft import Message
+from penstock_broker.simulation.cluster_checks import Watched
 from penstock_broker.simulation.cluster_network import DIAL_SECONDS_MAX, End
 from penstock_broker.simulation.disk import Crash, DiskFaults, SimDisk
 from penstock_broker.storage import Flush, Job, StorageConfig, Store
@@ -27,25 +27,6 @@ TICK: Final = 0.05
 START_US: Final = 1_700_000_000_000_000
 READ_AGAIN: Final = 0.005
 """When bytes are looked at again that the node did not take yet."""
-
-
-class WatchedNode(Node):
-    """A node that tells the checks what becomes durable and what it says."""
-
-    host: Host
-
-    def send_message(self, group: Group, message: Message) -> None:
-        """Let a message go, if it promises nothing that is not durable."""
-        self.host.world.checks.departs(self.host, group, message)
-        super().send_message(group, message)
-
-    def job_done(
-        self, job: Job | Flush | ColdRead | SharedRead, error: PenstockError | None
-    ) -> None:
-        """A job was carried out."""
-        if isinstance(job, Flush):
-            self.host.world.checks.flushed(self.host, job.sequence)
-        super().job_done(job, error)
 
 
 @dataclass(eq=False)
@@ -60,7 +41,7 @@ class Host:
 
     def __post_init__(self) -> None:
         self.address = f"host{self.number}:7400"
-        self.node: WatchedNode | None = None
+        self.node: Watched | None = None
         self.paused_until = 0.0
         self.clock_off_us = 0
         self.disk_delay = 0.0005
@@ -94,7 +75,7 @@ class Host:
             uuid = world.random.randbytes(16)
             store = Store.open(self.disk, self.config, fresh_uuid=uuid)
             config = world.node_config(self)
-            node = WatchedNode(store, config, Random(world.random.getrandbits(32)))
+            node = Watched(store, config, Random(world.random.getrandbits(32)))
             node.host = self
             self.node = node
             node.now(self.wall_us, world.now)
@@ -149,13 +130,13 @@ class Host:
         except (Crash, StorageFailure) as death:
             self.died(power=world.random.random() < 0.5, error=isinstance(death, StorageFailure))
 
-    def _tick(self, node: WatchedNode) -> None:
+    def _tick(self, node: Watched) -> None:
         if node is self.node:
             self.world.after(TICK, partial(self._tick, node))
             if self.world.now >= self.paused_until:
                 self.act(node, lambda: node.tick(self.wall_us, self.world.now))
 
-    def _close_round(self, node: WatchedNode) -> None:
+    def _close_round(self, node: Watched) -> None:
         world = self.world
         node.end_round()
         world.checks.look(self, node)
@@ -180,10 +161,10 @@ class Host:
     def _delay(self) -> float:
         return self.world.random.expovariate(1 / self.disk_delay)
 
-    def _do(self, node: WatchedNode, job: Job | Flush | ColdRead | SharedRead) -> None:
+    def _do(self, node: Watched, job: Job | Flush | ColdRead | SharedRead) -> None:
         self.act(node, partial(self._run, node, job))
 
-    def _run(self, node: WatchedNode, job: Job | Flush | ColdRead | SharedRead) -> None:
+    def _run(self, node: Watched, job: Job | Flush | ColdRead | SharedRead) -> None:
         world = self.world
         if world.faulty and world.random.random() < world.swarm.disk_crash:
             self.disk.crash_at = self.disk.steps + world.random.randint(1, 4)
@@ -196,7 +177,7 @@ class Host:
 
     # ----- connections
 
-    def _dial(self, node: WatchedNode, dial: Dial) -> None:
+    def _dial(self, node: Watched, dial: Dial) -> None:
         """Open a connection to another broker, if it is there and can be reached."""
         world = self.world
         if node is not self.node:
@@ -213,7 +194,7 @@ class Host:
             target.accept(end.other)
             self.act(node, partial(self._dialed, node, dial, end))
 
-    def _dialed(self, node: WatchedNode, dial: Dial, end: End) -> None:
+    def _dialed(self, node: Watched, dial: Dial, end: End) -> None:
         if end.closed:
             dial.dialer.dial_failed(dial)
         else:
@@ -231,7 +212,7 @@ class Host:
 
         self.act(node, accepted)
 
-    def _open(self, node: WatchedNode, end: End) -> Session:
+    def _open(self, node: Watched, end: End) -> Session:
         session = Session(self.world.next_session(), 1, f"place {end.other.place}", self.world.now)
         node.connected(session)
         self.sessions[session.id] = (session, end)
@@ -244,7 +225,7 @@ class Host:
         if node is not None and end in self._of:
             self.act(node, partial(self._receive, node, end))
 
-    def _receive(self, node: WatchedNode, end: End) -> None:
+    def _receive(self, node: Watched, end: End) -> None:
         session = self._of.get(end)
         if session is None or session.closing or not end.inbox:
             return
@@ -262,7 +243,7 @@ class Host:
         if end.inbox and not session.closing:
             self.world.after(READ_AGAIN, partial(self.arrived, end))
 
-    def _send(self, node: WatchedNode, session: Session) -> None:
+    def _send(self, node: Watched, session: Session) -> None:
         data, session.out = b"".join(session.out), []
         node.sent(session, 0)
         found = self.sessions.get(session.id)
@@ -273,7 +254,7 @@ class Host:
         if session.closing:
             self._drop(node, session, found[1])
 
-    def _drop(self, node: WatchedNode, session: Session, end: End) -> None:
+    def _drop(self, node: Watched, session: Session, end: End) -> None:
         """Close a connection from this side."""
         self._forget(session, end)
         node.disconnected(session)
@@ -289,7 +270,7 @@ class Host:
         if node is not None:
             self.act(node, partial(self._hung_up, node, end))
 
-    def _hung_up(self, node: WatchedNode, end: End) -> None:
+    def _hung_up(self, node: Watched, end: End) -> None:
         session = self._of.get(end)
         if session is not None:
             self._forget(session, end)

@@ -26,23 +26,21 @@ from penstock.protocol.messages import (
     MetadataReply,
 )
 from penstock_broker.node.node import Node, NodeConfig
-from penstock_broker.node.session import Session
 from penstock_broker.simulation import cluster_faults
 from penstock_broker.simulation.broker_world import Counts, records_of
 from penstock_broker.simulation.cluster_checks import Checks
 from penstock_broker.simulation.cluster_clients import (
-    ANY_REPLICA,
     Link,
     Member,
     Producer,
     Reader,
-    fetch_request,
 )
 from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_network import Network
 from penstock_broker.simulation.cluster_swarm import Swarm, draw
 from penstock_broker.simulation.cluster_truth import ClusterTruth
 from penstock_broker.simulation.disk import SimDisk
+from penstock_broker.storage.reads import Memory
 
 FORM_SECONDS: Final = 30.0
 DRAIN_SECONDS: Final = 60.0
@@ -145,6 +143,7 @@ class ClusterWorld:
             host.start()
         if len(self.hosts) > 1:
             self._until_told(InitCluster(), lambda reply: isinstance(reply, InitClusterReply), 1)
+            self._gather()
         create = CreateTopic(
             name="t",
             partitions=self.swarm.partitions,
@@ -152,6 +151,21 @@ class ClusterWorld:
         )
         self._until_told(create, self._created)
         self._until_told(Metadata(topics=["t"]), self._described)
+
+    def _gather(self) -> None:
+        """Wait until all have joined and know the metadata."""
+
+        def informed() -> bool:
+            return all(host.node is not None and host.node.groups.informed for host in self.hosts)
+
+        if not self.advance(informed, 5.0):
+            host = self.leader_of(0)
+            assert host is not None
+            assert host.node is not None
+            metadata = host.node.groups.metadata
+            ids = sorted(other.node.node_id for other in self.hosts if other.node is not None)
+            host.act(host.node, lambda: metadata.change_members(ids))
+        assert self.advance(informed, FORM_SECONDS), "somebody does not learn of the cluster"
 
     def _until_told(
         self,
@@ -252,9 +266,10 @@ class ClusterWorld:
         cluster_faults.stop_all(self)
         for client in self.clients:
             client.stop()
-        waiting = self.waits_for
-        if not self.advance(lambda: not waiting(), DRAIN_SECONDS):
-            raise AssertionError(f"not well after {DRAIN_SECONDS} s: {'; '.join(waiting())}")
+        end = self.now + DRAIN_SECONDS
+        while waiting := self.waits_for():
+            assert self.now < end, f"not well after {DRAIN_SECONDS} s: {'; '.join(waiting)}"
+            self.advance(lambda: False, 0.1)
         for partition, gid in enumerate(self.gids):
             self._read_everywhere(partition, gid)
 
@@ -286,7 +301,7 @@ class ClusterWorld:
             assert host.node is not None
             if gid in host.node.partitions:
                 replicas += 1
-                values = read_replica(host.node, gid, ANY_REPLICA if len(self.hosts) > 1 else 0)
+                values = read_replica(host.node, gid)
                 self.truth.check_partition(partition, values)
                 self.truth.check_order(partition, values)
         assert replicas >= min(3, len(self.hosts)), f"partition {partition} has {replicas} replicas"
@@ -297,23 +312,18 @@ class ClusterWorld:
             host.died(power=True)
 
 
-def read_replica(node: Node, gid: int, flags: int) -> list[tuple[int, bytes]]:
-    """Every record of a replica, through fetches."""
-    session = Session(-1, -1, "check", 0.0)
-    session.ready = True
+def read_replica(node: Node, gid: int) -> list[tuple[int, bytes]]:
+    """Every record of a replica, from its own log."""
+    log = node.partitions[gid].log
     found: list[tuple[int, bytes]] = []
-    offset = 0
-    while True:
-        data = fetch_request(1, gid, offset, 1 << 20, 0, flags)
-        node.receive(session, memoryview(data), len(data), False)
-        for read in node.take_reads():
-            read.run()
-            node.job_done(read, None)
-        reply, session.out, session.queued = b"".join(session.out), [], False
-        node.sent(session, 0)
-        assert not reply[5] & frames.FLAG_ERROR, f"reading back: {reply[16:]!r}"
-        records = records_of(reply, offset)
-        if not records:
-            return found
-        found += records
-        offset = records[-1][0] + 1
+    offset = log.start_offset
+    while offset < log.end_offset:
+        place = log.read(offset, 1 << 20)
+        if isinstance(place, Memory):
+            buffers = place.buffers
+        else:
+            data = place.file.pread(place.length, place.position)
+            buffers = log.finish_read(place, data, offset, 1 << 20)
+        found += records_of(bytes(frames.REPLY_BYTES) + b"".join(buffers), offset)
+        offset = found[-1][0] + 1
+    return found
