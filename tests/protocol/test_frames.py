@@ -102,10 +102,12 @@ def test_publish_request_with_a_wrong_field_is_refused(at):
 
 def test_fetch_request_is_read_and_has_one_length():
     request = f.fetch_request(1, 2, 2**64 - 1, 1000, 10, 500)
-    assert f.read_fetch(request, 0, len(request)) == (2**64 - 1, 1000, 10, 500)
+    assert f.read_fetch(request, 0, len(request)) == (2**64 - 1, 1000, 10, 500, 0)
     for end in (39, 41):
         with pytest.raises(BadRequest):
             f.read_fetch(request + b"\0", 0, end)
+    flagged = f.fetch_request(1, 2, 5, 1000, 10, 500, f.FETCH_ANY_REPLICA | f.FETCH_LINEARIZABLE)
+    assert f.read_fetch(flagged, 0, len(flagged))[4] == f.FETCH_FLAGS
     wrong = bytearray(request)
     wrong[-1] = 1
     with pytest.raises(BadRequest):

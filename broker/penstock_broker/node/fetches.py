@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from penstock.errors import CorruptData, LimitExceeded, PenstockError
+from penstock.errors import CorruptData, LimitExceeded, NotLeader, PenstockError
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import (
     FETCH,
+    FETCH_ANY_REPLICA,
     FETCH_BYTES_MAX,
+    FETCH_FLAGS,
+    FETCH_LINEARIZABLE,
     FETCH_REPLY,
     FLAG_RESPONSE,
     REPLY_BYTES,
@@ -34,6 +37,7 @@ class Fetch(NamedTuple):
     max_bytes: int
     min_bytes: int
     deadline: float
+    flags: int
 
 
 class ColdRead:
@@ -61,18 +65,49 @@ class ColdRead:
 
 
 def admit(
-    session: Session, correlation: int, wanted: tuple[int, int, int, int], now: float
+    session: Session, correlation: int, wanted: tuple[int, int, int, int, int], now: float
 ) -> Fetch:
     """Make a fetch of what a request said, within the limits.
 
     Raises:
         LimitExceeded: the session has too many long polls open.
     """
-    offset, max_bytes, min_bytes, wait_ms = wanted
+    offset, max_bytes, min_bytes, wait_ms, flags = wanted
     if len(session.polls) >= POLLS_PER_SESSION_MAX:
         raise LimitExceeded(f"a connection may have {POLLS_PER_SESSION_MAX} open fetches")
     deadline = now + min(wait_ms, WAIT_MS_MAX) / 1000 if wait_ms else 0.0
-    return Fetch(session, correlation, offset, min(max_bytes, FETCH_BYTES_MAX), min_bytes, deadline)
+    max_bytes = min(max_bytes, FETCH_BYTES_MAX)
+    return Fetch(session, correlation, offset, max_bytes, min_bytes, deadline, flags)
+
+
+def begin(partition: PartitionGroup, fetch: Fetch) -> None:
+    """Serve a fetch if this broker may.
+
+    Raises:
+        NotLeader: the leader is to be asked.
+        Throttled: too many reads wait for their turn.
+        OffsetOutOfRange, CorruptData: the offset can't be read.
+    """
+    if partition.leading:
+        if fetch.flags & FETCH_LINEARIZABLE:
+            partition.read(lambda error: _confirmed(partition, fetch, error))
+            return
+    elif not may_follow(fetch) or fetch.offset > partition.log.end_offset:
+        raise NotLeader(leader=partition.raft.leader)
+    serve(partition, fetch)
+
+
+def may_follow(fetch: Fetch) -> bool:
+    """Whether a broker that does not lead the partition may answer."""
+    return fetch.flags & FETCH_FLAGS == FETCH_ANY_REPLICA
+
+
+def _confirmed(partition: PartitionGroup, fetch: Fetch, error: PenstockError | None) -> None:
+    """What was decided before the fetch is applied here, or the lead was lost before."""
+    if error is None:
+        retry(partition, fetch)
+    else:
+        refuse(partition, fetch, error)
 
 
 def serve(partition: PartitionGroup, fetch: Fetch) -> None:

@@ -319,7 +319,7 @@ class PartitionGroup(Group):
         self.machine.drop_overlay()
         leader = self.raft.leader
         self._refuse_flights(NotLeader("the leader changed; the outcome is unknown", leader=leader))
-        self.polls.refuse(NotLeader(leader=leader))
+        self.polls.refuse_led(NotLeader(leader=leader))
         self.shared.on_lost_leadership()
 
     def deleted(self, error: PenstockError) -> None:
@@ -348,12 +348,11 @@ class PartitionGroup(Group):
         """Answer now, queue a long poll, or start a cold read.
 
         Raises:
-            NotLeader: another broker leads.
+            NotLeader: the leader is to be asked.
+            Throttled: too many linearizable reads wait.
             OffsetOutOfRange, CorruptData: the offset can't be read.
         """
-        if not self.leading:
-            raise NotLeader(leader=self.raft.leader)
-        fetches.serve(self, fetch)
+        fetches.begin(self, fetch)
 
     def apply_retention(self) -> None:
         """The leader's decision how far the log may be trimmed, proposed as a command."""

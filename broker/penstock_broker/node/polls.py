@@ -100,6 +100,14 @@ class Polls:
         for fetch in self._all():
             fetches.answer_late(self._partition, fetch)
 
+    def refuse_led(self, error: PenstockError) -> None:
+        """The lead is lost: refuse all that no follower may answer."""
+        for fetch in self._all():
+            if fetches.may_follow(fetch):
+                fetches.retry(self._partition, fetch)
+            else:
+                fetches.refuse(self._partition, fetch, error)
+
     def refuse(self, error: PenstockError) -> None:
         """Answer all with an error."""
         for fetch in self._all():

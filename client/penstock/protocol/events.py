@@ -56,6 +56,8 @@ class Fetch(Event, frozen=True, gc=False):
     max_bytes: int
     min_bytes: int = 1
     max_wait_ms: int = 0
+    flags: int = 0
+    """`FETCH_ANY_REPLICA`, `FETCH_LINEARIZABLE`."""
 
 
 class Malformed(Event, frozen=True, gc=True):

@@ -29,7 +29,7 @@ PUBLISH_REQUEST: Final = struct.Struct("<IBBHIIBBHI")
 PUBLISH_REPLY: Final = struct.Struct("<IBBHIIQQ")
 """Frame header + base_offset, append_ts_us."""
 FETCH_REQUEST: Final = struct.Struct("<IBBHIIQIIII")
-"""Frame header + offset, max_bytes, min_bytes, max_wait_ms, zero."""
+"""Frame header + offset, max_bytes, min_bytes, max_wait_ms, flags."""
 FETCH_REPLY: Final = struct.Struct("<IBBHIIQQ")
 """Frame header + high_watermark, log_start_offset; then whole batches verbatim."""
 _PUBLISH_FIELDS: Final = struct.Struct("<BBHI")
@@ -41,6 +41,12 @@ REPLY_BYTES: Final = PUBLISH_REPLY.size
 assert PUBLISH_REQUEST_BYTES == 24
 assert FETCH_REQUEST_BYTES == 40
 assert REPLY_BYTES == FETCH_REPLY.size == 32
+
+FETCH_ANY_REPLICA: Final = 1
+"""A broker that does not lead the partition answers too; what it has may be a little behind."""
+FETCH_LINEARIZABLE: Final = 2
+"""The leader makes sure that it still leads: all that was acknowledged before is there."""
+FETCH_FLAGS: Final = FETCH_ANY_REPLICA | FETCH_LINEARIZABLE
 
 ACKS_NONE: Final = 0
 ACKS_LEADER: Final = 1
@@ -77,12 +83,18 @@ def publish_head(correlation: int, group: int, acks: int, timeout_ms: int, batch
 
 
 def fetch_request(
-    correlation: int, group: int, offset: int, max_bytes: int, min_bytes: int, max_wait_ms: int
+    correlation: int,
+    group: int,
+    offset: int,
+    max_bytes: int,
+    min_bytes: int,
+    max_wait_ms: int,
+    flags: int = 0,
 ) -> bytes:
     """A whole fetch request."""
     return FETCH_REQUEST.pack(
         FETCH_REQUEST_BYTES, FETCH, 0, 0, correlation, group, offset, max_bytes, min_bytes,
-        max_wait_ms, 0,
+        max_wait_ms, flags,
     )  # fmt: skip
 
 
@@ -100,20 +112,20 @@ def read_publish(buffer: Buffer, start: int, end: int) -> tuple[int, int]:
     return acks, timeout_ms
 
 
-def read_fetch(buffer: Buffer, start: int, end: int) -> tuple[int, int, int, int]:
-    """Read (offset, max_bytes, min_bytes, max_wait_ms) of a fetch request.
+def read_fetch(buffer: Buffer, start: int, end: int) -> tuple[int, int, int, int, int]:
+    """Read (offset, max_bytes, min_bytes, max_wait_ms, flags) of a fetch request.
 
     Raises:
         BadRequest: the frame has another length, or a field is out of its range.
     """
     if end - start != FETCH_REQUEST_BYTES:
         raise BadRequest(f"a fetch request has {FETCH_REQUEST_BYTES} bytes")
-    offset, max_bytes, min_bytes, max_wait_ms, zero = _FETCH_FIELDS.unpack_from(
+    offset, max_bytes, min_bytes, max_wait_ms, flags = _FETCH_FIELDS.unpack_from(
         buffer, start + FRAME_HEADER_BYTES
     )
-    if zero:
+    if flags & ~FETCH_FLAGS:
         raise BadRequest("a fetch request has a field out of its range")
-    return offset, max_bytes, min_bytes, max_wait_ms
+    return offset, max_bytes, min_bytes, max_wait_ms, flags
 
 
 def scan(buffer: Buffer, start: int, end: int, limit: int) -> tuple[list[Frame], int]:

@@ -64,8 +64,8 @@ def buffers(event: Event) -> list[Buffer]:
     match event:
         case Publish(correlation, group, batch, acks, timeout_ms):
             return [publish_head(correlation, group, acks, timeout_ms, len(batch)), batch]
-        case Fetch(correlation, group, offset, max_bytes, min_bytes, wait):
-            return [fetch_request(correlation, group, offset, max_bytes, min_bytes, wait)]
+        case Fetch(correlation, group, offset, max_bytes, min_bytes, wait, flags):
+            return [fetch_request(correlation, group, offset, max_bytes, min_bytes, wait, flags)]
         case Published():
             return [_published(event)]
         case Fetched():

@@ -1,0 +1,90 @@
+"""Reads of a cluster: from any replica, and linearizable ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.errors import NotLeader
+from penstock.protocol.frames import FETCH_ANY_REPLICA, FETCH_LINEARIZABLE, fetch_request
+from tests.node.cluster import Cluster, Member
+from tests.node.harness import Client
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(3)
+
+
+def follower(cluster: Cluster, gid: int) -> Member:
+    leader = cluster.leader(gid)
+    return next(member for member in cluster.alive if member is not leader)
+
+
+def fetch(client: Client, gid: int, offset: int, flags: int, wait_ms: int = 0) -> None:
+    client.correlation += 1
+    client.send(fetch_request(client.correlation, gid, offset, 1 << 20, 1, wait_ms, flags))
+
+
+def test_a_follower_answers_who_does_not_mind(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    cluster.leader(gid).client().publish(gid, b"a")
+    cluster.advance(0.3)
+    client = follower(cluster, gid).client()
+    fetch(client, gid, 0, FETCH_ANY_REPLICA)
+    assert client.fetched() == [b"a"]
+    with pytest.raises(NotLeader):
+        client.fetch(gid, 0)
+
+
+def test_a_follower_answers_a_long_poll_when_it_hears_of_a_record(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    cluster.advance(0.5)
+    client = follower(cluster, gid).client()
+    fetch(client, gid, 0, FETCH_ANY_REPLICA, wait_ms=5000)
+    cluster.leader(gid).client().publish(gid, b"a")
+    cluster.advance(0.3)
+    assert client.fetched() == [b"a"]
+
+
+def test_a_follower_sends_on_who_is_ahead_of_it(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    client = follower(cluster, gid).client()
+    fetch(client, gid, 7, FETCH_ANY_REPLICA)
+    with pytest.raises(NotLeader):
+        client.fetched()
+
+
+def test_a_linearizable_read_is_answered_after_a_round_of_heartbeats(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    cluster.advance(0.5)
+    leader.client().publish(gid, b"a")
+    client = leader.client()
+    fetch(client, gid, 0, FETCH_LINEARIZABLE)
+    assert not client.session.out
+    cluster.pump()
+    assert client.fetched() == [b"a"]
+
+
+def test_a_leader_that_is_cut_off_answers_no_linearizable_read(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    cluster.advance(0.5)
+    client = leader.client()
+    cluster.isolate(leader.number)
+    fetch(client, gid, 0, FETCH_LINEARIZABLE)
+    cluster.advance(0.5)
+    assert not client.session.out
+    cluster.advance(3.0)
+    with pytest.raises(NotLeader):
+        client.fetched()
+
+
+def test_a_broker_alone_answers_linearizable_reads_at_once() -> None:
+    cluster = Cluster(1)
+    (gid,) = cluster.topic()
+    cluster.leader(gid).client().publish(gid, b"a")
+    client = cluster.leader(gid).client()
+    fetch(client, gid, 0, FETCH_LINEARIZABLE)
+    cluster.pump()
+    assert client.fetched() == [b"a"]
