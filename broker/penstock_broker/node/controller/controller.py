@@ -10,6 +10,7 @@ from penstock_broker.machine.commands import ChangeReplicas, encode_command
 from penstock_broker.machine.metadata import GROUPS_REPLICATION_MAX
 from penstock_broker.machine.moves import Place, Plan, Spot, Standing
 from penstock_broker.machine.topology import DRAINING, KIND_GROUPS, NodeEntry
+from penstock_broker.node.controller.leads import Leads
 from penstock_broker.node.controller.liveness import Liveness
 from penstock_broker.node.controller.voters import Candidate, choose_voters
 from penstock_broker.node.reconfigure import caught_up
@@ -27,6 +28,7 @@ class Controller:
     def __init__(self, node: Node) -> None:
         self._node = node
         self.liveness = Liveness()
+        self.leads = Leads(node)
         self._step_at = 0.0
         self._rested_at: tuple[int, Mapping[int, Spot]] | None = None
         """Metadata's index and the nodes for which there was nothing to do."""
@@ -38,6 +40,7 @@ class Controller:
             return
         members = metadata.machine.members
         self.liveness.look(members, self._is_alive, node.clock)
+        self.leads.tick()
         if node.clock < self._step_at:
             return
         self._step_at = node.clock + STEP_SECONDS
