@@ -85,11 +85,16 @@ def errors_table() -> Iterator[str]:
 def messages_tables() -> Iterator[str]:
     for number in sorted(messages.REQUESTS):
         for title, registry in (("request", messages.REQUESTS), ("reply", messages.REPLIES)):
-            if number in registry:
+            if number in registry and _is_public(registry[number]):
                 yield from _message(registry[number].__name__, f"0x{number:02x} {title}")
     for name in _nested():
         yield from _message(name, "part of others")
     yield from _message("ErrorBody", "body of an error reply")
+
+
+def _is_public(cls: type) -> bool:
+    """Whether clients may send it: what only brokers say to one another is registered by them."""
+    return cls.__module__.startswith("penstock.protocol.")
 
 
 def _message(name: str, title: str) -> Iterator[str]:

@@ -10,7 +10,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock.protocol import cluster, messages, sharing
-from penstock_broker.node import group_requests, membership, status, topic_requests
+from penstock_broker.node import (
+    asking,
+    group_requests,
+    membership,
+    questions,
+    status,
+    topic_requests,
+)
 from penstock_broker.node.sharing import (
     attach,
     dead_requests,
@@ -64,3 +71,11 @@ HANDLERS: dict[type, Handler] = {
     cluster.InitCluster: membership.init_cluster,
     cluster.JoinCluster: membership.join_cluster,
 }
+
+BETWEEN_NODES: dict[type, Handler] = {
+    questions.Propose: asking.propose,
+    questions.MetadataIndex: asking.metadata_index,
+    questions.LogEnds: asking.log_ends,
+    questions.AwaitGroup: asking.await_group,
+}
+"""Those that only other nodes may send."""

@@ -13,32 +13,28 @@ from penstock.errors import (
     BadRequest,
     PenstockError,
     RemoteProtocolError,
-    ShuttingDown,
-    StorageFull,
 )
 from penstock.protocol.batch import Buffer
 from penstock.protocol.codec import decode_request, encode_error, encode_message
 from penstock.protocol.frames import (
-    ACKS_QUORUM,
     FETCH,
     FRAME_HEADER,
     FRAME_HEADER_BYTES,
     HELLO_BYTES_MAX,
     PUBLISH,
-    PUBLISH_REQUEST_BYTES,
     REQUEST_BYTES_MAX,
-    read_fetch,
-    read_publish,
 )
 from penstock.protocol.leases import ACQUIRE, SETTLE
 from penstock.protocol.messages import TYPE_OF, Hello, Message
-from penstock_broker.node import fetches, hello, link
+from penstock_broker.machine.commands import Command
+from penstock_broker.node import fetches, hello, link, requests
+from penstock_broker.node.asking import Asking
 from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.checkpoints import Checkpoints
+from penstock_broker.node.deliveries import Abroad
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
-from penstock_broker.node.handlers import HANDLERS
 from penstock_broker.node.handover import HandOver
 from penstock_broker.node.link import Dial
 from penstock_broker.node.membership import Membership
@@ -46,6 +42,7 @@ from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.peers.frames import PEER_HELLO
 from penstock_broker.node.peers.peers import Peers
 from penstock_broker.node.pending import PendingRequests
+from penstock_broker.node.relay import Relay
 from penstock_broker.node.session import (
     OUTPUT_BYTES_MAX,
     OUTPUT_BYTES_PER_ROUND,
@@ -122,6 +119,9 @@ class Node:
         self.sharing: dict[int, SharedPartition] = {}
         """Shared groups of the partitions that this broker leads."""
         self.peers = Peers(self)
+        self.relay = Relay(self)
+        self.asking = Asking(self)
+        self.abroad = Abroad(self)
         self.catchup = CatchUp(self)
         self.groups = Groups(self)
         self.membership = Membership(self)
@@ -262,7 +262,7 @@ class Node:
     def _receive_requests(
         self, session: Session, buffer: memoryview, at: int, end: int, owned: bool
     ) -> tuple[int, int]:
-        requests, limit = 0, REQUEST_BYTES_MAX
+        asked, limit = 0, REQUEST_BYTES_MAX
         while end - at >= FRAME_HEADER_BYTES and not session.closing:
             length, type_, _, zero, correlation, gid = _FRAME_HEADER(buffer, at)
             if not FRAME_HEADER_BYTES <= length <= limit or zero:
@@ -270,19 +270,20 @@ class Node:
             if length > end - at:
                 return at, length
             if type_ == PUBLISH:
-                self._publish(session, buffer, at, at + length, correlation, gid, owned)
+                requests.publish(self, session, buffer, at, at + length, correlation, gid, owned)
             else:
-                if requests == REQUESTS_PER_READ_MAX or not (owned or self._may_answer(session)):
+                if asked == REQUESTS_PER_READ_MAX or not (owned or self._may_answer(session)):
                     return at, PUT_OFF
-                requests += 1
+                asked += 1
                 if type_ == FETCH:
-                    self._fetch(session, buffer, at, at + length, correlation, gid)
+                    requests.fetch(self, session, buffer, at, at + length, correlation, gid)
                 elif type_ == ACQUIRE:
                     acquire.handle(self, session, buffer, at, at + length, correlation, gid)
                 elif type_ == SETTLE:
                     settle.handle(self, session, buffer, at, at + length, correlation, gid)
                 else:
-                    self._request(session, type_, correlation, buffer[at + 16 : at + length])
+                    body = buffer[at + FRAME_HEADER_BYTES : at + length]
+                    requests.request(self, session, type_, correlation, body)
             at += length
         return at, 0
 
@@ -351,6 +352,7 @@ class Node:
             ):
                 self.refuse(session, RemoteProtocolError("no hello arrived in time"))
         self.pending.expire()
+        self.relay.expire()
         self.store.tick()
         if self.store.found_damage and self.ready:
             for damage in self.store.take_damages():
@@ -369,11 +371,14 @@ class Node:
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            for group in dirty:
-                if not group.gone:
-                    group.close_round()
+        more = True
+        while more:
+            while self._dirty:
+                dirty, self._dirty = self._dirty, []
+                for group in dirty:
+                    if not group.gone:
+                        group.close_round()
+            more = self.relay.flush() or self.asking.flush()
         self.checkpoints.step()
         self.peers.flush()
 
@@ -398,6 +403,14 @@ class Node:
         if not group.dirty:
             group.dirty = True
             self._dirty.append(group)
+
+    def ask(self, to: int, message: Message, finish: Callable[[object], None]) -> None:
+        """Ask a node, or this one; `finish` gets the decoded reply or the `PenstockError`."""
+        self.relay.ask(to, message, finish)
+
+    def ask_metadata(self, command: Command, finish: Callable[[object], None]) -> None:
+        """Have group 0 apply a command; `finish` gets its reply or the `PenstockError`."""
+        self.asking.command(0, command, finish)
 
     def emit(self, session: Session, data: Buffer) -> None:
         """Queue bytes for a connection, if it is still there."""
@@ -444,7 +457,7 @@ class Node:
         self, session: Session, correlation: int, type_: int, error: PenstockError
     ) -> None:
         """Answer a request with an error."""
-        self.emit(session, encode_error(correlation, type_, error))
+        self.emit(session, encode_error(correlation, type_, requests.with_address(self, error)))
 
     # ----- frames
 
@@ -460,53 +473,3 @@ class Node:
             raise RemoteProtocolError(f"the hello is malformed: {error}") from error
         assert isinstance(message, Hello)
         hello.answer(self, session, correlation, message)
-
-    def _publish(
-        self,
-        session: Session,
-        buffer: memoryview,
-        start: int,
-        end: int,
-        correlation: int,
-        gid: int,
-        owned: bool,
-    ) -> None:
-        acks = ACKS_QUORUM
-        session.publishes = True
-        try:
-            acks, _ = read_publish(buffer, start, end)
-            partition = self.partitions.get(gid)
-            if partition is None:
-                raise self.membership.missing()
-            if self.draining:
-                raise ShuttingDown()
-            if not self.store.accepting:
-                raise StorageFull()
-            batch = buffer[start + PUBLISH_REQUEST_BYTES : end]
-            partition.publish(session, correlation, acks, batch if owned else bytearray(batch))
-        except PenstockError as error:
-            if acks:
-                self.reply_error(session, correlation, PUBLISH, error)
-
-    def _fetch(
-        self, session: Session, buffer: memoryview, start: int, end: int, correlation: int, gid: int
-    ) -> None:
-        try:
-            wanted = read_fetch(buffer, start, end)
-            partition = self.partitions.get(gid)
-            if partition is None:
-                raise self.membership.missing()
-            partition.fetch(fetches.admit(session, correlation, wanted, self.clock))
-        except PenstockError as error:
-            self.reply_error(session, correlation, FETCH, error)
-
-    def _request(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
-        try:
-            message = decode_request(type_, body)
-            handler = HANDLERS.get(type(message))
-            if handler is None:
-                raise BadRequest(f"{type(message).__name__} is not expected here")
-            self.membership.check(message)
-            handler(self, session, correlation, message)
-        except PenstockError as error:
-            self.reply_error(session, correlation, type_, error)

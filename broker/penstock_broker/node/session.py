@@ -44,6 +44,7 @@ class Session:
         "queued",
         "reading_bytes",
         "ready",
+        "relayed",
         "since",
         "unanswered_bytes",
         "unsent_bytes",
@@ -60,6 +61,8 @@ class Session:
         """The hello was exchanged."""
         self.link: Link | None = None
         """What it is for, if the other end is no client."""
+        self.relayed = False
+        """Whether another node sends requests on it: they are not passed on a second time."""
         self.closing = False
         """Nothing more is read; closed once the output is sent."""
         self.out: list[Buffer] = []

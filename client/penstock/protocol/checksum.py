@@ -8,12 +8,17 @@ alone where it is found, under its own name: whoever imports the package gets th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
-from typing import Final
+from typing import Final, Protocol
 
-Checksum = Callable[[bytes | bytearray | memoryview], int]
+
+class Checksum(Protocol):
+    """Of bytes, or of those that follow others whose checksum is given."""
+
+    def __call__(self, data: bytes | bytearray | memoryview, value: int = 0, /) -> int:
+        """The checksum of all of them."""
+
 
 _MODULE: Final = "crc32c._crc32c"
 

@@ -1,0 +1,122 @@
+"""What nodes ask one another beside what clients ask: requests that travel in RELAY frames only.
+
+They follow the rules of `penstock.protocol.messages`, whose registries they are in; `HANDLERS` of
+this node answers them on sessions of other nodes alone.
+"""
+
+from __future__ import annotations
+
+from msgspec import field
+
+from penstock.protocol.messages import (
+    GroupSummary,
+    MemberInfo,
+    Message,
+    PartitionLag,
+    reply,
+    request,
+)
+
+
+@request(0xF0)
+class Propose(Message, frozen=True, kw_only=True):
+    """Has the leader of a group propose a command."""
+
+    group: int
+    command: bytes
+    """As `machine.commands.encode_command` makes it."""
+
+
+@reply(0xF0)
+class ProposeReply(Message, frozen=True, kw_only=True):
+    """It is applied; a refusal is an error."""
+
+    name: str
+    """Class of the machine's reply."""
+    reply: bytes
+    """MessagePack."""
+
+
+@request(0xF1)
+class MetadataIndex(Message, frozen=True, kw_only=True):
+    """Asks the leader of group 0 up to where it decided."""
+
+
+@reply(0xF1)
+class MetadataIndexReply(Message, frozen=True, kw_only=True):
+    """Whoever has applied this index knows all that was decided before the request."""
+
+    index: int
+
+
+@request(0xF2)
+class LogEnds(Message, frozen=True, kw_only=True):
+    """Asks where logs start and end."""
+
+    groups: list[int] | None
+    """None: all that the node leads."""
+
+
+@reply(0xF2)
+class LogEndsReply(Message, frozen=True, kw_only=True):
+    """Of those groups that the node leads: group -> [log start, log end]."""
+
+    ends: dict[int, list[int]]
+
+
+@request(0xF3)
+class AwaitGroup(Message, frozen=True, kw_only=True):
+    """Asks for an answer as soon as partitions know a revision of a shared group."""
+
+    group: str
+    revision: int
+    partitions: list[int]
+    """Their Raft groups."""
+
+
+@reply(0xF3)
+class AwaitGroupReply(Message, frozen=True, kw_only=True):
+    """Those of them that the node leads know it."""
+
+
+class OrderedPart(Message, frozen=True, kw_only=True):
+    """An ordered group as its coordinator knows it."""
+
+    summary: GroupSummary
+    """Its lag is not set."""
+    positions: dict[str, dict[int, list[int]]]
+    """Topic -> partition -> [committed offset, when]."""
+    owners: dict[str, dict[int, str]]
+    hosts: dict[str, str]
+    """Member -> host."""
+    known: dict[str, list[int]] = field(default_factory=dict)
+    """Topic -> partitions that it has to do with."""
+
+
+class SharedPart(Message, frozen=True, kw_only=True):
+    """A shared group in the partitions that one node leads."""
+
+    topic: str
+    group: str
+    rows: list[PartitionLag]
+    members: list[MemberInfo]
+
+
+@request(0xF4)
+class GroupParts(Message, frozen=True, kw_only=True):
+    """Asks what a node leads of consumer groups."""
+
+    group: str = ""
+    """Empty: all."""
+    topic: str = ""
+    """Only groups that have to do with it; empty: all."""
+    ordered: bool = True
+    shared: bool = True
+
+
+@reply(0xF4)
+class GroupPartsReply(Message, frozen=True, kw_only=True):
+    """Its parts of them."""
+
+    ordered: list[OrderedPart]
+    shared: list[SharedPart]
