@@ -60,8 +60,12 @@ def collect(raft: RaftState, number: int) -> list[tuple[int, int]]:
     """
     if raft.role is not Role.LEADER:
         return []
-    commit = raft.log.commit
-    raft.reads.begin(number, commit, raft.has_committed_in_term())
+    commit, reads = raft.log.commit, raft.reads
+    if reads.waiting:
+        reads.begin(number, commit, raft.has_committed_in_term())
+    else:
+        assert number >= reads.round, f"round {number} after round {reads.round}"
+        reads.round = number
     return [(node, min(progress.match, commit)) for node, progress in raft.peers]
 
 
@@ -79,13 +83,17 @@ def on_heartbeat_response(raft: RaftState, message: HeartbeatResponse) -> None:
     acknowledge(raft, message.sender, message.round)
 
 
-def acknowledge(raft: RaftState, node: int, number: int) -> None:
-    """A member answered round `number`: it is there, so whatever it lacks may be sent again."""
+def acknowledge(raft: RaftState, node: int, number: int) -> bool:
+    """A member answered round `number`: it is there, so whatever it lacks may be sent again.
+
+    True if there is something to do now.
+    """
     progress = raft.progress.get(node)
     if progress is None:
-        return
+        return False
     progress.active = True
-    progress.acked_round = max(progress.acked_round, number)
+    if number > progress.acked_round:
+        progress.acked_round = number
     if raft.reads.rounds:
         incoming = [at.acked_round for at in raft.incoming]
         raft.reads.finish(quorum_value(incoming, [at.acked_round for at in raft.outgoing]))
@@ -93,3 +101,4 @@ def acknowledge(raft: RaftState, node: int, number: int) -> None:
         progress.paused = False
         progress.nudge = True
         raft.send_wanted = True
+    return raft.send_wanted or bool(raft.reads.done)

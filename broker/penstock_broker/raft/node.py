@@ -401,9 +401,11 @@ class Raft(RaftState):
             following.hear_heartbeat(self, sender, commit)
         return self.term
 
-    def on_heartbeat_ack(self, sender: int, term: int, number: int) -> None:
-        """A member answered round `number` in its `term`."""
+    def on_heartbeat_ack(self, sender: int, term: int, number: int) -> bool:
+        """A member answered round `number` in its `term`; True if `ready` is worth a call."""
+        if term == self.term and self.role is Role.LEADER:
+            return heartbeat.acknowledge(self, sender, number)
         if term > self.term:
             become_follower(self, term, NOBODY)
-        elif term == self.term and self.role is Role.LEADER:
-            heartbeat.acknowledge(self, sender, number)
+            return True
+        return False

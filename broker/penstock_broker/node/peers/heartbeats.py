@@ -26,18 +26,11 @@ if TYPE_CHECKING:
 
 _LIFE_BITS: Final = 31
 _ROUND_BITS: Final = 32
+_NO_COLUMNS: Final = ((), (), ())
 
 
-class _Beats:
-    """What one peer is told in a round."""
-
-    __slots__ = ("commits", "gids", "groups", "terms")
-
-    def __init__(self) -> None:
-        self.gids: list[int] = []
-        self.terms: list[int] = []
-        self.commits: list[int] = []
-        self.groups: list[tuple[Group, int]] = []
+Beat = tuple[int, int, int, "Group"]
+"""Group id, term, commit; the group."""
 
 
 class Rounds:
@@ -68,23 +61,23 @@ class Rounds:
     def _send(self, led: Sequence[Group], peers: Mapping[int, Peer], everybody: bool) -> None:
         self._number += 1
         number = self._number
-        beats = {node: _Beats() for node, peer in peers.items() if peer.control.up}
+        beats: dict[int, list[Beat]] = {node: [] for node, peer in peers.items() if peer.control.up}
         get = beats.get
         for group in led:
             raft, gid = group.raft, group.gid
             term = raft.term
+            row = (gid, term, -1, group)
             for member, commit in raft.heartbeats(number):
-                beat = get(member)
-                if beat is not None:
-                    beat.gids.append(gid)
-                    beat.terms.append(term)
-                    beat.commits.append(commit)
-                    beat.groups.append((group, term))
-        for node, beat in beats.items():
-            if everybody or beat.gids:
-                columns = (beat.gids, beat.terms, beat.commits)
+                rows = get(member)
+                if rows is not None:
+                    if commit != row[2]:
+                        row = (gid, term, commit, group)
+                    rows.append(row)
+        for node, rows in beats.items():
+            if everybody or rows:
+                columns = list(zip(*rows, strict=True))[:3] if rows else _NO_COLUMNS
                 if peers[node].control.send([HEARTBEAT_TABLE.pack((number,), columns)]):
-                    peers[node].note_round(number, beat.groups)
+                    peers[node].note_round(number, rows)
 
     def heard(self, peer: Peer, buffer: memoryview, start: int, end: int) -> None:
         """A round of a peer: its groups hear their leader, and it hears who does not follow.
@@ -119,19 +112,15 @@ class Rounds:
             RemoteProtocolError: the frame is damaged.
         """
         (number, count), (gids, terms) = HEARTBEAT_ACK_TABLE.unpack(buffer, start, end)
-        groups = peer.rounds.pop(number, None)
-        if groups is None or count != len(groups):
+        rows = peer.rounds.pop(number, None)
+        if rows is None or count != len(rows):
             return
         mark, sender = self._node.mark, peer.id
         others = dict(zip(gids, terms, strict=True))
-        for group, term in groups:
-            raft = group.raft
-            if others and group.gid in others:
-                here = others[group.gid]
-                if here > raft.term:
-                    raft.on_heartbeat_ack(sender, here, number)
-                    mark(group)
-                continue
-            raft.on_heartbeat_ack(sender, term, number)
-            if raft.send_wanted or raft.reads.done:
+        for gid, term, _, group in rows:
+            if others and gid in others:
+                term = others[gid]
+                if not term:
+                    continue
+            if group.raft.on_heartbeat_ack(sender, term, number):
                 mark(group)

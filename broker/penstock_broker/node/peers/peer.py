@@ -25,7 +25,7 @@ from penstock_broker.raft import (
 )
 
 if TYPE_CHECKING:
-    from penstock_broker.node.group import Group
+    from penstock_broker.node.peers.heartbeats import Beat
     from penstock_broker.node.peers.peers import Peers
     from penstock_broker.node.session import Session
 
@@ -59,7 +59,7 @@ class Peer:
         self.refusal = ""
         self.lines = [Line(peers, self, channel) for channel in Channel]
         self.inlets: list[Session | None] = [None for _ in Channel]
-        self.rounds: dict[int, list[tuple[Group, int]]] = {}
+        self.rounds: dict[int, list[Beat]] = {}
         self.dropped = 0
         self.queued = False
         """Whether something waits for the end of the round."""
@@ -132,11 +132,11 @@ class Peer:
             if not line.send(buffers):
                 self.dropped += count
 
-    def note_round(self, number: int, groups: list[tuple[Group, int]]) -> None:
+    def note_round(self, number: int, rows: list[Beat]) -> None:
         """Remember who was in a round of heartbeats until it is answered."""
         if len(self.rounds) >= ROUNDS_MAX:
             del self.rounds[next(iter(self.rounds))]
-        self.rounds[number] = groups
+        self.rounds[number] = rows
 
     @property
     def silent(self) -> bool:
