@@ -213,7 +213,9 @@ class Group:
                 first = entries[0]
                 if first.index <= held.logged:
                     held.truncated(first.index)
-                if first.kind in RESERVED_KINDS or self._may_reconfigure(first.index):
+                raft = self.raft
+                own = raft.role is Role.LEADER and raft.history.index < first.index
+                if first.kind in RESERVED_KINDS or not own:  # else all are of this round's pending
                     entries = self._as_batches(entries)
                 held.logged = entries[-1].index
             store.append(self.gid, entries, ready.hard_state, self.raft.log.commit)
@@ -226,11 +228,6 @@ class Group:
             else:
                 held.add(store.wal.sequence, self.raft.log.last_index, ready.messages_after_persist)
 
-    def _may_reconfigure(self, first_index: int) -> bool:
-        """Whether entries from this index on may hold some of Raft's own."""
-        raft = self.raft
-        return raft.role is not Role.LEADER or raft.history.index >= first_index
-
     def _as_batches(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Raft's own entries travel and lie on disk as batches, like all others."""
         if not any(entry.kind in RESERVED_KINDS for entry in entries):
@@ -241,9 +238,14 @@ class Group:
     def persisted(self, flush: int, index: int, term: int) -> None:
         """A flush made the log durable up to an index: what waited for that may go (Raft 5)."""
         self.raft.persisted(index, term)
-        for message in self.held.take(flush, index):
-            self.node.send_message(self, message)
-        self.node.mark(self)
+        held = self.held
+        if flush >= held.sequence and index >= held.logged:
+            held.clean = True
+        if held.messages:
+            for message in held.take(flush, index):
+                self.node.send_message(self, message)
+        if not self.dirty:
+            self.node.mark(self)
 
     def _role_changed(self, soft: SoftState) -> None:
         self.node.groups.disturb(self)

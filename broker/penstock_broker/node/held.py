@@ -24,29 +24,25 @@ class Held:
         logged: index of the last entry that was handed to the store.
         sequence: the first flush that may hold what was handed to the store last.
         clean: whether all that was handed to the store is durable.
+        messages: what is held: (flush, index, messages).
     """
 
-    __slots__ = ("_install", "_messages", "clean", "logged", "sequence")
+    __slots__ = ("_install", "clean", "logged", "messages", "sequence")
 
     def __init__(self, logged: int) -> None:
         self.logged = logged
         self.sequence = 0
         self.clean = True
-        self._messages: deque[tuple[int, int, Sequence[Message]]] = deque()
+        self.messages: deque[tuple[int, int, Sequence[Message]]] = deque()
         self._install: list[Message] = []
-
-    def __len__(self) -> int:
-        return len(self._messages)
 
     def add(self, flush: int, index: int, messages: Sequence[Message]) -> None:
         """Hold messages until a flush has come and the log is durable up to an index."""
-        self._messages.append((flush, index, messages))
+        self.messages.append((flush, index, messages))
 
     def take(self, flush: int, index: int) -> list[Message]:
         """A flush came, up to an index: what may leave now."""
-        if flush >= self.sequence and index >= self.logged:
-            self.clean = True
-        held = self._messages
+        held = self.messages
         free: list[Message] = []
         while held and held[0][0] <= flush and held[0][1] <= index:
             free += held.popleft()[2]
@@ -54,16 +50,16 @@ class Held:
 
     def truncated(self, first: int) -> None:
         """The entries from `first` on are replaced by others."""
-        self._messages = deque(
+        self.messages = deque(
             (flush, min(index, first - 1), _without(messages, first))
-            for flush, index, messages in self._messages
+            for flush, index, messages in self.messages
         )
 
     def installing(self, index: int, messages: Sequence[Message]) -> None:
         """A snapshot is being made durable, the hard state with it: all waits for that alone."""
-        for _, _, several in self._messages:
+        for _, _, several in self.messages:
             self._install += _without(several, 0)
-        self._messages.clear()
+        self.messages.clear()
         self._install = _without(self._install, 0)
         self._install += messages
         self.logged = index
@@ -74,9 +70,9 @@ class Held:
         """The snapshot is durable: what may leave now."""
         free, self._install = self._install, []
         if self.sequence == _INSTALLING:  # nothing came after
-            for _, _, messages in self._messages:
+            for _, _, messages in self.messages:
                 free += messages
-            self._messages.clear()
+            self.messages.clear()
             self.clean = True
         return free
 

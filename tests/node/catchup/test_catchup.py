@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.protocol.messages import TrimLog
+from penstock_broker.node.catchup import pull
 from tests.node.cluster import Cluster, Member
 
 VALUE = bytes(20_000)
@@ -25,13 +26,25 @@ def numbers(cluster: Cluster, member: int, gid: int) -> list[int]:
     return [int(value[: -len(VALUE)]) for value in cluster.contents(member, gid)]
 
 
-def step_once(cluster: Cluster) -> None:
-    """One round of every member; then what was sent arrives."""
+def step_once(cluster: Cluster) -> bool:
+    """One round of every member, then what was sent arrives; whether anything was done."""
+    busy = [member.work() for member in cluster.alive]
     for member in cluster.alive:
-        member.work()
-    for member in cluster.alive:
-        for end in list(member.ends.values()):
-            member.receive(end)
+        busy += [member.receive(end) for end in list(member.ends.values())]
+    return any(busy)
+
+
+def run_until_it_copies(cluster: Cluster, away: int) -> None:
+    """Stop within the round in which a replica begins to copy."""
+    for _ in range(200):
+        cluster.clock += 0.05
+        cluster.wall_us += 50_000
+        for member in cluster.alive:
+            member.node.tick(cluster.wall_us, cluster.clock)
+        while step_once(cluster):
+            if cluster.members[away].node.catchup.pulls:
+                return
+    raise AssertionError("nothing is copied")
 
 
 def leave_behind(cluster: Cluster, gid: int, count: int = 60) -> int:
@@ -62,6 +75,17 @@ def test_it_copies_what_it_lacks_and_follows_then(cluster: Cluster) -> None:
     cluster.advance(0.5)
     assert numbers(cluster, away, gid) == list(range(68))
     assert not cluster.errors
+
+
+def test_one_answer_follows_the_other_at_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "COPY_BYTES", 2 * len(VALUE))
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid), seconds=6.0)
+    assert numbers(cluster, away, gid) == list(range(65))
 
 
 def test_it_begins_where_the_leaders_log_starts_when_its_end_was_trimmed(cluster: Cluster) -> None:
@@ -101,7 +125,7 @@ def test_it_may_die_at_any_step(cluster: Cluster, step: int) -> None:
     (gid,) = cluster.topic()
     away = leave_behind(cluster, gid)
     cluster.restart(away)
-    cluster.run_until(lambda: cluster.members[away].node.catchup.pulls)
+    run_until_it_copies(cluster, away)
     for _ in range(step):
         step_once(cluster)
     cluster.kill(away)
@@ -116,7 +140,7 @@ def test_the_leader_may_die_at_any_step(cluster: Cluster, step: int) -> None:
     (gid,) = cluster.topic()
     away = leave_behind(cluster, gid)
     cluster.restart(away)
-    cluster.run_until(lambda: cluster.members[away].node.catchup.pulls)
+    run_until_it_copies(cluster, away)
     for _ in range(step):
         step_once(cluster)
     old = cluster.leader(gid).number
