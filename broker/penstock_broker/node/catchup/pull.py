@@ -107,7 +107,7 @@ class Pull:
         """An answer arrived."""
         if not self._waiting or copied.number != self._number:
             return  # it was given up
-        self._waiting = False
+        self._waiting, self._again_at = False, 0.0
         if copied.outcome == Outcome.TRIMMED:
             self._start = max(self._start, copied.start_offset)
             self._end = max(self._end, self._start)
