@@ -25,7 +25,7 @@ def test_jobs_run_in_order_and_errors_come_back() -> None:
     worker = Worker("test")
     ran: list[int] = []
     for number in range(4):
-        worker.submit(Note(ran, number))  # type: ignore[arg-type]  # anything with run() will do
+        worker.submit(Note(ran, number))
     done = []
     while len(done) < 4:
         select.select([worker.eventfd], [], [], 5)
@@ -45,7 +45,7 @@ def test_a_quick_job_can_be_waited_for_and_a_slow_one_is_given_up() -> None:
         def run(self) -> None:
             goes_on.wait()
 
-    worker.submit(Slow())  # type: ignore[arg-type]  # as above
+    worker.submit(Slow())
     assert not worker.wait(0.001)
     goes_on.set()
     assert worker.wait(5)

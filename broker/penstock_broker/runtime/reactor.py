@@ -34,6 +34,7 @@ from penstock_broker.node.session import OUTPUT_BYTES_TOTAL_MAX, Session
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.runtime.connection import Connection, Intake
 from penstock_broker.runtime.dialing import Dialing
+from penstock_broker.runtime.watchdog import SLOW_ROUND_SECONDS, Watchdog
 from penstock_broker.runtime.worker import Worker
 from penstock_broker.storage import Job
 
@@ -125,6 +126,7 @@ class Reactor:
         }
         for eventfd in self._workers:
             self._epoll.register(eventfd, select.EPOLLIN)
+        self._watchdog = Watchdog(node, self._committer)
         self._dialing = Dialing(self._epoll, self._dialed)
         self._next_session = 1
         self._awaited = True
@@ -169,6 +171,7 @@ class Reactor:
             self._watch_disk()
             self._tell_refused()
         self._dial()
+        self._watchdog.look()
         self._close_round()
 
     def _dial(self) -> None:
@@ -233,6 +236,8 @@ class Reactor:
             "cpu_seconds": round(times.user + times.system, 2),
             "rounds": self.rounds,
             "longest_round_ms": round(self.round_seconds_max * 1000, 3),
+            "slow_rounds": self._watchdog.slow_rounds,
+            "disk_stalls": self._watchdog.disk_stalls,
             "paused_connections": len(self._paused),
             "unfinished_request_bytes": self.intake.promised_bytes,
         }
@@ -296,7 +301,10 @@ class Reactor:
         self._close_round()
         self.rounds += 1
         took = self.clock.monotonic() - began
-        self.round_seconds_max = max(self.round_seconds_max, took)
+        if took > self.round_seconds_max:
+            self.round_seconds_max = took
+        if took > SLOW_ROUND_SECONDS:
+            self._watchdog.round_took(took)
 
     def _read_put_off(self) -> None:
         """Serve requests that waited; who gets no turn now is the first in the next round."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
 from queue import SimpleQueue
 from typing import Protocol
@@ -27,6 +28,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.busy = 0
+        self.since: float | None = None
+        """Since when it works without having finished anything; None: it has nothing to do."""
         self._jobs: SimpleQueue[Work | None] = SimpleQueue()
         self._done: deque[tuple[Work, BaseException | None]] = deque()
         self._poll = select.poll()
@@ -36,6 +39,8 @@ class Worker:
 
     def submit(self, job: Work) -> None:
         """Queue a job; the owner bounds how many are under way."""
+        if not self.busy:
+            self.since = time.monotonic()
         self.busy += 1
         self._jobs.put(job)
 
@@ -49,6 +54,7 @@ class Worker:
         while self._done:
             done.append(self._done.popleft())
         self.busy -= len(done)
+        self.since = time.monotonic() if self.busy else None
         return done
 
     def wait(self, seconds_max: float) -> bool:
