@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 
 
 def make_topic(cluster: ClusterProcesses, name: str, partitions: int = 1) -> None:
-    with sync.connect(cluster.members[0].address) as client:
+    with sync.connect(cluster.address) as client:
         client.admin.create_topic(name, partitions, len(cluster.members))
 
 
