@@ -22,6 +22,7 @@ def broker_status(
         "partitions": len(node.partitions),
         "uncommitted_bytes": node.uncommitted_bytes,
         "pending_requests": len(node.pending),
+        **_of_the_cluster(node),
         **node.store.statistics(),
         **node.shell_figures(),
     }
@@ -30,3 +31,14 @@ def broker_status(
         correlation,
         messages.BrokerStatusReply(node=node.node_id, version=node.config.version, figures=figures),
     )
+
+
+def _of_the_cluster(node: Node) -> dict[str, object]:
+    """How group 0 is made up, as this broker knows it."""
+    if not node.membership.started:
+        return {"metadata_voters": 0, "metadata_learners": 0}
+    configuration = node.groups.metadata.raft.configuration
+    return {
+        "metadata_voters": len(configuration.voters),
+        "metadata_learners": len(configuration.learners),
+    }

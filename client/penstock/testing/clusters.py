@@ -1,7 +1,8 @@
 """Starts a cluster of brokers inside this process, and stops, kills and starts its members.
 
-Invariants: when `with` begins the cluster is formed, and every member knows all of them; when it
-ends all of them have stopped. A member keeps its address and, in memory or on disk, its data.
+Invariants: when `with` begins the cluster is formed, every member knows all of them, and any of
+them may fail; when it ends all of them have stopped. A member keeps its address and, in memory or
+on disk, its data.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 FORM_SECONDS_MAX: Final = 20.0
 LOOK_SECONDS: Final = 0.02
+VOTERS_MAX: Final = 5
 
 
 class Member(Protocol):
@@ -117,7 +119,7 @@ class RunningCluster:
         give_up = time.monotonic() + FORM_SECONDS_MAX
         for member in self.members:
             with sync.connect(member.address, request_timeout=FORM_SECONDS_MAX) as client:
-                while len(client.admin.metadata([]).nodes) < len(self.members):
+                while not _complete(client, len(self.members)):
                     if time.monotonic() > give_up:
                         raise TimedOut("the brokers form no cluster")
                     time.sleep(LOOK_SECONDS)
@@ -170,6 +172,13 @@ class ClusterContext:
         trace: TracebackType | None,
     ) -> None:
         await in_thread(lambda: self.__exit__(kind, error, trace))
+
+
+def _complete(client: Client, size: int) -> bool:
+    """Whether a broker knows all of the cluster, and that any of them may fail."""
+    voters = min(size - 1 + size % 2, VOTERS_MAX)
+    known = len(client.admin.metadata([]).nodes)
+    return known == size and client.admin.status().figures["metadata_voters"] == voters
 
 
 def _stop_all(members: Sequence[Member]) -> None:
