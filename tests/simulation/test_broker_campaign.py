@@ -48,3 +48,20 @@ def test_a_broken_rule_is_noticed(mutation: str) -> None:
     """Short worlds show most mistakes soonest; some show in long ones alone."""
     seeds = range(CAUGHT_WITHIN)
     assert any(first_caught(mutation, seeds, seconds) for seconds in (1.0, 3.0, SECONDS))
+
+
+@pytest.mark.parametrize("options", [[], ["--shared"]])
+def test_the_campaign_counts_and_succeeds(options: list[str]) -> None:
+    said: list[str] = []
+    assert main(["--seeds", "2", "--seconds", "0.2", *options], said.append) == 0
+    assert said[0].startswith("seeds 2, events ")
+
+
+def test_a_failing_campaign_says_how_to_replay_it() -> None:
+    said: list[str] = []
+    words = ["--seeds", "5", "--seconds", "1", "--mutation", "dedup-dropped"]
+    assert main(words, said.append) == 1
+    assert said[-1].startswith("replay: ")
+    again: list[str] = []
+    assert main(said[-1].partition("broker_campaign ")[2].split(), again.append) == 1
+    assert again[1] == said[1]
