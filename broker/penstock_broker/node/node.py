@@ -134,6 +134,7 @@ class Node:
         """What the shell counts, for the status; the shell sets this."""
         self._dirty: list[Group] = []
         self._output: list[Session] = []
+        self._peer_output: list[Session] = []
         self._reads: list[ColdRead | SharedRead] = []
         self.housekeeping_at = 0.0
         """When sessions, retention and other slow matters are looked at next."""
@@ -386,7 +387,14 @@ class Node:
 
     def take_output(self) -> list[Session]:
         """Sessions with something in `out`."""
-        output, self._output = self._output, []
+        output, self._output = self.take_peer_output() + self._output, []
+        for session in output:
+            session.queued = False
+        return output
+
+    def take_peer_output(self) -> list[Session]:
+        """Of these, the connections between brokers: what goes there need not wait for our disk."""
+        output, self._peer_output = self._peer_output, []
         for session in output:
             session.queued = False
         return output
@@ -426,7 +434,7 @@ class Node:
     def queue(self, session: Session) -> None:
         """Have a session's output sent when the round ends."""
         session.queued = True
-        self._output.append(session)
+        (self._output if session.link is None else self._peer_output).append(session)
 
     def send_message(self, group: Group, message: RaftMessage) -> None:
         """Let a Raft message go; one to this node itself is a candidate's own vote."""

@@ -318,6 +318,7 @@ class Reactor:
 
     def _close_round(self) -> None:
         self.node.end_round()
+        self._send_queued(self.node.take_peer_output())  # others write while our disk does
         self._commit()
         self._submit_jobs()
         self._send_output()
@@ -405,15 +406,18 @@ class Reactor:
     # ----- output
 
     def _send_output(self) -> None:
-        for session in self.node.take_output():
-            connection = self._connection_of(session)
-            if connection is not None:
-                buffers, session.out = session.out, []
-                self._send(connection, buffers)
+        self._send_queued(self.node.take_output())
         if self.node.output_bytes > OUTPUT_BYTES_TOTAL_MAX:
             self._give_up_slowest()
         if self._paused:
             self._resume()
+
+    def _send_queued(self, sessions: list[Session]) -> None:
+        for session in sessions:
+            connection = self._connection_of(session)
+            if connection is not None:
+                buffers, session.out = session.out, []
+                self._send(connection, buffers)
 
     def _give_up_slowest(self) -> None:
         """Make room for the others' replies."""
