@@ -17,6 +17,7 @@ from zlib import crc32
 from penstock.errors import PenstockError
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
+from penstock_broker.node.groups import Groups
 from penstock_broker.node.node import Node
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.raft import (
@@ -111,7 +112,7 @@ class Watched(Node):
         self, job: Job | Flush | ColdRead | SharedRead, error: PenstockError | None
     ) -> None:
         """A job was carried out."""
-        if isinstance(job, Flush):
+        if isinstance(job, Flush) and not job.full:
             self.host.world.checks.flushed(self.host, job.sequence)
         super().job_done(job, error)
 
@@ -156,16 +157,27 @@ class Checks:
                 self._installed(group.node.host, group.gid, index)
             put(group, index, term)
 
-        with patch.object(Raft, "ready", ready), patch.object(Group, "installed", installed):
+        end = Groups._end
+
+        def ended(groups: Groups, gid: int, error: PenstockError) -> bool:
+            if isinstance(groups._node, Watched):
+                self._durable.pop((groups._node.host.number, gid), None)
+            return end(groups, gid, error)
+
+        with (
+            patch.object(Raft, "ready", ready),
+            patch.object(Group, "installed", installed),
+            patch.object(Groups, "_end", ended),
+        ):
             yield
 
     # ----- hosts
 
     def forget(self, host: Host) -> None:
         """The process ended: what was not durable is no more."""
-        for key in [key for key, known in self._known.items() if known[1] is host]:
-            del self._known[key]
-            self._commits.pop(key, None)
+        for raft in [raft for raft, known in self._known.items() if known[1] is host]:
+            del self._known[raft]
+            self._commits.pop(raft, None)
         self._writes.pop(host.number, None)
         for key in [key for key in self._behind if key[0] == host.number]:
             del self._behind[key]

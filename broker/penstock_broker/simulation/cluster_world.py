@@ -30,6 +30,8 @@ from penstock_broker.simulation import cluster_faults
 from penstock_broker.simulation.broker_world import Counts, records_of
 from penstock_broker.simulation.cluster_checks import Checks
 from penstock_broker.simulation.cluster_clients import (
+    ANY_REPLICA,
+    STRICT,
     Link,
     Member,
     Producer,
@@ -214,7 +216,7 @@ class ClusterWorld:
     @property
     def reader_flags(self) -> tuple[int, ...]:
         """Readers besides the plain one, for each partition."""
-        return ()
+        return (ANY_REPLICA, STRICT) if len(self.hosts) > 1 else ()
 
     def node_config(self, host: Host) -> NodeConfig:
         """What a node is told about itself."""
@@ -286,20 +288,45 @@ class ClusterWorld:
             if group is None or not group.leading:
                 found.append(f"group {gid} has no leader")
             elif not self._equal(gid):
-                found.append(f"replicas of group {gid} differ")
+                found.append(f"replicas of group {gid} differ: {self._describe(gid)}")
         return found
 
     def _equal(self, gid: int) -> bool:
-        groups = [group for host in self.alive if (group := host.group(gid)) is not None]
-        ends = {(group.applied_index, group.raft.log.last_index) for group in groups}
-        return len(ends) == 1 and self.checks.compare(gid) == len(groups)
+        """Whether all members of a group stand where its leader stands."""
+        leader = self.leader_of(gid)
+        group = leader.group(gid) if leader is not None else None
+        if group is None:
+            return False
+        members = group.raft.configuration.members
+        replicas = [
+            replica
+            for host in self.alive
+            if (replica := host.group(gid)) is not None and replica.raft.id in members
+        ]
+        ends = {(replica.applied_index, replica.raft.log.last_index) for replica in replicas}
+        return len(replicas) == len(members) and len(ends) == 1 and self.checks.compare(gid) > 0
+
+    def _describe(self, gid: int) -> str:
+        words = []
+        for host in self.alive:
+            group = host.group(gid)
+            if group is not None:
+                raft = group.raft
+                words.append(
+                    f"{host} as {raft.id}: {raft.role.name} of {raft.term}, {raft.configuration}, "
+                    f"applied {group.applied_index}, ends at {raft.log.last_index}"
+                )
+        return "; ".join(words)
 
     def _read_everywhere(self, partition: int, gid: int) -> None:
         """All that was acknowledged is there, once, in order, on every replica."""
+        leader = self.leader_of(gid)
+        group = leader.group(gid) if leader is not None else None
+        assert group is not None
         replicas = 0
         for host in self.alive:
             assert host.node is not None
-            if gid in host.node.partitions:
+            if host.node.node_id in group.raft.configuration.members:
                 replicas += 1
                 values = read_replica(host.node, gid)
                 self.truth.check_partition(partition, values)
