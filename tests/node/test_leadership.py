@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from penstock.errors import NotLeader, PenstockError
+from penstock.errors import LeaderUnknown, NotLeader, PenstockError
 from penstock.protocol.messages import ListOffsets
 from penstock_broker.raft import Heartbeat, Role
 from tests.node.harness import Client, Harness
@@ -16,7 +16,6 @@ OTHER = 2
 REQUESTS: dict[str, Callable[[Client, int], object]] = {
     "publish": lambda client, group: client.publish(group, b"a"),
     "fetch": lambda client, group: client.fetch(group, 0),
-    "list offsets": lambda client, _: client.ask(ListOffsets(topic="orders", positions={0: -1})),
 }
 
 
@@ -34,6 +33,14 @@ def test_a_refusal_names_the_leader(request_name: str) -> None:
     (group,) = node.topic()
     depose(node, group)
     assert leader_told_by(lambda: REQUESTS[request_name](node.client(), group)) == OTHER
+
+
+def test_a_question_for_a_leader_out_of_reach_may_be_asked_again() -> None:
+    node = Harness()
+    (group,) = node.topic()
+    depose(node, group)
+    with pytest.raises(LeaderUnknown):
+        node.client().ask(ListOffsets(topic="orders", positions={0: -1}))
 
 
 def test_what_was_under_way_is_told_the_leader_too() -> None:

@@ -174,22 +174,3 @@ def log_ends(node: Node, session: Session, correlation: int, asked: questions.Lo
         each.gid: [each.log.start_offset, each.log.end_offset] for each in found if each.leading
     }
     node.reply(session, correlation, questions.LogEndsReply(ends=ends))
-
-
-def await_group(
-    node: Node, session: Session, correlation: int, asked: questions.AwaitGroup
-) -> None:
-    """Answer when the partitions that are led here know a shared group."""
-    waits = [1]  # for the loop below, which must not be overtaken
-
-    def known() -> None:
-        waits[0] -= 1
-        if not waits[0]:
-            node.reply(session, correlation, questions.AwaitGroupReply())
-
-    for gid in asked.partitions:
-        partition = node.partitions.get(gid)
-        if partition is not None and partition.leading:
-            waits[0] += 1
-            partition.shared.configuring.when_configured(asked.group, asked.revision, known)
-    known()

@@ -6,7 +6,8 @@ together. Invariant: the request is answered exactly once, also if putting toget
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.errors import LeaderUnknown, PenstockError
@@ -28,24 +29,42 @@ def gather(
     asked: Mapping[int, Message],
     finish: Callable[[Replies], None],
 ) -> None:
-    """Ask nodes, and call `finish` with what they said; an error that it raises answers."""
-    replies: dict[int, object] = {}
+    """Ask nodes, and call `finish` with what they said; an error that it raises answers.
 
-    def done() -> None:
-        try:
-            finish(replies)
-        except PenstockError as error:
-            node.reply_error(request.session, request.correlation, request.type, error)
+    If nobody is asked it is called at once, and what it raises comes through.
+    """
+    nodes = list(asked)
+    gather_all(
+        node,
+        request,
+        list(asked.items()),
+        lambda replies: finish(dict(zip(nodes, replies, strict=True))),
+    )
 
-    def replied(to: int, reply: object) -> None:
-        replies[to] = reply
-        if len(replies) == len(asked):
-            done()
+
+def gather_all(
+    node: Node,
+    request: Request,
+    asked: Sequence[tuple[int, Message]],
+    finish: Callable[[list[object]], None],
+) -> None:
+    """As `gather`, of any number of questions to each node; the replies are in their order."""
+    replies: list[object] = [None] * len(asked)
+    missing = [len(asked)]
+
+    def replied(place: int, reply: object) -> None:
+        replies[place] = reply
+        missing[0] -= 1
+        if not missing[0]:
+            try:
+                finish(replies)
+            except PenstockError as error:
+                node.reply_error(request.session, request.correlation, request.type, error)
 
     if not asked:
-        done()
-    for to, message in asked.items():
-        node.relay.ask(to, message, lambda reply, to=to: replied(to, reply))  # type: ignore[misc]  # mypy infers no type for a lambda's default
+        finish(replies)
+    for place, (to, message) in enumerate(asked):
+        node.ask(to, message, partial(replied, place))
 
 
 def raise_first(replies: Replies) -> None:
@@ -84,10 +103,9 @@ def led_here(node: Node, gids: Iterable[int]) -> bool:
     return all((group := node.groups.get(gid)) is not None and group.leading for gid in gids)
 
 
-def others(node: Node) -> list[int]:
-    """All members of the cluster but this node."""
-    members = node.groups.metadata.machine.members
-    return [id_ for id_ in members if id_ != node.node_id]
+def other_leaders(node: Node, gids: Iterable[int]) -> list[int]:
+    """The other nodes that lead some of these groups."""
+    return sorted(by_leader(node, gids).keys() - {NOBODY, node.node_id})
 
 
 def log_ends(
@@ -95,10 +113,20 @@ def log_ends(
     request: Request,
     gids: Iterable[int],
     finish: Callable[[Mapping[int, list[int]]], None],
+    strict: bool = False,
 ) -> None:
-    """Where logs start and end, wherever they are led; of those out of reach, what is known here.
+    """Where logs start and end, wherever they are led.
 
-    `finish` is called at once if nobody else has to be asked.
+    Args:
+        node: this node.
+        request: answered by errors.
+        gids: the partitions.
+        finish: gets group -> [start, end]; called at once if nobody else has to be asked.
+        strict: whether only leaders will do; else what is known here is given of those that are
+            out of reach.
+
+    Raises:
+        LeaderUnknown: it is strict, and one of them has no leader.
     """
     wanted = set(gids)
     ends: dict[int, list[int]] = {}
@@ -106,19 +134,19 @@ def log_ends(
         partition = node.partitions.get(gid)
         if partition is not None:
             ends[gid] = [partition.log.start_offset, partition.log.end_offset]
-    missing = [gid for gid in wanted if not led_here(node, [gid])]
-    leaders = by_leader(node, missing)
-    leaders.pop(NOBODY, None)
-    leaders.pop(node.node_id, None)
-    if not leaders:
-        finish(ends)
-        return
+    leaders = all_led(node, wanted) if strict else by_leader(node, wanted)
 
     def gathered(replies: Replies) -> None:
+        if strict:
+            raise_first(replies)
         for reply in replies.values():
             if isinstance(reply, questions.LogEndsReply):
                 ends.update(reply.ends)
         finish(ends)
 
-    asked = {to: questions.LogEnds(groups=sorted(some)) for to, some in leaders.items()}
+    asked = {
+        to: questions.LogEnds(groups=sorted(some))
+        for to, some in leaders.items()
+        if to not in (NOBODY, node.node_id)
+    }
     gather(node, request, asked, gathered)

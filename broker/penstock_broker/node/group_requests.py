@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from penstock.errors import GroupNotFound, OffsetOutOfRange, TopicNotFound, from_wire
+from penstock.errors import (
+    GroupNotFound,
+    LeaderUnknown,
+    OffsetOutOfRange,
+    TopicNotFound,
+    from_wire,
+)
 from penstock.protocol import messages
 from penstock.protocol.messages import TYPE_OF, Assignment
 from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, encode_command
-from penstock_broker.machine.group_views import GroupDescription, MemberView, Sought
+from penstock_broker.machine.group_views import MemberView, Sought
 from penstock_broker.machine.topology import KIND_RECORDS, Topic
+from penstock_broker.node import group_parts
+from penstock_broker.node.gather import log_ends
 from penstock_broker.node.pending import Request
-from penstock_broker.node.topic_requests import leader_of, resolve
+from penstock_broker.node.topic_requests import partition_gid, resolve_all
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
-
-MODE: str = "ordered"
 
 
 def _request(session: Session, correlation: int, asked: messages.Message) -> Request:
@@ -107,7 +114,7 @@ def leave(node: Node, session: Session, correlation: int, asked: messages.LeaveG
 
 
 def commit(node: Node, session: Session, correlation: int, asked: messages.CommitOffsets) -> None:
-    """Commit offsets; none may lie beyond the log's end."""
+    """Commit offsets; none may lie beyond the log's end, as far as that is led here."""
     coordinator = node.groups.coordinator_of(asked.group)
     coordinator.touch(asked.group, asked.member)
     for name, positions in asked.offsets.items():
@@ -142,22 +149,56 @@ def seek(node: Node, session: Session, correlation: int, asked: messages.SeekGro
     topic = _topic(node, asked.topic)
     if not asked.create and coordinator.machine.describe(asked.group) is None:
         raise _unknown(asked.group)
+    request = _request(session, correlation, asked)
     wanted = dict(asked.positions)
     if asked.to is not None:
         for partition in range(len(topic.partitions)):
             wanted.setdefault(partition, asked.to)
-    exact = asked.positions.keys()
-    positions = {
-        partition: _target(node, topic.name, partition, position, partition in exact)
-        for partition, position in wanted.items()
-    }
-    command = commands.Seek(
-        group=asked.group, topic=node.groups.topic_ref(topic), positions=positions
-    )
+    exact = {p: at for p, at in asked.positions.items() if at >= 0}
+    others = {p: at for p, at in wanted.items() if p not in exact}
+
+    def checked(found: dict[int, int]) -> None:
+        resolve_all(node, request, topic.name, others, lambda rest: move(found | rest))
+
+    def move(positions: dict[int, int]) -> None:
+        _seek_to(node, request, asked, {p: positions[p] for p in wanted})
+
+    _check_exact(node, request, topic.name, exact, checked)
+
+
+def _check_exact(
+    node: Node,
+    request: Request,
+    topic: str,
+    exact: dict[int, int],
+    finish: Callable[[dict[int, int]], None],
+) -> None:
+    """Call `finish` with the offsets, if the partitions hold them."""
+    gids = {partition: partition_gid(node, topic, partition) for partition in exact}
+
+    def told(ends: Mapping[int, list[int]]) -> None:
+        for partition, position in exact.items():
+            if gids[partition] not in ends:
+                raise LeaderUnknown()
+            start, end = ends[gids[partition]]
+            if not start <= position <= end:
+                raise OffsetOutOfRange(f"{topic}:{partition} holds {start} to {end}")
+        finish(exact)
+
+    log_ends(node, request, gids.values(), told, strict=True)
+
+
+def _seek_to(
+    node: Node, request: Request, asked: messages.SeekGroup, positions: dict[int, int]
+) -> None:
+    coordinator = node.groups.coordinator_of(asked.group)
+    ref = node.groups.topic_ref(_topic(node, asked.topic))
+    command = commands.Seek(group=asked.group, topic=ref, positions=positions)
 
     def answer(plan: object) -> None:
         assert isinstance(plan, Sought)
-        node.reply(session, correlation, messages.SeekGroupReply(plan=plan.plan))
+        reply = messages.SeekGroupReply(plan=plan.plan)
+        node.reply(request.session, request.correlation, reply)
 
     if asked.dry_run:
         plan = coordinator.machine.plan_seek(command)
@@ -165,39 +206,7 @@ def seek(node: Node, session: Session, correlation: int, asked: messages.SeekGro
             raise from_wire(plan.code, plan.message, plan.detail)
         answer(plan)
         return
-    request = _request(session, correlation, asked)
     node.pending.propose(coordinator, encode_command(command), answer, request)
-
-
-def _target(node: Node, topic: str, partition: int, position: int, exact: bool) -> int:
-    place = leader_of(node, topic, partition)
-    if not exact or position < 0:
-        return resolve(place, position)
-    if not place.log.start_offset <= position <= place.log.end_offset:
-        raise OffsetOutOfRange(
-            f"{topic}:{partition} holds {place.log.start_offset} to {place.log.end_offset}"
-        )
-    return position
-
-
-def summaries(node: Node) -> list[messages.GroupSummary]:
-    """All ordered groups."""
-    found = []
-    for coordinator in node.groups.coordinators.values():
-        for summary in coordinator.machine.list_groups():
-            described = coordinator.machine.describe(summary.group)
-            assert described is not None
-            found.append(
-                messages.GroupSummary(
-                    group=summary.group,
-                    mode=MODE,
-                    members=summary.members,
-                    generation=summary.generation,
-                    topics=summary.topics,
-                    lag=sum(row.lag for row in _lags(node, described)),
-                )
-            )
-    return found
 
 
 def is_known(node: Node, group: str) -> bool:
@@ -232,40 +241,20 @@ def describe(node: Node, session: Session, correlation: int, asked: messages.Des
                 last_seen_ms=int((node.clock - timer.last_seen) * 1000) if timer else 0,
             )
         )
-    reply = messages.DescribeGroupReply(
-        group=asked.group,
-        mode=MODE,
-        generation=described.generation,
-        members=members,
-        partitions=_lags(node, described),
-    )
-    node.reply(session, correlation, reply)
+    part = group_parts.part_of(described)
 
+    def told(ends: Mapping[int, list[int]]) -> None:
+        reply = messages.DescribeGroupReply(
+            group=asked.group,
+            mode=group_parts.ORDERED,
+            generation=described.generation,
+            members=members,
+            partitions=group_parts.lags(node, part, ends),
+        )
+        node.reply(session, correlation, reply)
 
-def _lags(node: Node, described: GroupDescription) -> list[messages.PartitionLag]:
-    places: dict[tuple[str, int], None] = {}
-    for table in (described.owners, described.targets, described.positions):
-        for topic, partitions in table.items():
-            places.update(dict.fromkeys((topic, partition) for partition in partitions))
-    return [_lag(node, described, *place) for place in sorted(places)]
-
-
-def _lag(
-    node: Node, described: GroupDescription, topic: str, partition: int
-) -> messages.PartitionLag:
-    committed = described.positions.get(topic, {}).get(partition, (-1, 0))[0]
-    place = node.groups.find(topic, partition)
-    start = place.log.start_offset if place is not None else 0
-    end = place.log.end_offset if place is not None else 0
-    return messages.PartitionLag(
-        topic=topic,
-        partition=partition,
-        committed=committed,
-        log_start_offset=start,
-        high_watermark=end,
-        lag=max(0, end - max(committed, start)),
-        member=described.owners.get(topic, {}).get(partition, ""),
-    )
+    gids = group_parts.places(node, part).values()
+    log_ends(node, _request(session, correlation, asked), gids, told)
 
 
 def delete(node: Node, session: Session, correlation: int, asked: messages.DeleteGroup) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.protocol import cluster, messages, sharing
 from penstock_broker.node import (
     asking,
+    group_parts,
     group_requests,
     membership,
     questions,
@@ -76,6 +77,7 @@ BETWEEN_NODES: dict[type, Handler] = {
     questions.Propose: asking.propose,
     questions.MetadataIndex: asking.metadata_index,
     questions.LogEnds: asking.log_ends,
-    questions.AwaitGroup: asking.await_group,
+    questions.AwaitGroup: shared_requests.await_group,
+    questions.GroupParts: group_parts.answer,
 }
 """Those that only other nodes may send."""

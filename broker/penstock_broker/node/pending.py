@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from penstock.errors import PenstockError, Throttled, TimedOut, from_wire
+from penstock.errors import NotLeader, PenstockError, Throttled, TimedOut, from_wire
 from penstock_broker.machine.commands import Refused
 
 if TYPE_CHECKING:
@@ -54,8 +54,11 @@ class PendingRequests:
         A refusal answers the request as an error and does not reach `finish`.
 
         Raises:
+            NotLeader: the group is not led here, or not any more.
             Throttled: too many requests wait.
         """
+        if not group.leading:
+            raise NotLeader(leader=group.raft.leader)
         if len(self) >= PENDING_MAX:
             raise Throttled(f"{PENDING_MAX} requests wait for an answer")
         term = group.raft.term

@@ -6,10 +6,7 @@ this node answers them on sessions of other nodes alone.
 
 from __future__ import annotations
 
-from msgspec import field
-
 from penstock.protocol.messages import (
-    GroupSummary,
     MemberInfo,
     Message,
     PartitionLag,
@@ -82,14 +79,15 @@ class AwaitGroupReply(Message, frozen=True, kw_only=True):
 class OrderedPart(Message, frozen=True, kw_only=True):
     """An ordered group as its coordinator knows it."""
 
-    summary: GroupSummary
-    """Its lag is not set."""
+    group: str
+    generation: int
+    topics: list[str]
+    members: dict[str, str]
+    """Member -> host."""
     positions: dict[str, dict[int, list[int]]]
     """Topic -> partition -> [committed offset, when]."""
     owners: dict[str, dict[int, str]]
-    hosts: dict[str, str]
-    """Member -> host."""
-    known: dict[str, list[int]] = field(default_factory=dict)
+    known: dict[str, list[int]]
     """Topic -> partitions that it has to do with."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 from penstock.errors import (
@@ -26,6 +26,14 @@ from penstock_broker.machine.topology import (
     TopicAltered,
     TopicCreated,
     TopicDeleted,
+)
+from penstock_broker.node.gather import (
+    Replies,
+    all_led,
+    gather,
+    led_here,
+    other_leaders,
+    raise_first,
 )
 from penstock_broker.node.pending import Request
 
@@ -165,12 +173,11 @@ def _change(
     node.pending.propose(metadata_group, encode_command(command), applied, request)
 
 
-def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
-    """The local leader of a partition.
+def partition_gid(node: Node, topic: str, partition: int) -> int:
+    """The Raft group of a partition of records.
 
     Raises:
         TopicNotFound, PartitionNotFound: there is no such thing.
-        NotLeader: it is led elsewhere, or by nobody.
     """
     found = node.groups.metadata.machine.topics.get(topic)
     if found is None or found.kind != KIND_RECORDS:
@@ -179,24 +186,46 @@ def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
         raise PartitionNotFound(
             f"{topic!r} has partitions 0 to {len(found.partitions) - 1}", topic=topic
         )
-    group = node.partitions.get(found.partitions[partition].group)
+    return found.partitions[partition].group
+
+
+def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
+    """The local leader of a partition.
+
+    Raises:
+        TopicNotFound, PartitionNotFound: there is no such thing.
+        NotLeader: it is led elsewhere, or by nobody.
+    """
+    gid = partition_gid(node, topic, partition)
+    group = node.partitions.get(gid)
     if group is None or not group.leading:
-        raise NotLeader(leader=group.raft.leader if group is not None else 0)
+        raise NotLeader(leader=node.groups.leader_of(gid)[1])
     return group
 
 
 def describe(node: Node, session: Session, correlation: int, asked: messages.DescribeTopic) -> None:
-    """A topic and what its partitions hold."""
+    """A topic and what its partitions hold, by what their leaders say."""
     topic = node.groups.metadata.machine.topics.get(asked.name)
     if topic is None or topic.kind != KIND_RECORDS:
         raise TopicNotFound(f"there is no topic {asked.name!r}", topic=asked.name)
     info = topic_info(node, topic)
-    figures = []
+    figures: dict[int, messages.PartitionFigures] = {}
     for place in info.partitions:
         group = node.partitions.get(place.group)
-        if group is not None:
-            figures.append(group.figures(place))
-    node.reply(session, correlation, messages.DescribeTopicReply(topic=info, partitions=figures))
+        if group is not None and (group.leading or not session.relayed):
+            figures[place.partition] = group.figures(place)
+
+    def answer(replies: Replies) -> None:
+        for reply in replies.values():
+            if isinstance(reply, messages.DescribeTopicReply):
+                figures.update((each.partition, each) for each in reply.partitions)
+        found = [figures[number] for number in sorted(figures)]
+        node.reply(session, correlation, messages.DescribeTopicReply(topic=info, partitions=found))
+
+    gids = [place.group for place in info.partitions]
+    leaders = [] if session.relayed else other_leaders(node, gids)
+    request = Request(session, correlation, TYPE_OF[type(asked)])
+    gather(node, request, dict.fromkeys(leaders, asked), answer)
 
 
 def resolve(group: PartitionGroup, position: int) -> int:
@@ -212,11 +241,55 @@ def list_offsets(
     node: Node, session: Session, correlation: int, asked: messages.ListOffsets
 ) -> None:
     """Resolve positions."""
-    offsets = {
-        partition: resolve(leader_of(node, asked.topic, partition), position)
-        for partition, position in asked.positions.items()
+
+    def answer(offsets: dict[int, int]) -> None:
+        node.reply(session, correlation, messages.ListOffsetsReply(offsets=offsets))
+
+    request = Request(session, correlation, TYPE_OF[type(asked)])
+    if session.relayed:
+        answer(_resolve_here(node, asked.topic, asked.positions))
+    else:
+        resolve_all(node, request, asked.topic, asked.positions, answer)
+
+
+def _resolve_here(node: Node, topic: str, positions: Mapping[int, int]) -> dict[int, int]:
+    return {
+        partition: resolve(leader_of(node, topic, partition), position)
+        for partition, position in positions.items()
     }
-    node.reply(session, correlation, messages.ListOffsetsReply(offsets=offsets))
+
+
+def resolve_all(
+    node: Node,
+    request: Request,
+    topic: str,
+    positions: Mapping[int, int],
+    finish: Callable[[dict[int, int]], None],
+) -> None:
+    """Resolve positions of partitions wherever they are led.
+
+    Raises:
+        TopicNotFound, PartitionNotFound: there is no such thing.
+        LeaderUnknown: one of them has no leader.
+    """
+    gids = {partition_gid(node, topic, partition): partition for partition in positions}
+    if led_here(node, gids):
+        finish(_resolve_here(node, topic, positions))
+        return
+
+    def gathered(replies: Replies) -> None:
+        raise_first(replies)
+        offsets: dict[int, int] = {}
+        for reply in replies.values():
+            if isinstance(reply, messages.ListOffsetsReply):
+                offsets |= reply.offsets
+        finish({partition: offsets[partition] for partition in positions})
+
+    asked = {}
+    for to, some in all_led(node, gids).items():
+        part = {gids[gid]: positions[gids[gid]] for gid in some}
+        asked[to] = messages.ListOffsets(topic=topic, positions=part)
+    gather(node, request, asked, gathered)
 
 
 def trim(node: Node, session: Session, correlation: int, asked: messages.TrimLog) -> None:

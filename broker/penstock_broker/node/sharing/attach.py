@@ -63,6 +63,19 @@ def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
         TopicNotFound, PartitionNotFound: there is no such thing.
         NotLeader: it is led elsewhere, or by nobody.
     """
+    gid = gid_of(node, topic, partition)
+    group = node.partitions.get(gid)
+    if group is None or not group.leading:
+        raise NotLeader(leader=node.groups.leader_of(gid)[1])
+    return group
+
+
+def gid_of(node: Node, topic: str, partition: int) -> int:
+    """The Raft group of a partition, of whatever kind of topic.
+
+    Raises:
+        TopicNotFound, PartitionNotFound: there is no such thing.
+    """
     found = node.groups.metadata.machine.topics.get(topic)
     if found is None or found.kind == KIND_GROUPS:
         raise TopicNotFound(f"there is no topic {topic!r}", topic=topic)
@@ -70,10 +83,7 @@ def leader_of(node: Node, topic: str, partition: int) -> PartitionGroup:
         raise PartitionNotFound(
             f"{topic!r} has partitions 0 to {len(found.partitions) - 1}", topic=topic
         )
-    group = node.partitions.get(found.partitions[partition].group)
-    if group is None or not group.leading:
-        raise NotLeader(leader=group.raft.leader if group is not None else 0)
-    return group
+    return found.partitions[partition].group
 
 
 def attach(node: Node, session: Session, correlation: int, asked: wire.AttachGroup) -> None:

@@ -17,7 +17,7 @@ from penstock_broker.node.pending import Request
 from penstock_broker.node.sharing.answering import when_settled
 from penstock_broker.node.sharing.requests import when_known
 from penstock_broker.node.sharing.spans import flat, pairs, runs_of
-from penstock_broker.node.topic_requests import leader_of
+from penstock_broker.node.topic_requests import partition_gid
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
@@ -98,10 +98,14 @@ def _companion(node: Node, topic: str, partition: int) -> PartitionGroup | None:
         TopicNotFound, PartitionNotFound: there is no such partition.
         NotLeader: it is led elsewhere, or by nobody.
     """
-    leader_of(node, topic, partition)
-    companion = node.groups.find(DELAYED_PREFIX + topic, partition)
-    if companion is None:
+    partition_gid(node, topic, partition)
+    found = node.groups.metadata.machine.topics.get(DELAYED_PREFIX + topic)
+    if found is None or partition >= len(found.partitions):
         return None
-    if not companion.leading or TIMER_GROUP not in companion.machine.sharing.groups:
-        raise NotLeader()
+    gid = found.partitions[partition].group
+    companion = node.partitions.get(gid)
+    if companion is None or not companion.leading:
+        raise NotLeader(leader=node.groups.leader_of(gid)[1])
+    if TIMER_GROUP not in companion.machine.sharing.groups:
+        raise LeaderUnknown("the delayed records are being set up")
     return companion

@@ -238,12 +238,10 @@ class Explanation:
         text = f"It became a dead letter: offset {place} of {topic}." if place >= 0 else (
             f"It became a dead letter in {topic}."
         )  # fmt: skip
-        if there is None or hold is None or place < 0:
-            return self._made("dead", text, **where)
-        now = explain(there, hold, place)
-        follow = f"{text} There: {now.text}"
-        fields = {name: getattr(now, name) for name in _FOLLOWED}
-        return self._made(now.state, follow, attempts=now.attempts, **fields, **where)
+        dead = self._made("dead", text, **where)
+        if there is None or not there.leading or hold is None or place < 0:
+            return dead
+        return followed(dead, explain(there, hold, place))
 
     # ----- parts
 
@@ -289,9 +287,16 @@ class Explanation:
         return RecordState(**given | fields)
 
 
+def followed(dead: RecordState, now: RecordState) -> RecordState:
+    """What is known of a record that became a dead letter, with what became of that."""
+    fields = {name: getattr(now, name) for name in _FOLLOWED}
+    return structs.replace(dead, text=f"{dead.text} There: {now.text}", **fields)
+
+
 _ATTEMPT: Final = AttemptInfo.__struct_fields__
-_FOLLOWED: Final = ("member", "host", "since_us", "deadline_us", "next_us", "delivered", "failed",
-                    "timed_out", "redrives", "reason", "blocked_by", "blocking_offset")  # fmt: skip
+_FOLLOWED: Final = ("state", "attempts", "member", "host", "since_us", "deadline_us", "next_us",
+                    "delivered", "failed", "timed_out", "redrives", "reason", "blocked_by",
+                    "blocking_offset")  # fmt: skip
 
 
 def _ago(duration_us: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import InvalidConfig, LeaderUnknown, from_wire
@@ -11,7 +11,6 @@ from penstock.protocol import sharing as wire
 from penstock.protocol.messages import TYPE_OF
 from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, encode_command
-from penstock_broker.machine.sharing.state import DONE, SHARED
 from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import (
     SharedAltered,
@@ -20,13 +19,29 @@ from penstock_broker.machine.topology import (
     SharedDeleted,
     Topic,
 )
-from penstock_broker.node import group_requests
+from penstock_broker.node import group_parts, group_requests
+from penstock_broker.node.gather import (
+    Replies,
+    all_led,
+    by_leader,
+    gather,
+    log_ends,
+    other_leaders,
+    raise_first,
+)
 from penstock_broker.node.pending import Request
+from penstock_broker.node.questions import (
+    AwaitGroup,
+    AwaitGroupReply,
+    GroupParts,
+    GroupPartsReply,
+    OrderedPart,
+    SharedPart,
+)
+from penstock_broker.raft import NOBODY
 
 if TYPE_CHECKING:
-    from penstock_broker.machine.sharing.group import SharedGroup
     from penstock_broker.node.node import Node
-    from penstock_broker.node.partition import PartitionGroup
     from penstock_broker.node.session import Session
 
 MODE: Final = "shared"
@@ -135,10 +150,10 @@ def _change(
 def when_known(
     node: Node, request: Request, group: str, topics: list[Topic], finish: Callable[[], None]
 ) -> None:
-    """Call `finish` when the partitions of these topics that are led here know the group."""
+    """Call `finish` when the partitions of these topics know the group, wherever they are led."""
     waits = [1]  # for the loop below, which must not be overtaken
 
-    def known() -> None:
+    def known(_: object = None) -> None:
         waits[0] -= 1
         if not waits[0]:
             finish()
@@ -146,105 +161,169 @@ def when_known(
     def led(_: object) -> None:
         for topic in topics:
             definition = topic.shared.get(group)
-            for place in topic.partitions if definition is not None else ():
-                assert definition is not None
-                partition = node.partitions.get(place.group)
-                if partition is not None and partition.leading:
-                    waits[0] += 1
-                    configuring = partition.shared.configuring
-                    configuring.when_configured(group, definition.revision, known)
+            if definition is None:
+                continue
+            leaders = by_leader(node, (place.group for place in topic.partitions))
+            leaders.pop(NOBODY, None)
+            for to, gids in leaders.items():
+                # Who does not answer is not waited for: its partitions take it over by themselves.
+                wanted = AwaitGroup(group=group, revision=definition.revision, partitions=gids)
+                waits[0] += 1
+                if to == node.node_id:
+                    when_configured(node, wanted, known)
+                else:
+                    node.ask(to, wanted, known)
         known()
 
     gids = {place.group for topic in topics for place in topic.partitions}
     node.pending.when_ready(gids, request, led)
 
 
+def when_configured(node: Node, asked: AwaitGroup, finish: Callable[[], None]) -> None:
+    """Call `finish` when those of some partitions that are led here know a group."""
+    waits = [1]
+
+    def known() -> None:
+        waits[0] -= 1
+        if not waits[0]:
+            finish()
+
+    for gid in asked.partitions:
+        partition = node.partitions.get(gid)
+        if partition is not None and partition.leading:
+            waits[0] += 1
+            partition.shared.configuring.when_configured(asked.group, asked.revision, known)
+    known()
+
+
+def await_group(node: Node, session: Session, correlation: int, asked: AwaitGroup) -> None:
+    """Another node waits for a group to be known here."""
+    when_configured(node, asked, lambda: node.reply(session, correlation, AwaitGroupReply()))
+
+
 # ----- both modes
 
 
-def _definitions(node: Node, group: str | None) -> Iterator[tuple[Topic, str, SharedDefinition]]:
-    for topic in node.groups.metadata.machine.topics.values():
-        for name, definition in topic.shared.items():
-            if definition.kind == SHARED and group in (None, name):
-                yield topic, name, definition
-
-
-def _places(node: Node, topic: Topic, name: str) -> Iterator[tuple[PartitionGroup, SharedGroup]]:
-    for place in topic.partitions:
-        partition = node.partitions.get(place.group)
-        group = partition.machine.sharing.groups.get(name) if partition is not None else None
-        if partition is not None and group is not None:
-            yield partition, group
-
-
-def lag_of(partition: PartitionGroup, group: SharedGroup) -> int:
-    """Records that are not settled, those never granted included."""
-    return max(0, partition.log.end_offset - group.start - group.window.count(DONE))
-
-
 def list_groups(node: Node, session: Session, correlation: int, asked: messages.ListGroups) -> None:
-    """All groups by name."""
-    del asked
-    found = group_requests.summaries(node)
-    for topic, name, definition in _definitions(node, None):
-        places = list(_places(node, topic, name))
-        members = {
-            member for partition, _ in places for member in partition.shared.members_of(name)
-        }
-        found.append(
-            messages.GroupSummary(
-                group=name,
-                mode=MODE,
-                members=len(members),
-                generation=definition.revision,
-                topics=[topic.name],
-                lag=sum(lag_of(partition, group) for partition, group in places),
+    """All groups by name, put together from what the leaders know."""
+    request = Request(session, correlation, TYPE_OF[type(asked)])
+
+    def gathered(replies: Replies) -> None:
+        raise_first({to: replies[to] for to in coordinating & replies.keys()})
+        found = [each for each in replies.values() if isinstance(each, GroupPartsReply)]
+        ordered = [part for each in found for part in each.ordered]
+        gids = [gid for part in ordered for gid in group_parts.places(node, part).values()]
+        log_ends(node, request, gids, lambda ends: answer(ordered, _merged(found), ends))
+
+    def answer(
+        ordered: list[OrderedPart],
+        shared: dict[tuple[str, str], SharedPart],
+        ends: Mapping[int, list[int]],
+    ) -> None:
+        groups = [_ordered_summary(node, part, ends) for part in ordered]
+        for topic, name, definition in group_parts.definitions(node, ""):
+            groups.append(_shared_summary(topic, name, definition, shared.get((topic.name, name))))
+        groups.sort(key=lambda summary: (summary.group, summary.topics))
+        node.reply(session, correlation, messages.ListGroupsReply(groups=groups))
+
+    coordinating = all_led(node, group_parts.coordinators(node)).keys()
+    _gather_parts(node, request, GroupParts(), {*coordinating, *_sharing(node, "")}, gathered)
+
+
+def _sharing(node: Node, group: str) -> list[int]:
+    """The other nodes that lead partitions of shared groups."""
+    topics = [topic for topic, _, _ in group_parts.definitions(node, group)]
+    return other_leaders(node, {place.group for topic in topics for place in topic.partitions})
+
+
+def _gather_parts(
+    node: Node,
+    request: Request,
+    asked: GroupParts,
+    leaders: set[int],
+    finish: Callable[[Replies], None],
+) -> None:
+    """Ask leaders for their parts; this node's own are added."""
+    own = group_parts.parts(node, asked)
+    rest = dict.fromkeys(leaders - {node.node_id}, asked)
+    gather(node, request, rest, lambda replies: finish({**replies, node.node_id: own}))
+
+
+def _merged(found: Iterable[GroupPartsReply]) -> dict[tuple[str, str], SharedPart]:
+    """Shared groups by topic and name, of all leaders together."""
+    merged: dict[tuple[str, str], SharedPart] = {}
+    for part in (part for each in found for part in each.shared):
+        key = part.topic, part.group
+        before = merged.get(key)
+        if before is not None:
+            part = SharedPart(
+                topic=part.topic,
+                group=part.group,
+                rows=before.rows + part.rows,
+                members=before.members + part.members,
             )
-        )
-    found.sort(key=lambda summary: (summary.group, summary.topics))
-    node.reply(session, correlation, messages.ListGroupsReply(groups=found))
+        merged[key] = part
+    return merged
+
+
+def _ordered_summary(
+    node: Node, part: OrderedPart, ends: Mapping[int, list[int]]
+) -> messages.GroupSummary:
+    return messages.GroupSummary(
+        group=part.group,
+        mode=group_parts.ORDERED,
+        members=len(part.members),
+        generation=part.generation,
+        topics=part.topics,
+        lag=sum(row.lag for row in group_parts.lags(node, part, ends)),
+    )
+
+
+def _shared_summary(
+    topic: Topic, name: str, definition: SharedDefinition, part: SharedPart | None
+) -> messages.GroupSummary:
+    return messages.GroupSummary(
+        group=name,
+        mode=MODE,
+        members=len({member.member for member in part.members}) if part is not None else 0,
+        generation=definition.revision,
+        topics=[topic.name],
+        lag=sum(row.lag for row in part.rows) if part is not None else 0,
+    )
 
 
 def describe(node: Node, session: Session, correlation: int, asked: messages.DescribeGroup) -> None:
     """A group in full: the ordered one, or the shared ones of that name."""
-    definitions = list(_definitions(node, asked.group))
+    definitions = list(group_parts.definitions(node, asked.group))
     if not definitions or group_requests.is_known(node, asked.group):
         group_requests.describe(node, session, correlation, asked)
         return
-    members: dict[str, messages.MemberInfo] = {}
-    rows: list[messages.PartitionLag] = []
-    for topic, name, _ in definitions:
-        for partition, group in _places(node, topic, name):
-            rows.append(
-                messages.PartitionLag(
-                    topic=topic.name,
-                    partition=partition.partition,
-                    committed=group.start,
-                    log_start_offset=partition.log.start_offset,
-                    high_watermark=partition.log.end_offset,
-                    lag=lag_of(partition, group),
-                    member="",
-                )
-            )
-            _add_members(members, partition, topic.name, name)
-    reply = messages.DescribeGroupReply(
-        group=asked.group,
-        mode=MODE,
-        generation=max(definition.revision for _, _, definition in definitions),
-        members=sorted(members.values(), key=lambda member: member.member),
-        partitions=rows,
-    )
-    node.reply(session, correlation, reply)
 
-
-def _add_members(
-    members: dict[str, messages.MemberInfo], partition: PartitionGroup, topic: str, group: str
-) -> None:
-    for name, member in partition.shared.members_of(group).items():
-        found = members.setdefault(
-            name,
-            messages.MemberInfo(
-                member=name, host=member.host, owned={}, generation=0, last_seen_ms=0
-            ),
+    def gathered(replies: Replies) -> None:
+        found = [each for each in replies.values() if isinstance(each, GroupPartsReply)]
+        merged = _merged(found).values()
+        rows = [row for part in merged for row in part.rows]
+        reply = messages.DescribeGroupReply(
+            group=asked.group,
+            mode=MODE,
+            generation=max(definition.revision for _, _, definition in definitions),
+            members=_members([member for part in merged for member in part.members]),
+            partitions=sorted(rows, key=lambda row: (row.topic, row.partition)),
         )
-        found.owned.setdefault(topic, []).append(partition.partition)
+        node.reply(session, correlation, reply)
+
+    request = Request(session, correlation, TYPE_OF[type(asked)])
+    wanted = GroupParts(group=asked.group, ordered=False)
+    _gather_parts(node, request, wanted, set(_sharing(node, asked.group)), gathered)
+
+
+def _members(infos: list[messages.MemberInfo]) -> list[messages.MemberInfo]:
+    """Members by name; what one has in several places comes together."""
+    members: dict[str, messages.MemberInfo] = {}
+    for info in infos:
+        found = members.setdefault(info.member, info)
+        if found is not info:
+            for topic, partitions in info.owned.items():
+                known = found.owned.setdefault(topic, [])
+                known[:] = sorted({*known, *partitions})
+    return sorted(members.values(), key=lambda member: member.member)
