@@ -1,7 +1,7 @@
 """Giving all leads of this node away: before it stops, or when its disk does not answer.
 
-Each lead goes to the voter that is furthest of those that are heard of. What nobody can take is
-kept; the time for it all is bounded, so that a node can always stop.
+Each lead goes to a voter that is heard of, one on another machine if there is any. What nobody can
+take is kept; the time for it all is bounded, so that a node can always stop.
 """
 
 from __future__ import annotations
@@ -65,10 +65,18 @@ class HandOver:
         return [group for group in self._node.groups.restless() if group.raft.is_leader]
 
     def _successor(self, group: Group) -> int:
-        """The voter that is furthest; nobody, if none is heard of."""
+        """The voter that is furthest, best on another machine; nobody, if none is heard of.
+
+        The brokers of one machine are often stopped together.
+        """
         raft, alive = group.raft, self._node.peers.alive
+        nodes, here = self._node.groups.metadata.machine.nodes, self._node.config.host
+
+        def rank(node: int) -> tuple[bool, int]:
+            return node in nodes and nodes[node].host != here, raft.progress[node].match
+
         found = [node for node in raft.configuration.voters if node != raft.id and alive(node)]
-        return max(found, key=lambda node: raft.progress[node].match, default=NOBODY)
+        return max(found, key=rank, default=NOBODY)
 
     @staticmethod
     def _transfer(group: Group, successor: int) -> None:

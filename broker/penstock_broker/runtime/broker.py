@@ -20,9 +20,10 @@ from typing import Final
 import trio
 
 from penstock._version import __version__
-from penstock.errors import BadRequest, PenstockError, StorageFailure
+from penstock.errors import PenstockError, StorageFailure
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.runtime.files import RealFiles
+from penstock_broker.runtime.places import place_of, text_of
 from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Clock, Fatal, Reactor, SystemClock
 from penstock_broker.runtime.zones import time_zone
 from penstock_broker.simulation.memory_files import MemoryFiles
@@ -73,11 +74,11 @@ class BrokerOptions:
         Raises:
             BadRequest: `listen`, `advertise` or a part of `join` is not HOST:PORT.
         """
-        host, port = _place(str(options.get("listen") or "127.0.0.1:7400"))
+        host, port = place_of(str(options.get("listen") or "127.0.0.1:7400"))
         join = [part.strip() for part in str(options.get("join") or "").split(",") if part.strip()]
         advertise = options.get("advertise")
         for place in (*join, str(advertise or "localhost:1")):
-            _place(place)
+            place_of(place)
         data = None if options.get("memory") else str(options.get("data") or "penstock-data")
         port_file = options.get("port_file")
         return cls(
@@ -244,18 +245,11 @@ class Broker:
                 await trio.sleep(0.1)
 
 
-def _place(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65_535:
-        raise BadRequest(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), int(port)
-
-
 def _address(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = socket.gethostname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return text_of(host, port)
 
 
 def _raise_file_limit() -> int:

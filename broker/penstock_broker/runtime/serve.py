@@ -22,6 +22,7 @@ from penstock_broker.failpoints import install as install_failpoints
 from penstock_broker.runtime.broker import Broker, BrokerOptions
 from penstock_broker.runtime.logs import configure
 from penstock_broker.runtime.reactor import Fatal
+from penstock_broker.runtime.supervisor import supervise
 
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
@@ -35,6 +36,8 @@ def serve(options: Mapping[str, object]) -> int:
     configure(str(options.get("log_level", "info")))
     if install_failpoints(os.environ):
         log.warning("failpoints are switched on: this broker crashes, pauses or fails as planned")
+    if int(str(options.get("processes") or 1)) > 1:
+        return supervise(options)
     settings = BrokerOptions.from_mapping(options)
     code = EXIT_OK
     try:

@@ -49,6 +49,13 @@ from penstock.cli.settings import SERVER_DEFAULT
     help="Its machine: replicas keep apart by it  [default: the host's name]",
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="So many brokers, on ports and data directories beside one another.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",

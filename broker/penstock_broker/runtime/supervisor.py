@@ -1,0 +1,175 @@
+"""`penstock serve --processes N`: one broker process per core of a machine, kept running.
+
+Each member is an ordinary broker with a port and a data directory of its own, and the host label
+of the machine, so that replicas of a partition lie on other machines where there are any. A member
+that dies is started again, after a pause that grows while it keeps dying. SIGTERM and SIGINT are
+passed on to all, a second one too; the supervisor ends when they have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Final
+
+from penstock.errors import BadRequest
+from penstock_broker.runtime.logs import configure
+from penstock_broker.runtime.places import place_of, text_of
+
+PROCESSES_MAX: Final = 256
+PAUSE_SECONDS_MIN: Final = 0.2
+PAUSE_SECONDS_MAX: Final = 30.0
+WELL_SECONDS: Final = 30.0
+"""A member that has run for so long starts at once when it dies."""
+LOOK_SECONDS: Final = 0.1
+EXIT_OK: Final = 0
+EXIT_ERROR: Final = 1
+
+log = logging.getLogger("penstock.supervisor")
+
+
+def members_of(options: Mapping[str, object]) -> list[dict[str, object]]:
+    """The options of each member, from those of all.
+
+    Raises:
+        BadRequest: they can't be told apart by port, or a place is malformed.
+    """
+    count = int(str(options["processes"]))
+    if not 1 <= count <= PROCESSES_MAX:
+        raise BadRequest(f"--processes is 1 to {PROCESSES_MAX}")
+    host, port = place_of(str(options.get("listen") or "127.0.0.1:7400"))
+    if not port or port + count > 65_536:
+        raise BadRequest("--processes needs a port in --listen with so many free ones behind it")
+    reached, first = place_of(str(options.get("advertise") or text_of(host or "0.0.0.0", port)))
+    if reached in ("0.0.0.0", "::", ""):
+        reached = socket.gethostname()
+    own = [text_of(reached, first + number) for number in range(count)]
+    join = [part.strip() for part in str(options.get("join") or "").split(",") if part.strip()]
+    shared = {key: value for key, value in options.items() if key not in ("processes", "port_file")}
+    made = []
+    for number in range(count):
+        member = {
+            **shared,
+            "listen": text_of(host, port + number),
+            "advertise": own[number],
+            "join": ",".join(dict.fromkeys([*join, *own])),
+            "host_label": options.get("host_label") or socket.gethostname(),
+        }
+        if options.get("data"):
+            member["data"] = os.path.join(str(options["data"]), str(number))
+        if options.get("port_file") and not number:
+            member["port_file"] = options["port_file"]
+        made.append(member)
+    return made
+
+
+class Member:
+    """One broker process and its restarts."""
+
+    def __init__(self, number: int, options: Mapping[str, object]) -> None:
+        self.number = number
+        self.starts = 0
+        self.code: int | None = None
+        """How it ended; None while it runs."""
+        self._options = json.dumps(options)
+        self._pause = 0.0
+        self._started_at = self._start_at = time.monotonic()
+        self._process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        """Start it. It is in a session of its own: a Ctrl-C at a terminal reaches it through us."""
+        command = [sys.executable, "-m", "penstock_broker.runtime", self._options]
+        self._process = subprocess.Popen(command, start_new_session=True)
+        self._started_at = time.monotonic()
+        self.starts += 1
+        self.code = None
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on."""
+        if self.code is None:
+            self._process.send_signal(number)
+
+    def look(self) -> bool:
+        """Whether it has ended since the last look."""
+        if self.code is not None:
+            return False
+        self.code = self._process.poll()
+        return self.code is not None
+
+    def rest(self) -> float:
+        """It died: how many seconds to wait before the next start."""
+        now = time.monotonic()
+        if now - self._started_at > WELL_SECONDS:
+            self._pause = 0.0
+        pause = self._pause
+        self._pause = min(max(self._pause * 2, PAUSE_SECONDS_MIN), PAUSE_SECONDS_MAX)
+        self._start_at = now + pause
+        return pause
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to be started now."""
+        return self.code is not None and time.monotonic() >= self._start_at
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether its very first start failed for a reason that it has told."""
+        ran = time.monotonic() - self._started_at
+        return self.starts == 1 and self.code == EXIT_ERROR and ran < WELL_SECONDS
+
+
+class Supervisor:
+    """Keeps members running until a signal says otherwise."""
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        self.stopping = False
+
+    def run(self) -> int:
+        """Run them; returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        for member in self.members:
+            member.start()
+        while not (self.stopping and all(m.code is not None for m in self.members)):
+            for member in self.members:
+                self._look_after(member)
+            time.sleep(LOOK_SECONDS)
+        return EXIT_OK if all(m.code == EXIT_OK for m in self.members) else EXIT_ERROR
+
+    def _look_after(self, member: Member) -> None:
+        if member.look() and not self.stopping:
+            if member.never_ran:
+                self._stop(signal.SIGTERM)
+                return
+            pause = member.rest()
+            figures = {"member": member.number, "code": member.code, "pause": round(pause, 1)}
+            log.warning("a member ended and is started again", extra=figures)
+        if member.due and not self.stopping:
+            member.start()
+
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        self.stopping = True
+        for member in self.members:
+            member.signal(number)
+
+
+def supervise(options: Mapping[str, object]) -> int:
+    """Run several brokers until told to stop; returns the exit code.
+
+    Raises:
+        BadRequest: the options make no sense.
+    """
+    configure(str(options.get("log_level", "info")))
+    return Supervisor([Member(*pair) for pair in enumerate(members_of(options))]).run()
