@@ -224,14 +224,22 @@ def verify(buffer: Buffer) -> BatchHeader:
         CorruptBatch: the batch is malformed or damaged.
     """
     header = parse_header(buffer)
-    if header.magic != MAGIC or header.length != len(buffer):
+    verify_sums(memoryview(buffer), header)
+    return header
+
+
+def verify_sums(view: memoryview, header: BatchHeader) -> None:
+    """Check both checksums of one stored batch that fills the view, and whose header is parsed.
+
+    Raises:
+        CorruptBatch: the batch is malformed or damaged.
+    """
+    if header.magic != MAGIC or header.length != len(view):
         raise CorruptBatch("the batch's magic or length is wrong")
-    view = memoryview(buffer)
     if crc32c(view[_STAMP_AT:HEADER_BYTES]) != header.header_crc:
         raise CorruptBatch("the header checksum does not match")
     if crc32c(view[_BODY_AT:]) != header.body_crc:
         raise CorruptBatch("the body checksum does not match")
-    return header
 
 
 def header_is_intact(buffer: Buffer, at: int = 0) -> bool:

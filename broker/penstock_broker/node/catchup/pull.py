@@ -12,7 +12,14 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import CorruptBatch
-from penstock.protocol.batch import FLAG_COMPACTED, BatchHeader, iterate, next_offset, verify
+from penstock.protocol.batch import (
+    FLAG_COMPACTED,
+    BatchHeader,
+    iterate,
+    next_offset,
+    verify,
+    verify_sums,
+)
 from penstock.protocol.records import encode_gap
 from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.node.catchup.wire import Asked, Copied, Outcome, pack_asked
@@ -126,7 +133,7 @@ class Pull:
             if header.base_offset >= self._end:
                 return
             batch = batches[at : at + header.length]
-            verify(batch)
+            verify_sums(batch, header)
             self._append(batch, header)
             self.copied_bytes += header.length
 
