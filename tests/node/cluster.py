@@ -183,6 +183,15 @@ class Cluster:
         self.members = {member.node.node_id: member for member in self.members.values()}
         self._enlarge_metadata()
         self.run_until(lambda: all(member.node.groups.informed for member in self.alive))
+        self.run_until(self.connected)
+
+    def connected(self) -> bool:
+        """Whether every member that runs is connected to every other one, on all channels."""
+        return all(
+            sum(all(line.up for line in peer.lines) for peer in member.node.peers.all().values())
+            == len(self.alive) - 1
+            for member in self.alive
+        )
 
     def _enlarge_metadata(self) -> None:
         """Every member votes on the metadata, at once."""
