@@ -23,6 +23,7 @@ from penstock_broker.machine.effects import (
     SharedChanged,
     TopicRevised,
 )
+from penstock_broker.machine.metadata import created
 from penstock_broker.machine.topology import GROUPS_TOPIC, Topic
 from penstock_broker.node.controller.controller import Controller
 from penstock_broker.node.coordinator import CoordinatorGroup
@@ -65,6 +66,12 @@ class Groups:
         """Messages for groups that are not here."""
         self.retained_bytes = 0
         """Applied entries in memory, over all groups; see `retained`."""
+        self._returning: set[int] = set()
+        """Groups that come back to this node before their old copy is gone."""
+        self._replaying = True
+        """Whether the metadata here may be older than what lies on this disk."""
+        self._known = 0
+        """Index up to which the metadata was logged here before the start."""
         self.reconfiguring = Reconfiguring(node)
         self.controller = Controller(node)
 
@@ -82,6 +89,7 @@ class Groups:
         raft, state = make_raft(node_id, node.rng, voters, recovered, METADATA_OPTIONS)
         self.metadata = MetadataGroup(node, raft, state, new_cluster)
         self._all[METADATA] = self.metadata
+        self._known = raft.log.last_index
         self.disturb(self.metadata)
         self.carry_out(self.metadata.creations())
         if raft.configuration.is_sole_voter(node_id):
@@ -188,27 +196,33 @@ class Groups:
         """Do what the metadata machine asks; each effect may come again after a restart."""
         for effect in effects:
             match effect:
-                case GroupCreated():
-                    self._create(effect)
-                case GroupDeleted():
-                    self._delete(effect.group)
-                case ReplicasChanged():
+                case GroupCreated() | ReplicasChanged():
                     self._create(effect)
                     self.reconfiguring.watch(effect.group)
+                case GroupDeleted():
+                    self._delete(effect.group)
                 case ReplicaRemoved():
                     if effect.node == self.node_id:
                         self._removed(effect.group)
                 case ConfigChanged():
-                    for gid in effect.groups:
-                        if gid in self._node.partitions:
-                            self._node.partitions[gid].configure(effect.config)
+                    self._configure(effect)
                 case SharedChanged():
                     self._reconcile(effect.groups)
                 case TopicRevised():
-                    for coordinator in self.coordinators.values():
-                        coordinator.topic_revised(effect)
+                    self._revise(effect)
                 case _:
                     pass
+
+    def _configure(self, effect: ConfigChanged) -> None:
+        """A topic has other settings."""
+        for gid in effect.groups:
+            if gid in self._node.partitions:
+                self._node.partitions[gid].configure(effect.config)
+
+    def _revise(self, effect: TopicRevised) -> None:
+        """A topic got partitions or is gone: ordered groups must know."""
+        for coordinator in self.coordinators.values():
+            coordinator.topic_revised(effect)
 
     def _reconcile(self, gids: Sequence[int]) -> None:
         """The shared groups of a topic changed."""
@@ -221,11 +235,11 @@ class Groups:
         machine = self.metadata.machine
         for gid in [gid for gid in self._all if gid != METADATA and machine.is_deleted(gid)]:
             self._delete(gid)
-        created = self.metadata.creations()
-        for one in created:
+        every = self.metadata.creations()
+        for one in every:
             if self.node_id not in one.holders:
                 self._removed(one.group)
-        self.carry_out(created)
+        self.carry_out(every)
         for topic in machine.topics.values():
             gids = [partition.group for partition in topic.partitions]
             self.carry_out([ConfigChanged(topic.name, gids, topic.config)])
@@ -234,6 +248,9 @@ class Groups:
     def _create(self, effect: GroupCreated | ReplicasChanged) -> None:
         node, gid = self._node, effect.group
         if gid in self._all or self.node_id not in effect.holders:
+            return
+        if node.store.dropping(gid):
+            self._returning.add(gid)
             return
         recovered = node.store.recovered.pop(gid, None)
         founders = effect.founders if self.node_id in effect.founders else []
@@ -253,14 +270,45 @@ class Groups:
             self.peer_message(gid, early)
 
     def _delete(self, gid: int) -> None:
-        if self._end(gid, TopicNotFound("the topic was deleted")):
+        here = self._end(gid, TopicNotFound("the topic was deleted"))
+        if here or gid in self._node.store.recovered:
             self._node.store.delete_log(gid)
+        if here:
             self._node.pending.group_ready(gid)
 
     def _removed(self, gid: int) -> None:
         """The group settled without this node."""
+        if self._replaying:
+            return  # it may have come back since: what lies here can be younger than this word
         if self._end(gid, NotLeader("the replica here was removed")):
-            self._node.store.delete_log(gid)
+            self._node.store.drop_replica(gid)
+
+    def _tidy(self) -> None:
+        """Take in groups that come back, as soon as their old copy is gone."""
+        store, machine = self._node.store, self.metadata.machine
+        for gid in [gid for gid in self._returning if not store.dropping(gid)]:
+            self._returning.discard(gid)
+            place = machine.locate(gid)
+            if place is not None:
+                self._create(created(*place))
+        log = self.metadata.raft.log
+        if self._replaying and self.metadata.applied_index >= min(self._known, log.last_index):
+            self._replaying = False
+            self._drop_strangers()
+
+    def _drop_strangers(self) -> None:
+        """Drop copies that are elsewhere now; all metadata that was known before is applied."""
+        store, machine = self._node.store, self.metadata.machine
+        for gid in {*self._all, *store.recovered} - {METADATA}:
+            place = machine.locate(gid)
+            if machine.is_deleted(gid):
+                store.delete_log(gid)
+            elif place is None or self.node_id in place[0].partitions[place[1]].holders:
+                continue  # what the metadata does not name is no leftover: it never was here
+            elif gid in self._all:
+                self._removed(gid)
+            elif gid in store.logs or store.recovered[gid].entries:
+                store.drop_replica(gid)
 
     def _end(self, gid: int, error: PenstockError) -> bool:
         """Take a group off this node; whether it was here."""
@@ -348,6 +396,7 @@ class Groups:
             coordinator.housekeeping()
         self._retention_step()
         if self.node_id:
+            self._tidy()
             self.controller.tick()
             self.reconfiguring.tick()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import RequestError, RetriableError
-from penstock_broker.machine.commands import SettleReplicas, encode_command
+from penstock_broker.machine.commands import SettleReplicas
 from penstock_broker.machine.topology import Partition
 from penstock_broker.raft import Flow
 
@@ -137,6 +137,4 @@ class Reconfiguring:
         command = SettleReplicas(
             group=group.gid, members=sorted(partition.replicas), revision=partition.revision
         )
-        metadata = self._node.groups.metadata
-        if metadata.leading:
-            self._node.pending.propose(metadata, encode_command(command), lambda _: None)
+        self._node.ask_metadata(command, lambda _: None)  # if it is lost, the next look sees

@@ -49,6 +49,8 @@ def make_raft(
 
     Without voters it waits for a leader to tell who takes part.
     """
+    if recovered is not None and recovered.emptied:
+        voters = []  # it is no founder any more
     configuration, state = Configuration.of(voters) if voters else Configuration(), None
     if recovered is None:
         raft = Raft(node_id, randomness=rng, configuration=configuration, options=options)

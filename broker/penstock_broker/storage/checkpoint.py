@@ -141,7 +141,7 @@ def _blob_ok(data: bytes, record: Record) -> bool:
 
 def merge(old: Record | None, new: Record) -> Record:
     """A record without a blob keeps the one that the group has."""
-    if new.blob_at or old is None or new.deleted:
+    if new.blob_at or old is None or new.deleted or new.emptied:
         return new
     return new._replace(blob_at=old.blob_at, blob_length=old.blob_length, blob_crc=old.blob_crc)
 

@@ -33,6 +33,8 @@ APPEND_BYTES: Final = _APPEND.size
 DELETED: Final = 1
 """Flag: the group was deleted by a committed tombstone."""
 HAS_BLOB: Final = 2
+EMPTIED: Final = 4
+"""Flag: the replica went elsewhere. Its log and state are void, its term and vote are not."""
 
 
 class Record(NamedTuple):
@@ -55,6 +57,10 @@ class Record(NamedTuple):
     @property
     def deleted(self) -> bool:
         return bool(self.flags & DELETED)
+
+    @property
+    def emptied(self) -> bool:
+        return bool(self.flags & EMPTIED)
 
 
 def file_header(number: int, base_length: int) -> bytes:

@@ -34,11 +34,13 @@ class CheckpointJob(Job):
         pieces: Sequence[Piece],
         updates: Sequence[Update],
         deletes: Sequence[int],
+        emptied: Sequence[int],
         finished: Callable[[CheckpointJob], Flushed],
     ) -> None:
         super().__init__()
         self.updates = updates
         self.deletes = deletes
+        self.emptied = emptied
         self.pieces = pieces
         self.write: Write | None = None
         self._context = context
@@ -63,14 +65,14 @@ class CheckpointJob(Job):
             if is_full(error):
                 # This makes room. The tombstones stay in the WAL until they are in the
                 # checkpoint, so a stop in between only means to delete again.
-                self._remove_deleted()
+                self._remove(self.deletes)
             raise
-        self._remove_deleted()
+        self._remove([*self.deletes, *self.emptied])
 
-    def _remove_deleted(self) -> None:
-        for gid in self.deletes:
+    def _remove(self, gids: Sequence[int]) -> None:
+        for gid in gids:
             self._context.files.remove_directory(layout.partition(gid))
-        if self.deletes:
+        if gids:
             sync_names(self._context.files, layout.PARTITIONS)
 
     def _rewrite(self) -> Write | None:
@@ -84,7 +86,7 @@ class CheckpointJob(Job):
         for update in self.updates:
             gid = update.record.gid
             blob = update.blob
-            if blob is None and not update.record.deleted:
+            if blob is None and not (update.record.deleted or update.record.emptied):
                 blob = blobs.get(gid)
             merged[gid] = Update(update.record, blob)
         write = rewrite_records(files, self._number + 1, merged.values())

@@ -44,6 +44,8 @@ class RecoveredGroup:
     """The machine's state at `applied_index`; None when no checkpoint was made."""
     entries: list[StoredEntry] = field(default_factory=list)
     """The Raft log above `applied_index`."""
+    emptied: bool = False
+    """Whether an earlier life of the replica here was dropped: only term and vote are of it."""
 
 
 def later_hard_state(one: HardState, other: HardState) -> HardState:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from penstock_broker.storage.checkpoint import Checkpoint, Update, merge
-from penstock_broker.storage.checkpoint_format import DELETED, Record
+from penstock_broker.storage.checkpoint_format import DELETED, EMPTIED, Record
 from penstock_broker.storage.checkpoint_job import CheckpointJob
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.log import LogContext, PartitionLog
@@ -56,6 +56,8 @@ class Keeper:
         self._cuts: dict[int, _Cut] = {}
         self._installs: set[int] = set()
         self._deletes: set[int] = set()
+        self._emptied: set[int] = set()
+        """Groups whose replica went elsewhere, until that is durable."""
         self._running: dict[int, _Cut] = {}
         self._blocked = False
         """The disk is full; `tick` ends it."""
@@ -108,13 +110,14 @@ class Keeper:
         given = {gid: (index, term, blob) for gid, index, term, blob in states}
         for gid in {*given, *due}:
             old = self._control.records.get(gid, Record(gid))
-            if gid in self._deletes or old.deleted:
+            if gid in self._deletes or gid in self._emptied or old.deleted:
                 continue
             index, term, blob = given.get(gid, (old.applied_index, old.applied_term, None))
             self._cut(old, index, term, blob)
 
     def _cut(self, old: Record, index: int, term: int, blob: bytes | None) -> None:
         record = old._replace(
+            flags=old.flags if blob is None else 0,
             hard_state=self._wal.group(old.gid).hard_state,
             applied_index=index,
             applied_term=term,
@@ -127,11 +130,23 @@ class Keeper:
         self._installs.add(gid)
         self._cut(self._control.records.get(gid, Record(gid)), index, term, blob)
 
+    def empty(self, gid: int) -> None:
+        """The replica goes elsewhere: all of it is void but term and vote; it may come back."""
+        self._installs.add(gid)
+        self._emptied.add(gid)
+        record = Record(gid, EMPTIED, hard_state=self._wal.empty(gid).hard_state)
+        self._cuts[gid] = _Cut(self._wal.sequence, record, None)
+
+    def emptying(self, gid: int) -> bool:
+        """Whether the group's old state may still be on the disk."""
+        return gid in self._emptied
+
     def delete(self, gid: int) -> None:
         """A committed tombstone deletes the group."""
         self._wal.remove(gid)
         self._cuts.pop(gid, None)
         self._installs.discard(gid)
+        self._emptied.discard(gid)
         self._deletes.add(gid)
 
     def tick(self) -> None:
@@ -176,7 +191,7 @@ class Keeper:
             record = cut.record
             if gid in self._installs:
                 record = record._replace(floor=floor)
-            if log is not None:
+            if log is not None and not record.emptied:
                 pieces += pieces_of(log, _ALL, sync=True)
                 record = record._replace(has_log=1, durable=position_of(log))
             updates.append(Update(record, cut.blob))
@@ -186,7 +201,10 @@ class Keeper:
             if not record.deleted or record.floor > self._wal.durable_oldest
         }
         control = replace(self._control, records=records)
-        return CheckpointJob(self._context, control, pieces, updates, deletes, self._finished)
+        emptied = sorted(self._emptied.intersection(self._running))
+        return CheckpointJob(
+            self._context, control, pieces, updates, deletes, emptied, self._finished
+        )
 
     def _finished(self, job: CheckpointJob) -> Flushed:
         running, self._running = self._running, {}
@@ -211,6 +229,12 @@ class Keeper:
             if gid in self._deletes:
                 continue
             self._covered[gid] = cut.sequence
+            if gid in self._emptied:
+                if cut.record.emptied:
+                    self._emptied.discard(gid)
+                    self._installs.discard(gid)
+                    self._wal.release(gid)
+                continue
             log = self._logs.get(gid)
             if log is not None:
                 log.vouched(self._control.records[gid].durable.segment_base)

@@ -70,7 +70,8 @@ def _open_logs(store: Store) -> None:
     known = [gid for gid, record in records.items() if record.has_log]
     for gid in sorted({*found, *known}):
         record = records.get(gid)
-        if record is not None and record.deleted:
+        if record is not None and (record.deleted or record.emptied):
+            # What an emptied one got since is in the WAL as a whole: nothing vouched for it yet.
             store.files.remove_directory(layout.partition(gid))
             sync_names(store.files, layout.PARTITIONS)
             continue
@@ -110,6 +111,7 @@ def _recover_groups(store: Store, replay: Replay) -> None:
             group.hard_state = record.hard_state
             group.applied_index, group.applied_term = record.applied_index, record.applied_term
             group.blob = store.control.blobs.get(gid)
+            group.emptied = record.emptied
         replayed = replay.groups.get(gid)
         if replayed is not None:
             group.hard_state = later_hard_state(group.hard_state, replayed.hard_state)

@@ -130,6 +130,23 @@ class Store:
         if log is not None:
             log.discard()
 
+    def drop_replica(self, gid: int) -> None:
+        """Drop a group's log and state: the replica is elsewhere, by a committed decision.
+
+        Its term and vote are kept and lie in `recovered`, so that one that comes back, which
+        begins empty, never votes twice. It must not come back while it is `dropping`.
+        """
+        term, vote, _ = self.wal.group(gid).hard_state
+        self.recovered[gid] = RecoveredGroup(hard_state=(term, vote, 0), emptied=True)
+        log = self.logs.pop(gid, None)
+        if log is not None:
+            log.discard()
+        self.keeper.empty(gid)
+
+    def dropping(self, gid: int) -> bool:
+        """Whether a dropped replica's state is still on the disk."""
+        return self.keeper.emptying(gid)
+
     def claim(self, cluster: str, node: int) -> None:
         """Bind the directory to a node id for ever; `identity` tells when that is durable."""
         assert self.identity is None, "an identity never changes"

@@ -345,6 +345,16 @@ class Wal:
         group.commit = max(group.commit, index)
         group.truncations.clear()
 
+    def empty(self, gid: int) -> WalGroup:
+        """All that was logged of the group is void but term and vote; it waits for `release`."""
+        self.hold(gid, 0, 0)
+        for file in (*self.sealed, self.current):
+            if file is not None:
+                file.groups.pop(gid, None)
+        group = self.group(gid)
+        group.commit = 0
+        return group
+
     def release(self, gid: int) -> None:
         """The snapshot is durable: the group's entries may be flushed."""
         group = self.groups.get(gid)
