@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -47,11 +47,18 @@ class Report:
 class Sabotaged(BrokerProcess):
     """A broker whose operating system fails on demand; see `ops.faults.saboteur`."""
 
-    def __init__(self, folder: Path, data: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        data: Path | None = None,
+        *,
+        address: str = "127.0.0.1:0",
+        options: Sequence[str] = (),
+    ) -> None:
         self.control = folder / "control"
         self.control.mkdir(parents=True)
         program = ("-m", "ops.faults.saboteur", str(self.control))
-        super().__init__(folder, program=program, data=data)
+        super().__init__(folder, program=program, data=data, address=address, options=options)
 
     def begin(self, fault: str, text: str = "") -> None:
         """From now on it happens."""

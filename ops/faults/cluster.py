@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from ops.faults.broker import BrokerProcess, StartError, wait_until
 from penstock import sync
@@ -23,6 +23,13 @@ VOTERS_MAX: Final = 5
 """So many nodes decide on metadata in a large cluster."""
 
 
+class MemberKind(Protocol):
+    """Makes a member; `BrokerProcess` and those derived from it do."""
+
+    def __call__(self, folder: Path, *, address: str, options: Sequence[str]) -> BrokerProcess:
+        """A broker that is not started yet."""
+
+
 class ClusterProcesses:
     """So many brokers; `members` are in the order of their numbers, from 0 on.
 
@@ -30,11 +37,18 @@ class ClusterProcesses:
         address: all addresses, comma separated, for a client.
     """
 
-    def __init__(self, folder: Path, size: int = 3, *, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int = 3,
+        *,
+        options: Sequence[str] = (),
+        kind: MemberKind = BrokerProcess,
+    ) -> None:
         ports = free_ports(size)
         self.address = ",".join(f"127.0.0.1:{port}" for port in ports)
         self.members = [
-            BrokerProcess(
+            kind(
                 folder / f"{number}",
                 address=f"127.0.0.1:{port}",
                 options=["--join", self.address, "--host-label", f"host-{number}", *options],

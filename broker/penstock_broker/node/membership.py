@@ -39,6 +39,7 @@ FOUNDER: Final = 1
 """The id of the node that founds a cluster; nobody else ever gets it."""
 INIT_SECONDS_MAX: Final = 3.0
 """How long a request to form a cluster waits for word of those that are to join."""
+LOOK_SECONDS: Final = 1.0
 ALLOWED: Final = (InitCluster, JoinCluster, BrokerStatus)
 """What a node answers without knowing its cluster."""
 
@@ -57,6 +58,7 @@ class Membership:
         self._founding: list[Request] = []
         """Those that wait for it to be formed."""
         self._claimed = False
+        self._look_at = 0.0
 
     def start(self, new_cluster: str) -> None:
         """Begin the life of this process; `new_cluster` is the id of one that is founded here."""
@@ -95,6 +97,9 @@ class Membership:
             self._claim()
         if self._founding:
             self._answer_founding()
+        if self.started and self._node.clock >= self._look_at:
+            self._look_at = self._node.clock + LOOK_SECONDS
+            self._tell_address()
 
     def _claim(self) -> None:
         """A founder's identity is written when its cluster is committed: never before it exists."""
@@ -104,6 +109,18 @@ class Membership:
             self._claimed = True
             if node.store.identity is None:
                 node.store.claim(cluster, node.node_id)
+
+    def _tell_address(self) -> None:
+        """The cluster is told where this node is, if it was somewhere else before."""
+        node, config = self._node, self._node.config
+        if not node.groups.informed or node.groups.metadata.leading:
+            return  # a leader has done it as it began to lead
+        known = node.groups.metadata.machine.nodes.get(node.node_id)
+        if known is None or (known.address, known.host) == (config.address, config.host):
+            return
+        uuid = node.store.node_uuid.hex()
+        again = RegisterNode(uuid=uuid, address=config.address, host=config.host)
+        node.ask_metadata(again, lambda _: None)
 
     def _joined(self, cluster: str, node_id: int) -> None:
         """A broker of a cluster took this node in."""
