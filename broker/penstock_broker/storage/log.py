@@ -306,6 +306,18 @@ class PartitionLog:
             self._context.found.append(damage)
         return damage
 
+    def segment_of(self, damage: Damage) -> Segment | None:
+        """The segment whose file is damaged, if it is still part of the log."""
+        for segment in self.segments:
+            if segment.path == damage.file:
+                return segment
+        return None
+
+    def repaired(self, damage: Damage, segment: Segment) -> None:
+        """The bytes of a damaged range are there again."""
+        self.damages = [one for one in self.damages if one != damage]
+        self._context.cache.forget(self.gid, segment.base_offset)
+
     def finish_read(self, cold: Cold, data: Buffer, offset: int, max_bytes: int) -> list[Buffer]:
         """Cut what a cold read brought to whole, verified batches from the wanted offset on.
 

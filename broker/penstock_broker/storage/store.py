@@ -7,6 +7,7 @@ are under way at a time.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -15,7 +16,7 @@ from penstock_broker.storage.checkpoint import Checkpoint
 from penstock_broker.storage.compaction import Compactor
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import EntryLike, HardState, RecoveredGroup
-from penstock_broker.storage.files import Files
+from penstock_broker.storage.files import Buffer, Files
 from penstock_broker.storage.flush import Flush
 from penstock_broker.storage.identity import Identity, IdentityJob
 from penstock_broker.storage.jobs import Flushed, Job
@@ -23,6 +24,7 @@ from penstock_broker.storage.keeper import Keeper, State
 from penstock_broker.storage.log import LogContext, PartitionLog
 from penstock_broker.storage.reads import Damage
 from penstock_broker.storage.recovery import recover
+from penstock_broker.storage.repair import RepairJob
 from penstock_broker.storage.scrub import Scrubber
 from penstock_broker.storage.segment_jobs import Piece, RemoveSegmentsJob, WriteJob, pieces_of
 from penstock_broker.storage.wal import Wal
@@ -52,6 +54,7 @@ class Store:
         self.control: Checkpoint
         self.keeper: Keeper
         self._job: Job | None = None
+        self._repairs: deque[RepairJob] = deque()
         self._full = False
         """A segment write met a full disk; `tick` ends it."""
         self._low = False
@@ -162,6 +165,7 @@ class Store:
                 or self.keeper.take_job()
                 or self._write_job()
                 or self._removal_job()
+                or self._repair_job()
                 or self._idle_job()
             )
             return self._job
@@ -192,6 +196,22 @@ class Store:
         gid, log = self.context.doomed.popitem()
         bases, log.doomed = log.doomed, []
         return RemoveSegmentsJob(self.files, gid, bases)
+
+    def _repair_job(self) -> Job | None:
+        while self._repairs:
+            job = self._repairs.popleft()
+            if job.valid:
+                return job
+        return None
+
+    def repair(self, gid: int, damage: Damage, buffers: Sequence[Buffer]) -> bool:
+        """Have the bytes of a damaged range written again; False: they do not fit there."""
+        log = self.logs[gid]
+        segment = log.segment_of(damage)
+        if segment is None or sum(map(len, buffers)) != damage.length:
+            return False
+        self._repairs.append(RepairJob(self.files, log, segment, damage, buffers))
+        return True
 
     def _idle_job(self) -> Job | None:
         """What can wait: a few steps between two ticks, so that it takes little of the disk."""

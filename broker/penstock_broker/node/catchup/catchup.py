@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 from penstock.errors import PenstockError
 from penstock_broker import raft as consensus
 from penstock_broker.node.catchup.pull import Pull
+from penstock_broker.node.catchup.repair import Repair, hand_over
 from penstock_broker.node.catchup.source import Source
 from penstock_broker.node.catchup.wire import COPIED, COPY, unpack_copied
 from penstock_broker.node.partition import PartitionGroup
-from penstock_broker.raft import AppendResponse, Flow, InstallSnapshot
+from penstock_broker.raft import NOBODY, AppendResponse, Flow, InstallSnapshot
 
 if TYPE_CHECKING:
     from penstock_broker.node.group import Group
@@ -27,6 +28,7 @@ SENDING_MAX: Final = 16
 """Snapshots under way to one node; others wait their turn."""
 PULLING_MAX: Final = 4
 """Replicas of this node that copy records at the same time."""
+REPAIR_SECONDS: Final = 0.5
 
 log = logging.getLogger("penstock.broker.catchup")
 
@@ -35,6 +37,7 @@ class CatchUp:
     """Both sides of catching up on this broker.
 
     Attributes:
+        repairs: damaged ranges of replicas here that are copied again, by group.
         pulls: replicas here that copy what they lack, by group; the first ones do, others wait.
         source: serves those of other nodes.
         copied_bytes: what replicas here have copied since the start.
@@ -48,6 +51,8 @@ class CatchUp:
         self._waiting: dict[tuple[int, int], None] = {}
         self._number = 0
         self.pulls: dict[int, Pull] = {}
+        self.repairs: dict[int, Repair] = {}
+        self._repair_at = 0.0
         self.source = Source(node)
         self.copied_bytes = self.installed = 0
         node.peers.watchers.append(self._gone)
@@ -177,8 +182,10 @@ class CatchUp:
             RemoteProtocolError: the frame is damaged.
         """
         copied, batches = unpack_copied(buffer, start, end, owned)
-        pull = self.pulls.get(copied.group)
-        if pull is not None:
+        repair, pull = self.repairs.get(copied.group), self.pulls.get(copied.group)
+        if repair is not None and repair.number == copied.number:
+            repair.received(copied, batches)
+        elif pull is not None:
             before = pull.copied_bytes
             pull.received(copied, batches)
             self.copied_bytes += pull.copied_bytes - before
@@ -200,8 +207,28 @@ class CatchUp:
         if self.pulls:
             self._work()
         self.source.work()
+        if self._node.clock >= self._repair_at:
+            self._repair_at = self._node.clock + REPAIR_SECONDS
+            self._repair()
+
+    def _repair(self) -> None:
+        """Look after damaged ranges: one of each partition at a time."""
+        for gid, partition in self._node.partitions.items():
+            damages = partition.log.damages
+            repair = self.repairs.get(gid)
+            if repair is not None and repair.over:
+                del self.repairs[gid]
+                repair = None
+            if not damages:
+                continue
+            if partition.leading and partition.raft.transferee == NOBODY:
+                hand_over(partition)
+            if repair is None:
+                repair = self.repairs[gid] = Repair(self._node, partition, damages[0])
+            repair.work()
 
     def deleted(self, gid: int) -> None:
         """The group leaves this broker."""
         self.lost(gid)
         self.pulls.pop(gid, None)
+        self.repairs.pop(gid, None)
