@@ -129,8 +129,8 @@ class Checks:
         self._durable: dict[tuple[int, int], Durable] = {}
         """(host, group) -> what is on its disk."""
         self._writes: dict[int, deque[Write]] = {}
-        self._behind: dict[tuple[int, int], list[list[tuple[int, int]]]] = {}
-        """(host, group) -> entries that wait until the snapshot before them is durable."""
+        self._behind: dict[tuple[int, int], list[Write]] = {}
+        """(host, group) -> what waits until the snapshot before it is durable."""
         self._commits: dict[int, int] = {}
         """id(raft) -> its commit when it was seen last."""
         self._known: dict[int, tuple[Raft, Host, int]] = {}
@@ -206,9 +206,9 @@ class Checks:
             if write.gid == gid:
                 write.entries = [entry for entry in write.entries if entry[0] > index]
         assert host.node is not None
-        for entries in self._behind.pop((host.number, gid), []):
-            if entries:
-                writes.append(Write(host.node.store.wal.sequence, gid, None, entries))
+        for write in self._behind.pop((host.number, gid), []):
+            write.flush = host.node.store.wal.sequence
+            writes.append(write)
 
     # ----- what consensus hands out
 
@@ -257,7 +257,9 @@ class Checks:
         self._durable[host.number, gid] = found
 
     def _note_write(self, host: Host, gid: int, made: Ready) -> None:
-        hard_state = made.hard_state
+        hard_state, key = made.hard_state, (host.number, gid)
+        if made.snapshot is not None:
+            self._behind[key] = []
         if not (made.entries or hard_state) or host.node is None:
             return
         write = Write(
@@ -266,9 +268,9 @@ class Checks:
             None if hard_state is None else (hard_state.term, hard_state.vote),
             [(entry.index, entry.term) for entry in made.entries],
         )
-        if made.snapshot is not None:
-            self._behind.setdefault((host.number, gid), []).append(write.entries)
-            write.entries = []
+        if key in self._behind:
+            self._behind[key].append(write)
+            return
         if made.must_sync or made.entries:
             self._writes.setdefault(host.number, deque()).append(write)
 

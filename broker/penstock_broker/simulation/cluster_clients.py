@@ -6,7 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from penstock.errors import NotLeader, PenstockError, TopicNotFound, UnknownProducer
+from penstock.errors import (
+    NotLeader,
+    OffsetOutOfRange,
+    PenstockError,
+    TopicNotFound,
+    UnknownProducer,
+)
 from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
 from penstock.protocol.messages import (
@@ -31,14 +37,20 @@ IN_FLIGHT_MAX: Final = 4
 PATIENCE: Final = 3.0
 """Seconds without an answer after which a client tries another broker."""
 PAUSE: Final = 0.05
+ANY_REPLICA: Final = 1
+STRICT: Final = 2
+STRICT_EVERY: Final = 0.25
 _HELLO: Final = Hello(magic="penstock", version_min=1, version_max=1)
 
 
 class Link:
     """A client's connection to one broker after another."""
 
-    def __init__(self, world: ClusterWorld, opened: Callable[[], None]) -> None:
+    def __init__(
+        self, world: ClusterWorld, opened: Callable[[], None], patience: float = PATIENCE
+    ) -> None:
         self.world = world
+        self._patience = patience
         self.place = 0
         """The host that it is, or shall be, connected to."""
         self._opened = opened
@@ -135,7 +147,7 @@ class Link:
             self.world.after(1.0, self._watch)
         if self._waiting and self._end is not None:
             oldest = min(since for since, _ in self._waiting.values())
-            if self.world.now - oldest > PATIENCE:
+            if self.world.now - oldest > self._patience:
                 self.go()
 
     def follow(self, error: PenstockError, again: Callable[[], None]) -> None:
@@ -246,12 +258,9 @@ class Producer:
 
 
 class Reader:
-    """Reads one partition from its start, once and in order; some from any replica, some strictly.
+    """Reads one partition from its start, once and in order; some from any replica."""
 
-    A strict reader asks for linearizable reads: it must see all that was acknowledged before.
-    """
-
-    def __init__(self, world: ClusterWorld, partition: int, flags: int) -> None:
+    def __init__(self, world: ClusterWorld, partition: int, flags: int = 0) -> None:
         self.world = world
         self.partition = partition
         self.offset = 0
@@ -271,39 +280,81 @@ class Reader:
         """Read on: only what is published ends."""
 
     def _fetch(self) -> None:
-        offset, gid = self.offset, self.world.gids[self.partition]
+        offset, gid, flags = self.offset, self.world.gids[self.partition], self._flags
         size = self.world.random.choice((1, 700, 1 << 16))
-        wait = 0 if self._flags & STRICT else 500
-        known = self.world.truth.end(self.partition)
-        flags = self._flags
         self.link.send(
-            lambda correlation: fetch_request(correlation, gid, offset, size, wait, flags),
-            partial(self._fetched, offset, known),
+            lambda correlation: fetch_request(correlation, gid, offset, size, 500, flags),
+            partial(self._fetched, offset),
         )
 
-    def _fetched(self, offset: int, known: int, flags: int, reply: bytes) -> None:
+    def _fetched(self, offset: int, flags: int, reply: bytes) -> None:
         world = self.world
         if flags & frames.FLAG_ERROR:
             error = decode_error(reply[16:])
+            behind = isinstance(error, OffsetOutOfRange) and self._flags & ANY_REPLICA
             gone = isinstance(error, TopicNotFound)
-            assert error.retriable or gone, f"{self}: {error!r}"
+            assert error.retriable or gone or behind, f"{self}: {error!r}"
             self.link.follow(error, self._fetch)
             return
         records = records_of(reply, offset)
         world.truth.seen(self.partition, records)
-        if self._flags & STRICT:
-            world.counts.strict_reads += 1
-            end = records[-1][0] + 1 if records else offset
-            assert records or end >= known, f"{self}: stale, {known} was known when it asked"
         if records and offset == self.offset:
             assert records[0][0] == offset, f"asked for {offset}, got {records[0][0]}"
             self.offset = records[-1][0] + 1
-        pause = 0.0 if records else (0.1 if self._flags & STRICT else 0.01)
-        world.after(pause, self._fetch)
+        world.after(0.0 if records else 0.01, self._fetch)
 
 
-ANY_REPLICA: Final = 1
-STRICT: Final = 2
+class StrictReader:
+    """Asks again and again for linearizable reads: all that was known when it asked is there.
+
+    It does not wait for an answer before it asks again, so that a leader which was stopped, or cut
+    off, finds its questions when it goes on.
+    """
+
+    def __init__(self, world: ClusterWorld, partition: int) -> None:
+        self.world = world
+        self.partition = partition
+        self._answered_at = 0.0
+        self._waits = False
+        self.link = Link(world, self._again, patience=20.0)
+        self.link.go()
+        self._ask()
+
+    def __str__(self) -> str:
+        return f"strict reader of {self.partition} on {self.link.place}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has an answer that is not old."""
+        return self.world.now - self._answered_at < 2.0
+
+    def stop(self) -> None:
+        """Read on."""
+
+    def _again(self) -> None:
+        self._waits = False
+
+    def _ask(self) -> None:
+        self.world.after(STRICT_EVERY, self._ask)
+        known = self.world.truth.end(self.partition)
+        gid = self.world.gids[self.partition]
+        self.link.send(
+            lambda correlation: fetch_request(correlation, gid, known, 1 << 10, 0, STRICT),
+            partial(self._told, known),
+        )
+
+    def _told(self, known: int, flags: int, reply: bytes) -> None:
+        if flags & frames.FLAG_ERROR:
+            error = decode_error(reply[16:])
+            gone = isinstance(error, TopicNotFound)
+            assert error.retriable or gone, f"{self}: {known} was known when it asked: {error!r}"
+            if not self._waits:
+                self._waits = True
+                self.link.follow(error, self._again)
+            return
+        self._answered_at = self.world.now
+        self.world.counts.strict_reads += 1
+        self.world.truth.seen(self.partition, records_of(reply, known))
 
 
 def fetch_request(

@@ -74,6 +74,22 @@ def _pause(world: ClusterWorld) -> None:
     host.paused_until = max(host.paused_until, world.now + _while(world))
 
 
+def _pause_leader(world: ClusterWorld) -> None:
+    """Long enough that another one is elected meanwhile."""
+    host = world.leader_of(world.random.choice(world.gids))
+    if host is not None:
+        host.paused_until = max(host.paused_until, world.now + world.random.uniform(1.0, 6.0))
+
+
+def _strand_leader(world: ClusterWorld) -> None:
+    """A leader is cut off from the other brokers; clients reach it."""
+    host = world.leader_of(world.random.choice(world.gids))
+    if host is not None:
+        others = [other.number for other in world.hosts if other is not host]
+        ways = [(host.number, other) for other in others]
+        _cut(world, ways + [(other, one) for one, other in ways])
+
+
 def _jump_clock(world: ClusterWorld) -> None:
     _any(world).clock_off_us += int(world.random.uniform(-5e6, 5e6))
 
@@ -161,6 +177,8 @@ KINDS: Final[Mapping[str, Callable[[ClusterWorld], None]]] = {
     "power-all": partial(_kill_all, power=True),
     "crash-leader": _crash_leader,
     "pause": _pause,
+    "pause-leader": _pause_leader,
+    "strand-leader": _strand_leader,
     "clock": _jump_clock,
     "cut": _cut_two,
     "cut-one-way": _cut_one_way,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.05
 START_US: Final = 1_700_000_000_000_000
-READ_AGAIN: Final = 0.005
+READ_AGAIN: Final = 0.02
 """When bytes are looked at again that the node did not take yet."""
 
 
@@ -238,8 +238,6 @@ class Host:
                 self._drop(node, session, end)
                 return
             del end.inbox[:used]
-            if used:
-                self.world.after(0.0, partial(self.arrived, end))
         if end.inbox and not session.closing:
             self.world.after(READ_AGAIN, partial(self.arrived, end))
 

@@ -11,6 +11,7 @@ from penstock_broker.storage import StorageConfig
 FAULTS: Final = (
     "kill", "power", "kill-all", "power-all", "pause", "cut", "cut-one-way", "isolate", "split",
     "slow-link", "break", "slow-disk", "bad-disk", "full-disk", "clock", "crash-leader",
+    "pause-leader", "strand-leader",
 )  # fmt: skip
 LONELY: Final = frozenset((
     "kill", "power", "pause", "break", "slow-disk", "bad-disk", "full-disk", "clock",

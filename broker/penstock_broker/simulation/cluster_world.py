@@ -31,11 +31,11 @@ from penstock_broker.simulation.broker_world import Counts, records_of
 from penstock_broker.simulation.cluster_checks import Checks
 from penstock_broker.simulation.cluster_clients import (
     ANY_REPLICA,
-    STRICT,
     Link,
     Member,
     Producer,
     Reader,
+    StrictReader,
 )
 from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_network import Network
@@ -88,7 +88,7 @@ class ClusterWorld:
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
         self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
-        self.clients: list[Producer | Reader | Member] = []
+        self.clients: list[Producer | Reader | StrictReader | Member] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._sessions = 0
@@ -210,13 +210,9 @@ class ClusterWorld:
         swarm = self.swarm
         self.clients += [Producer(self, number) for number in range(swarm.producers)]
         for partition in range(swarm.partitions):
-            self.clients += [Reader(self, partition, flags) for flags in (0, *self.reader_flags)]
+            self.clients += [Reader(self, partition), Reader(self, partition, ANY_REPLICA)]
+            self.clients.append(StrictReader(self, partition))
         self.clients += [Member(self, number) for number in range(swarm.members)]
-
-    @property
-    def reader_flags(self) -> tuple[int, ...]:
-        """Readers besides the plain one, for each partition."""
-        return (ANY_REPLICA, STRICT) if len(self.hosts) > 1 else ()
 
     def node_config(self, host: Host) -> NodeConfig:
         """What a node is told about itself."""
