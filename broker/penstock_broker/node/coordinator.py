@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from penstock.errors import PenstockError
 from penstock_broker.machine.commands import (
     Command,
     Expire,
@@ -26,6 +27,7 @@ from penstock_broker.machine.effects import (
 )
 from penstock_broker.machine.groups import GroupsMachine
 from penstock_broker.node.group import Group
+from penstock_broker.node.routing import UNKNOWN, partition_gid
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
@@ -51,7 +53,7 @@ class Timer:
 class CoordinatorGroup(Group):
     """One partition of the internal groups topic."""
 
-    __slots__ = ("_floors", "_floors_at", "_idle_check_at", "machine", "timers")
+    __slots__ = ("_floors", "_floors_at", "_idle_check_at", "_released", "machine", "timers")
 
     def __init__(self, node: Node, gid: int, raft: Raft, state: bytes | None) -> None:
         super().__init__(node, gid, raft)
@@ -60,6 +62,9 @@ class CoordinatorGroup(Group):
             self.machine.restore(state)
         self.timers: dict[tuple[str, str], Timer] = {}
         self._floors: dict[tuple[str, str, int], int] = {}
+        """What partitions were told: (group, topic, partition) -> offset."""
+        self._released: dict[tuple[str, str, int], None] = {}
+        """Those that must still be told that a group is gone."""
         self._floors_at = 0.0
         self._idle_check_at = node.clock + IDLE_CHECK_SECONDS
 
@@ -100,6 +105,7 @@ class CoordinatorGroup(Group):
     def on_leading(self) -> None:
         now = self.node.clock
         self._floors.clear()
+        self._released.clear()
         self.timers = {
             (session.group, session.member): Timer(session.joined, session.session_timeout_ms, now)
             for session in self.machine.sessions()
@@ -157,6 +163,10 @@ class CoordinatorGroup(Group):
 
     def _hold_floors(self) -> None:
         """For topics kept until acked: the offset below which a group needs nothing."""
+        released, self._released = self._released, {}
+        for key in released:
+            if key not in self._floors:
+                self._tell_floor(key, None)
         topics = self.node.groups.metadata.machine.topics
         wanted = [
             name
@@ -174,14 +184,25 @@ class CoordinatorGroup(Group):
 
     def _hold_floor(self, group: str, topic: str, partition: int, offset: int) -> None:
         key = (group, topic, partition)
-        place = self.node.groups.find(topic, partition)
-        if place is not None and place.leading and self._floors.get(key) != offset:
+        if self._floors.get(key) != offset:
             self._floors[key] = offset
-            place.propose_command(encode_command(HoldFloor(group=group, offset=offset)))
+            self._tell_floor(key, offset)
+
+    def _tell_floor(self, key: tuple[str, str, int], offset: int | None) -> None:
+        """Tell a partition, wherever it is led; what went wrong is said again a little later."""
+        gid = partition_gid(self.node, key[1], key[2])
+        if gid == UNKNOWN:
+            return
+
+        def told(reply: object) -> None:
+            if isinstance(reply, PenstockError) and self._floors.get(key) == offset:
+                del self._floors[key]
+            elif isinstance(reply, PenstockError) and offset is None and self.leading:
+                self._released[key] = None
+
+        self.node.asking.command(gid, HoldFloor(group=key[0], offset=offset), told)
 
     def _release_floors(self, group: str) -> None:
         for key in [key for key in self._floors if key[0] == group]:
             del self._floors[key]
-            place = self.node.groups.find(key[1], key[2])
-            if place is not None and place.leading:
-                place.propose_command(encode_command(HoldFloor(group=group, offset=None)))
+            self._tell_floor(key, None)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.protocol import cluster, messages, sharing
 from penstock_broker.node import (
     asking,
+    cluster_requests,
+    cluster_view,
     group_parts,
     group_requests,
     membership,
@@ -71,13 +73,22 @@ HANDLERS: dict[type, Handler] = {
     messages.BrokerStatus: status.broker_status,
     cluster.InitCluster: membership.init_cluster,
     cluster.JoinCluster: membership.join_cluster,
+    cluster.ClusterStatus: cluster_view.status,
+    cluster.ListPartitions: cluster_view.list_partitions,
+    cluster.SetNodeState: cluster_requests.set_node_state,
+    cluster.MovePartition: cluster_requests.move_partition,
+    cluster.TransferLeader: cluster_requests.transfer_leader,
+    cluster.RaiseFeatureLevel: cluster_requests.raise_feature_level,
 }
 
 BETWEEN_NODES: dict[type, Handler] = {
     questions.Propose: asking.propose,
     questions.MetadataIndex: asking.metadata_index,
     questions.LogEnds: asking.log_ends,
+    questions.NodeLeads: cluster_view.leads,
     questions.AwaitGroup: shared_requests.await_group,
     questions.GroupParts: group_parts.answer,
+    questions.FindSchedule: schedule_requests.find,
+    questions.PlaceSchedule: schedule_requests.place,
 }
 """Those that only other nodes may send."""

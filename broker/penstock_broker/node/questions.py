@@ -6,6 +6,7 @@ this node answers them on sessions of other nodes alone.
 
 from __future__ import annotations
 
+from penstock.protocol import sharing
 from penstock.protocol.messages import (
     MemberInfo,
     Message,
@@ -118,3 +119,51 @@ class GroupPartsReply(Message, frozen=True, kw_only=True):
 
     ordered: list[OrderedPart]
     shared: list[SharedPart]
+
+
+@request(0xF6)
+class FindSchedule(Message, frozen=True, kw_only=True):
+    """Asks where a schedule is."""
+
+    topic: str
+    name: str
+
+
+@reply(0xF6)
+class FindScheduleReply(Message, frozen=True, kw_only=True):
+    """Of the partitions that the node leads, the one that has it."""
+
+    partition: int
+    """-1: none."""
+
+
+@request(0xF7)
+class PlaceSchedule(sharing.CreateSchedule, frozen=True, kw_only=True):
+    """Has a schedule made whose name is free; answered like `CreateSchedule`."""
+
+
+class GroupLead(Message, frozen=True, kw_only=True):
+    """A group as its leader knows it."""
+
+    group: int
+    term: int
+    voters: list[int]
+    learners: list[int]
+    behind: dict[int, int]
+    """Entries that each other member lacks; -1: it is not heard of."""
+
+
+@request(0xF8)
+class NodeLeads(Message, frozen=True, kw_only=True):
+    """Asks what a node leads, and how far the copies elsewhere are."""
+
+    groups: list[int] | None
+    """None: all."""
+
+
+@reply(0xF8)
+class NodeLeadsReply(Message, frozen=True, kw_only=True):
+    """Those of them that it leads."""
+
+    version: str
+    leads: list[GroupLead]

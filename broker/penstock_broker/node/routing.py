@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from penstock.protocol import messages, sharing
+from penstock.protocol import cluster, messages, sharing
 from penstock.protocol.messages import Message
 from penstock_broker.machine.topology import DELAYED_PREFIX
 from penstock_broker.raft import NOBODY
@@ -53,6 +53,11 @@ def _partition(node: Node, asked: Any) -> int:  # noqa: ANN401 - any request wit
     return partition_gid(node, asked.topic, asked.partition)
 
 
+def _first_partition(node: Node, asked: sharing.CreateSchedule) -> int:
+    """Where the names of a topic's schedules are given away."""
+    return partition_gid(node, asked.topic, 0)
+
+
 def _companion(node: Node, asked: sharing.ListScheduled | sharing.CancelScheduled) -> int:
     """Where a partition's delayed records wait."""
     return partition_gid(node, DELAYED_PREFIX + asked.topic, asked.partition)
@@ -78,6 +83,10 @@ ROUTES: Final[dict[type, Route]] = {
     messages.SeekGroup: _coordinator,
     messages.DescribeGroup: _coordinator,
     messages.DeleteGroup: _deleted_group,
+    cluster.SetNodeState: _metadata,
+    cluster.MovePartition: _metadata,
+    cluster.RaiseFeatureLevel: _metadata,
+    cluster.TransferLeader: _partition,
     sharing.CreateGroup: _metadata,
     sharing.AlterGroup: _metadata,
     sharing.RenewLeases: _partition,
@@ -89,5 +98,5 @@ ROUTES: Final[dict[type, Route]] = {
     sharing.EnableDelays: _metadata,
     sharing.ListScheduled: _companion,
     sharing.CancelScheduled: _companion,
-    sharing.CreateSchedule: _partition,
+    sharing.CreateSchedule: _first_partition,
 }

@@ -69,6 +69,7 @@ class Lane:
         "_shared",
         "_stepping",
         "_stock",
+        "_told",
         "blocked",
         "group",
         "retry_us",
@@ -92,6 +93,8 @@ class Lane:
         self._failed_us = 0
         """Since when nothing has worked; 0: it does."""
         self._stepping = False
+        self._told: tuple[int, int] | None = None
+        """Which sequence number a target led elsewhere said that it expects."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -333,35 +336,53 @@ class Lane:
         Raises:
             PenstockError: the target does not take it now.
         """
-        batch = compose(items, self._producer_id)
         first, last, life = items[0].sequence, items[-1].sequence, self._life
+        told, self._told = self._told, None
+        mine = told is not None and told[0] == target and skips_from < 0
+        if told is not None and mine and self._resend(items, target, told[1]):
+            return  # it is led elsewhere, and said so the last time
+        batch = compose(items, self._producer_id)
         self._flights.append((target, last))
         try:
             deliver(
                 self._partition.node,
                 target,
                 batch,
-                lambda offset, error: self._landed(life, offset, error),
+                lambda offset, error: self._landed(life, target, offset, error),
                 skips_from,
             )
         except PenstockError as error:
             self._flights.pop()
             expected = error.detail.get("expected")
-            if not isinstance(expected, int):
+            skipped = skips_from >= 0 and isinstance(expected, int) and expected < first
+            if not isinstance(expected, int) or skipped:
                 raise
-            if first < expected <= last:
-                self._send(items[: expected - first], target)
-                self._send(items[expected - first :], target)
-            elif expected < first and skips_from < 0 and not self._flights:
-                self._send(items, target, skips_from=expected)
-            else:
+            if not self._resend(items, target, expected):
                 raise
 
-    def _landed(self, life: int, offset: int, error: PenstockError | None) -> None:
+    def _resend(self, items: list[Item], target: int, expected: int) -> bool:
+        """Send what the target can take, given which sequence number it expects; False: nothing.
+
+        Raises:
+            PenstockError: the target does not take it now.
+        """
+        first, last = items[0].sequence, items[-1].sequence
+        if first < expected <= last:
+            self._send(items[: expected - first], target)
+            self._send(items[expected - first :], target)
+        elif expected < first and not self._flights:
+            self._send(items, target, skips_from=expected)
+        else:
+            return False
+        return True
+
+    def _landed(self, life: int, target: int, offset: int, error: PenstockError | None) -> None:
         """The outcome of a published batch; they come in the order of publishing."""
         if life != self._life:
             return
         if error is not None:
+            expected = error.detail.get("expected")
+            self._told = (target, expected) if isinstance(expected, int) else None
             self._fail(error)
             return
         _, last = self._flights.popleft()

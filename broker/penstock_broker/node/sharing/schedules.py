@@ -112,15 +112,20 @@ class _Cursor:
 
 
 class RecurringSchedules:
-    """The schedules of one partition; a part of its `SharedPartition`."""
+    """The schedules of one partition; a part of its `SharedPartition`.
 
-    __slots__ = ("_cursors", "_partition", "_queue")
+    Attributes:
+        naming: names that are given away at the moment; used on the topic's first partition.
+    """
+
+    __slots__ = ("_cursors", "_partition", "_queue", "naming")
 
     def __init__(self, partition: PartitionGroup) -> None:
         self._partition = partition
         self._cursors: dict[str, _Cursor] = {}
         self._queue: list[tuple[int, str]] = []
         """When to look at a schedule; outdated entries are passed over."""
+        self.naming: set[str] = set()
 
     def next_of(self, schedule: Schedule) -> int:
         """When a schedule fires next; 0: never, or it is paused.
