@@ -38,7 +38,9 @@ def _of_the_cluster(node: Node) -> dict[str, object]:
     if not node.membership.started:
         return {"metadata_voters": 0, "metadata_learners": 0}
     configuration = node.groups.metadata.raft.configuration
+    links = node.peers.figures()
     return {
         "metadata_voters": len(configuration.voters),
         "metadata_learners": len(configuration.learners),
+        **({"peers": links} if links else {}),
     }

@@ -7,6 +7,7 @@ import pytest
 from penstock.errors import PenstockError, RemoteProtocolError, WrongCluster
 from penstock.protocol.codec import decode_error, encode_message
 from penstock.protocol.frames import FLAG_ERROR, FRAME_HEADER, FRAME_HEADER_BYTES
+from penstock.protocol.messages import BrokerStatus
 from penstock_broker.node.peers.frames import HEARTBEAT_TABLE, Channel
 from penstock_broker.node.peers.hello import MAGIC, PeerHello
 from penstock_broker.node.peers.inlet import Inlet
@@ -333,3 +334,43 @@ def test_a_lone_broker_dials_nobody_and_says_nothing() -> None:
     assert not member.node.peers.all()
     assert not member.node.dials()
     assert not member.ends
+
+
+def test_nodes_that_all_have_new_addresses_find_each_other_by_those_they_join() -> None:
+    cluster = Cluster(3)
+    for number in cluster.members:
+        cluster.kill(number)
+    for member in cluster.members.values():
+        member.address = f"new{member.number}:7400"
+    for member in cluster.members.values():
+        member.start()
+
+    cluster.run_until(cluster.connected)
+
+    (gid,) = cluster.topic()
+    assert cluster.leader(gid)
+
+
+def test_after_a_pause_of_its_own_a_node_gives_nobody_up() -> None:
+    cluster = Cluster(3)
+    member = cluster.members[1]
+    before = [peer.control.session for peer in member.node.peers.all().values()]
+
+    cluster.clock += 30.0
+    member.node.tick(cluster.wall_us, cluster.clock)
+    cluster.pump()
+    cluster.advance(1.0)
+
+    assert [peer.control.session for peer in member.node.peers.all().values()] == before
+
+
+def test_the_status_tells_how_the_links_are() -> None:
+    cluster = Cluster(3)
+    cluster.kill(3)
+    reply = cluster.ask(cluster.members[1].client(), BrokerStatus())
+
+    two, three = reply.figures["peers"]
+
+    assert (two["node"], two["connected"]) == (2, ["control", "appends", "bulk"])
+    assert two["heard_seconds_ago"] < 1.0
+    assert (three["node"], three["connected"], three["heard_seconds_ago"]) == (3, [], None)

@@ -69,7 +69,7 @@ class Line:
         session.link = self
         self.session = session
         self.since = self._peers.clock
-        self._peers.say_hello(self, session)
+        self._peers.say_hello(session, self.channel, self.peer.id)
 
     def failed(self) -> None:
         """There is no connection: rest, then try again."""

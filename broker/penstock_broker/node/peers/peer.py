@@ -147,3 +147,15 @@ class Peer:
         """Nothing is heard, nor can anything be said."""
         self.heard_at = NEVER
         self.rounds.clear()
+
+    def figures(self, now: float) -> dict[str, object]:
+        """How the links are."""
+        return {
+            "node": self.id,
+            "address": self.address,
+            "connected": [line.channel.name.lower() for line in self.lines if line.up],
+            "heard_seconds_ago": None if self.silent else round(now - self.heard_at, 3),
+            "unsent_bytes": sum(line.unsent_bytes for line in self.lines),
+            "dropped_messages": self.dropped,
+            "refused": self.refusal,
+        }

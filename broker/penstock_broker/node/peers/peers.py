@@ -9,7 +9,7 @@ spent; the sender of a message is the node whose hello opened its connection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import PenstockError, RemoteProtocolError, WrongCluster
@@ -17,26 +17,15 @@ from penstock.protocol.batch import Buffer
 from penstock.protocol.codec import encode_error, encode_message
 from penstock_broker.node.link import Dial
 from penstock_broker.node.peers import hello
-from penstock_broker.node.peers.appends import unpack_appends
-from penstock_broker.node.peers.frames import (
-    ANSWERS,
-    APPENDS,
-    HEARTBEAT_ACKS,
-    HEARTBEATS,
-    LEADS,
-    PEER_HELLO,
-    SNAPSHOT,
-    VOTES,
-    Channel,
-)
+from penstock_broker.node.peers.frames import PEER_HELLO, Channel
 from penstock_broker.node.peers.heartbeats import Rounds
 from penstock_broker.node.peers.hello import PeerHello, PeerHelloReply
 from penstock_broker.node.peers.inlet import Inlet
 from penstock_broker.node.peers.leads import Leads
 from penstock_broker.node.peers.line import Line
-from penstock_broker.node.peers.messages import unpack_answers, unpack_votes
 from penstock_broker.node.peers.peer import Peer
-from penstock_broker.node.peers.snapshots import unpack_snapshot
+from penstock_broker.node.peers.reception import Receiver, Reception
+from penstock_broker.node.peers.seeking import Seeking
 from penstock_broker.raft import Message
 
 if TYPE_CHECKING:
@@ -53,9 +42,6 @@ _NEVER: Final = float("inf")
 
 log = logging.getLogger("penstock.broker.peers")
 
-Receiver = Callable[[int, memoryview, int, int, bool], None]
-"""Takes (sender, buffer, start, end, owned) of a frame."""
-
 
 class Peers:
     """The other nodes, as this one sees them.
@@ -70,22 +56,18 @@ class Peers:
         self._peers: dict[int, Peer] = {}
         self._leads = Leads()
         self._rounds = Rounds(node, node.rng)
+        self._seeking = Seeking(self, node.config.join)
         self._queued: list[Peer] = []
         self._urgent: dict[int, Group] = {}
         self._dial_at = _NEVER
         self._beat_at = 0.0
+        self._late_at = _NEVER
+        """When this process itself must have been at rest for long, if it is not done by then."""
         self._metadata_index = -1
         self._gone: frozenset[int] = frozenset()
         self.watchers: list[Callable[[int], None]] = []
-        self.receivers: dict[int, Receiver] = {
-            APPENDS: self._on_appends,
-            ANSWERS: self._on_answers,
-            VOTES: self._on_votes,
-            SNAPSHOT: self._on_snapshot,
-            HEARTBEATS: self._on_heartbeats,
-            HEARTBEAT_ACKS: self._on_heartbeat_acks,
-            LEADS: self._on_leads,
-        }
+        reception = Reception(node, self._rounds, self._leads)
+        self.receivers: dict[int, Receiver] = reception.receivers()
 
     # ----- who is there
 
@@ -104,6 +86,10 @@ class Peers:
         if peer is None:
             return node_id == self._node.node_id
         return self.clock - peer.heard_at <= ALIVE_SECONDS
+
+    def figures(self) -> list[dict[str, object]]:
+        """How the links to each peer are, for the status."""
+        return [peer.figures(self.clock) for _, peer in sorted(self._peers.items())]
 
     def introduce(self, nodes: Mapping[int, str], gone: Iterable[int] = ()) -> None:
         """Learn from the metadata who exists, by id and address; `gone` never come back."""
@@ -143,9 +129,9 @@ class Peers:
 
     def dials(self) -> list[Dial]:
         """Connections to open now."""
-        if self.clock < self._dial_at:
-            return []
-        now, found, at = self.clock, [], _NEVER
+        now, found, at = self.clock, self._seeking.dials(), _NEVER
+        if now < self._dial_at:
+            return found
         for peer in self._peers.values():
             for line in peer.lines:
                 if not line.idle or (line is not peer.control and not peer.control.up):
@@ -172,8 +158,8 @@ class Peers:
         if peer is not None:
             peer.lines[dial.channel].failed()
 
-    def say_hello(self, line: Line, session: Session) -> None:
-        """The first frame of a connection."""
+    def say_hello(self, session: Session, channel: int, to: int) -> None:
+        """The first frame of a connection, to a node or (0) to whoever is there."""
         config, groups = self._node.config, self._node.groups
         asked = PeerHello(
             magic=hello.MAGIC,
@@ -184,10 +170,21 @@ class Peers:
             node=groups.node_id,
             address=config.address,
             host=config.host,
-            channel=line.channel,
-            to_node=line.peer.id,
+            channel=channel,
+            to_node=to,
         )
         self._node.emit(session, encode_message(asked, 0))
+
+    def found(self, answer: PeerHelloReply) -> None:
+        """Somebody answered whom we did not know, or elsewhere than we thought.
+
+        Raises:
+            WrongCluster: it is no peer of ours.
+        """
+        self._check(answer)
+        peer = self._meet(answer.node, answer.address)
+        peer.address = answer.address
+        peer.control.hurry()
 
     def check_answer(self, line: Line, answer: PeerHelloReply) -> None:
         """Is it the node that we wanted?
@@ -310,43 +307,6 @@ class Peers:
             raise RemoteProtocolError(f"there is no frame of type 0x{type_:02x} between nodes")
         receiver(inlet.peer.id, buffer, start, end, owned)
 
-    def _on_appends(
-        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
-    ) -> None:
-        self._give(unpack_appends(buffer, start, end, owned, sender, self._node.node_id))
-
-    def _on_answers(
-        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
-    ) -> None:
-        self._give(unpack_answers(buffer, start, end, sender, self._node.node_id))
-
-    def _on_votes(self, sender: int, buffer: memoryview, start: int, end: int, owned: bool) -> None:
-        self._give(unpack_votes(buffer, start, end, sender, self._node.node_id))
-
-    def _on_snapshot(
-        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
-    ) -> None:
-        self._give([unpack_snapshot(buffer, start, end, sender, self._node.node_id)])
-
-    def _give(self, messages: Sequence[tuple[int, Message]]) -> None:
-        take = self._node.groups.peer_message
-        for gid, message in messages:
-            take(gid, message)
-
-    def _on_heartbeats(
-        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
-    ) -> None:
-        self._rounds.heard(self._peers[sender], buffer, start, end)
-
-    def _on_heartbeat_acks(
-        self, sender: int, buffer: memoryview, start: int, end: int, owned: bool
-    ) -> None:
-        self._rounds.answered(self._peers[sender], buffer, start, end)
-
-    def _on_leads(self, sender: int, buffer: memoryview, start: int, end: int, owned: bool) -> None:
-        for gid in self._leads.heard(sender, buffer, start, end):
-            self._node.pending.group_ready(gid)
-
     # ----- what is sent
 
     def send(self, gid: int, message: Message) -> bool:
@@ -420,12 +380,14 @@ class Peers:
         if self.clock < self._beat_at or not groups.node_id:
             return
         self._beat_at = self.clock + BEAT_SECONDS
+        late, self._late_at = self.clock > self._late_at, self.clock + ALIVE_SECONDS
         if groups.metadata_index != self._metadata_index:
             self._read_metadata()
+        self._seeking.tick(any(peer.control.up for peer in self._peers.values()))
         if not self._peers:
             return
         for peer in list(self._peers.values()):
-            self._watch(peer)
+            self._watch(peer, late)
         self._rounds.send(groups.restless(), self._peers, everybody=True)
 
     def _read_metadata(self) -> None:
@@ -435,11 +397,12 @@ class Peers:
         here = {entry.id: entry.address for entry in nodes if not entry.gone}
         self.introduce(here, [entry.id for entry in nodes if entry.gone])
 
-    def _watch(self, peer: Peer) -> None:
-        now = self.clock
+    def _watch(self, peer: Peer, late: bool) -> None:
+        now, control = self.clock, peer.control
+        if late:
+            control.since = now  # it may have spoken: we did not listen
         for line in peer.lines:
             line.tick(now)
-        control = peer.control
         if not control.up or now - max(peer.heard_at, control.since) <= SILENT_SECONDS_MAX:
             return
         extra = {"node": peer.id, "seconds": SILENT_SECONDS_MAX}
