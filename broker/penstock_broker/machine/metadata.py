@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.errors import BadRequest, PreconditionFailed, RequestError
 from penstock_broker.machine import encoding
@@ -132,6 +133,11 @@ class MetadataMachine:
         return self._nodes.present
 
     @property
+    def feature_max(self) -> int:
+        """The highest feature level that every member of the cluster knows."""
+        return self._nodes.feature_max
+
+    @property
     def topics(self) -> Mapping[str, Topic]:
         """Topics by name, the internal ones too."""
         return self._topics
@@ -183,7 +189,12 @@ class MetadataMachine:
         return refuse(BadRequest, f"group 0 takes no {type(command).__name__}"), []
 
     def preview(self, command: Command, at: Stamp) -> MetadataReply:
-        """The reply that a `TopicCommand` would get now; changes nothing (dry runs)."""
+        """The reply that a command would get now; changes nothing (dry runs)."""
+        match command:
+            case SetNodeState():
+                return self._check_node_state(command)
+            case RaiseFeatureLevel():
+                return self._check_feature_level(command)
         assert isinstance(command, TopicCommand), "other commands have no dry run"
         return _plan(self._draft(at), command, bool(self.cluster))
 
@@ -228,25 +239,35 @@ class MetadataMachine:
         return Registered(node, at.index), list(effects)
 
     def _set_node_state(self, command: SetNodeState) -> tuple[MetadataReply, list[Effect]]:
+        reply = self._check_node_state(command)
+        if isinstance(reply, Refused):
+            return reply, []
+        return reply, list(self._nodes.set_state(command.node, command.state))
+
+    def _check_node_state(self, command: SetNodeState) -> Refused | NodeStateSet:
         node, state = command.node, command.state
         try:
-            self._nodes.check_state(node, state)
+            entry = self._nodes.check_state(node, state)
             holding = self.holding()
             if state == REMOVED and node in holding and not command.force:
                 raise PreconditionFailed(
                     f"node {node} holds {holding[node]} replicas: drain it first", node=node
                 )
         except RequestError as error:
-            return refuse(type(error), error.message, **error.detail), []
-        effects = self._nodes.set_state(node, state)
-        return NodeStateSet(self._nodes.all[node]), list(effects)
+            return refuse(type(error), error.message, **error.detail)
+        return NodeStateSet(replace(entry, state=state))
 
     def _raise_feature_level(self, command: RaiseFeatureLevel) -> MetadataReply:
+        reply = self._check_feature_level(command)
+        if isinstance(reply, FeatureLevelRaised):
+            self.feature_level = reply.level
+        return reply
+
+    def _check_feature_level(self, command: RaiseFeatureLevel) -> Refused | FeatureLevelRaised:
         known = self._nodes.feature_max
         if command.level > known:
             return refuse(PreconditionFailed, f"some broker knows level {known} at most")
-        self.feature_level = max(self.feature_level, command.level)
-        return FeatureLevelRaised(self.feature_level)
+        return FeatureLevelRaised(max(self.feature_level, command.level))
 
     # ----- carrying a plan out
 

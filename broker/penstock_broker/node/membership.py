@@ -19,6 +19,7 @@ from penstock.errors import (
     TopicNotFound,
 )
 from penstock.protocol.cluster import (
+    ClusterStatus,
     InitCluster,
     InitClusterReply,
     JoinCluster,
@@ -40,7 +41,7 @@ FOUNDER: Final = 1
 INIT_SECONDS_MAX: Final = 3.0
 """How long a request to form a cluster waits for word of those that are to join."""
 LOOK_SECONDS: Final = 1.0
-ALLOWED: Final = (InitCluster, JoinCluster, BrokerStatus)
+ALLOWED: Final = (InitCluster, JoinCluster, BrokerStatus, ClusterStatus)
 """What a node answers without knowing its cluster."""
 
 
@@ -222,7 +223,7 @@ class Membership:
 
         def applied(reply: object) -> None:
             assert isinstance(reply, Registered)
-            nodes = {entry.id: entry.address for entry in metadata.machine.nodes.values()}
+            nodes = {entry.id: entry.address for entry in metadata.machine.members.values()}
             node.reply(
                 session,
                 correlation,

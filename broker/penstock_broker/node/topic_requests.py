@@ -82,7 +82,7 @@ def metadata(node: Node, session: Session, correlation: int, asked: messages.Met
         topics = [topic for topic in named if topic is not None and topic.kind != KIND_GROUPS]
     reply = messages.MetadataReply(
         cluster=machine.cluster,
-        nodes=[messages.Node(id=n.id, address=n.address) for n in machine.nodes.values()],
+        nodes=[messages.Node(id=n.id, address=n.address) for n in machine.members.values()],
         topics=[topic_info(node, topic) for topic in topics],
     )
     node.reply(session, correlation, reply)

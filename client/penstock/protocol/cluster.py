@@ -51,3 +51,180 @@ class JoinClusterReply(Message, frozen=True, kw_only=True):
     """The id for the broker that asked."""
     nodes: dict[int, str] = field(default_factory=dict)
     """Addresses of all nodes."""
+    forming: bool = False
+    """Whether the broker that answers is about to form a cluster itself."""
+
+
+class NodeStatus(Message, frozen=True, kw_only=True):
+    """A broker of the cluster."""
+
+    id: int
+    address: str
+    host: str
+    state: str
+    """`active`, `draining`, `removed`, or `replaced` by another one at its address."""
+    alive: bool
+    """Whether the broker that answers hears from it."""
+    answered: bool
+    """Whether it said what it leads; else `leaders` only counts what others know."""
+    version: str = ""
+    """Empty: it did not answer."""
+    leaders: int = 0
+    """Partitions that it leads."""
+    replicas: int = 0
+    """Partitions that it should hold a copy of, or still may."""
+    feature_max: int = 0
+    """The highest feature level that it knows."""
+
+
+class MetadataStatus(Message, frozen=True, kw_only=True):
+    """The group that decides about nodes and topics."""
+
+    leader: int
+    """0: nobody at the moment."""
+    term: int
+    voters: list[int]
+    learners: list[int]
+
+
+@request(0x62)
+class ClusterStatus(Message, frozen=True, kw_only=True):
+    """Asks how the cluster is. Any broker answers, as it sees the others."""
+
+
+@reply(0x62)
+class ClusterStatusReply(Message, frozen=True, kw_only=True):
+    """Counts of partitions include the internal ones."""
+
+    cluster: str
+    """Empty: the broker belongs to no cluster yet."""
+    node: int
+    """Who answers."""
+    metadata: MetadataStatus
+    nodes: list[NodeStatus]
+    """Those that are gone too, as long as anything is to be taken from them."""
+    feature_level: int
+    feature_max: int
+    """The highest level that every member knows."""
+    partitions: int
+    leaderless: int
+    under_replicated: int
+    """Partitions with a replica that is away or far behind."""
+    moving: int
+
+
+class PartitionState(Message, frozen=True, kw_only=True):
+    """Where a partition is, and how far its copies are."""
+
+    topic: str
+    partition: int
+    group: int
+    leader: int
+    """0: nobody at the moment."""
+    term: int
+    replicas: list[int]
+    """Where it shall be, preferred leader first."""
+    members: list[int]
+    """Who votes in its group: as its leader says, else as was settled last."""
+    learners: list[int]
+    """Who copies it at the moment."""
+    behind: dict[int, int]
+    """Entries that each other member lacks, as its leader says; -1: it is not heard of."""
+    moving: bool
+    state: str
+    """`ok`, `moving`, `under-replicated` or `leaderless`."""
+
+
+@request(0x63)
+class ListPartitions(Message, frozen=True, kw_only=True):
+    """Asks where partitions are."""
+
+    topic: str = ""
+    """Empty: all."""
+    internal: bool = False
+    """Also of topics that the cluster keeps for itself."""
+
+
+@reply(0x63)
+class ListPartitionsReply(Message, frozen=True, kw_only=True):
+    """In the order of topics and numbers."""
+
+    partitions: list[PartitionState]
+
+
+@request(0x64)
+class SetNodeState(Message, frozen=True, kw_only=True):
+    """Has a broker take part (`active`), empties it (`draining`), or ends it (`removed`)."""
+
+    node: int
+    state: str
+    force: bool = False
+    """Remove it although it holds replicas: they are made anew from the others."""
+    dry_run: bool = False
+
+
+@reply(0x64)
+class SetNodeStateReply(Message, frozen=True, kw_only=True):
+    """It is decided; moving what the broker holds may take its time."""
+
+    node: int
+    state: str
+    replicas: int
+    """What it still holds."""
+    leaders: int
+
+
+@request(0x65)
+class MovePartition(Message, frozen=True, kw_only=True):
+    """Says where the copies of a partition shall be; the answer does not wait until they are."""
+
+    topic: str
+    partition: int
+    replicas: list[int]
+    """Preferred leader first."""
+    dry_run: bool = False
+
+
+@reply(0x65)
+class MovePartitionReply(Message, frozen=True, kw_only=True):
+    """It is decided, or would be."""
+
+    before: list[int]
+    replicas: list[int]
+    moving: bool
+    """False: only the order changed, or nothing."""
+
+
+@request(0x66)
+class TransferLeader(Message, frozen=True, kw_only=True):
+    """Hands the lead of a partition to another of its replicas, which is preferred from then on."""
+
+    topic: str
+    partition: int
+    to: int
+    dry_run: bool = False
+
+
+@reply(0x66)
+class TransferLeaderReply(Message, frozen=True, kw_only=True):
+    """The lead is on its way, or there already."""
+
+    before: int
+    leader: int
+
+
+@request(0x67)
+class RaiseFeatureLevel(Message, frozen=True, kw_only=True):
+    """Allows what only newer brokers know; it never goes down."""
+
+    level: int = 0
+    """0: the highest that every member knows."""
+    dry_run: bool = False
+
+
+@reply(0x67)
+class RaiseFeatureLevelReply(Message, frozen=True, kw_only=True):
+    """The level that holds now."""
+
+    before: int
+    level: int

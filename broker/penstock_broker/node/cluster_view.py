@@ -1,0 +1,240 @@
+"""How the cluster is, as this node sees it: brokers, partitions, where they are and how far.
+
+Metadata says where things shall be; the leaders, asked each time, say how far their groups are.
+Invariant: an answer never waits for a broker that is not heard of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from penstock.errors import TopicNotFound
+from penstock.protocol import cluster
+from penstock.protocol.messages import TYPE_OF
+from penstock_broker.machine.topology import KIND_RECORDS, NodeEntry, Partition, Topic
+from penstock_broker.node import questions
+from penstock_broker.node.gather import Replies, gather
+from penstock_broker.node.pending import Request
+from penstock_broker.node.reconfigure import ENTRIES_BEHIND_MAX
+from penstock_broker.raft import NOBODY
+
+if TYPE_CHECKING:
+    from penstock_broker.node.group import Group
+    from penstock_broker.node.node import Node
+    from penstock_broker.node.session import Session
+
+SILENT = -1
+"""Entries behind of a member that is not heard of."""
+OK = "ok"
+MOVING = "moving"
+UNDER_REPLICATED = "under-replicated"
+LEADERLESS = "leaderless"
+
+Leads = dict[int, tuple[int, questions.GroupLead]]
+"""Group -> (leader, what it says)."""
+
+
+def is_alive(node: Node, id_: int) -> bool:
+    """Whether this node hears from another one; it always does from itself."""
+    return id_ == node.node_id or node.peers.alive(id_)
+
+
+# ----- asking the leaders
+
+
+def leads(node: Node, session: Session, correlation: int, asked: questions.NodeLeads) -> None:
+    """What is led here."""
+    if asked.groups is None:
+        led = list(node.groups.led())
+    else:
+        found = map(node.groups.get, asked.groups)
+        led = [group for group in found if group is not None and group.leading]
+    reply = questions.NodeLeadsReply(
+        version=node.config.version, leads=[_lead(node, group) for group in led]
+    )
+    node.reply(session, correlation, reply)
+
+
+def _lead(node: Node, group: Group) -> questions.GroupLead:
+    raft = group.raft
+    last = raft.log.last_index
+    behind = {
+        member: last - progress.match if is_alive(node, member) else SILENT
+        for member, progress in raft.progress.items()
+        if member != raft.id
+    }
+    configuration = raft.configuration
+    return questions.GroupLead(
+        group=group.gid,
+        term=raft.term,
+        voters=list(configuration.voters),
+        learners=list(configuration.learners),
+        behind=behind,
+    )
+
+
+def _ask(
+    node: Node,
+    request: Request,
+    groups: list[int] | None,
+    finish: Callable[[Leads, Mapping[int, str]], None],
+) -> None:
+    """Ask everybody who is heard of; `finish` gets the leads, and the version of who answered."""
+
+    def answer(replies: Replies) -> None:
+        found: Leads = {}
+        versions: dict[int, str] = {}
+        for leader, reply in replies.items():
+            if not isinstance(reply, questions.NodeLeadsReply):
+                continue
+            versions[leader] = reply.version
+            for lead in reply.leads:
+                if lead.group not in found or found[lead.group][1].term < lead.term:
+                    found[lead.group] = (leader, lead)
+        finish(found, versions)
+
+    members = [id_ for id_ in node.groups.metadata.machine.members if is_alive(node, id_)]
+    gather(node, request, dict.fromkeys(members, questions.NodeLeads(groups=groups)), answer)
+
+
+# ----- partitions
+
+
+def list_partitions(
+    node: Node, session: Session, correlation: int, asked: cluster.ListPartitions
+) -> None:
+    """Where partitions are."""
+    chosen = [
+        topic
+        for name, topic in sorted(node.groups.metadata.machine.topics.items())
+        if name == asked.topic or (not asked.topic and (asked.internal or _is_public(topic)))
+    ]
+    if asked.topic and not chosen:
+        raise TopicNotFound(f"there is no topic {asked.topic!r}", topic=asked.topic)
+    places = [(topic, number) for topic in chosen for number in range(len(topic.partitions))]
+
+    def answer(found: Leads, _: Mapping[int, str]) -> None:
+        states = [_state(node, topic, number, found) for topic, number in places]
+        node.reply(session, correlation, cluster.ListPartitionsReply(partitions=states))
+
+    groups = [topic.partitions[number].group for topic, number in places]
+    _ask(node, _request(session, correlation, asked), groups, answer)
+
+
+def _is_public(topic: Topic) -> bool:
+    return topic.kind == KIND_RECORDS
+
+
+def _state(node: Node, topic: Topic, number: int, leads: Leads) -> cluster.PartitionState:
+    partition = topic.partitions[number]
+    leader, lead = leads.get(partition.group, (NOBODY, None))
+    return cluster.PartitionState(
+        topic=topic.name,
+        partition=number,
+        group=partition.group,
+        leader=leader,
+        term=lead.term if lead is not None else 0,
+        replicas=partition.replicas,
+        members=lead.voters if lead is not None else partition.members,
+        learners=lead.learners if lead is not None else [],
+        behind=lead.behind if lead is not None else {},
+        moving=partition.moving,
+        state=_word(node, partition, lead),
+    )
+
+
+def _word(node: Node, partition: Partition, lead: questions.GroupLead | None) -> str:
+    """The worst that is to be said of a partition."""
+    if lead is None:
+        return LEADERLESS
+    for replica in partition.replicas:
+        behind = lead.behind.get(replica, 0)
+        missing = replica not in lead.voters and not partition.moving
+        if missing or behind > ENTRIES_BEHIND_MAX or not is_alive(node, replica):
+            return UNDER_REPLICATED
+    return MOVING if partition.moving else OK
+
+
+# ----- the whole
+
+
+def status(node: Node, session: Session, correlation: int, asked: cluster.ClusterStatus) -> None:
+    """How the cluster is."""
+    if not node.membership.started:
+        node.reply(session, correlation, _unformed(node))
+        return
+    request = _request(session, correlation, asked)
+    _ask(
+        node,
+        request,
+        None,
+        lambda found, versions: node.reply(session, correlation, _status(node, found, versions)),
+    )
+
+
+def _request(session: Session, correlation: int, asked: object) -> Request:
+    return Request(session, correlation, TYPE_OF[type(asked)])
+
+
+def _unformed(node: Node) -> cluster.ClusterStatusReply:
+    nobody = cluster.MetadataStatus(leader=NOBODY, term=0, voters=[], learners=[])
+    return cluster.ClusterStatusReply(
+        cluster="", node=node.node_id, metadata=nobody, nodes=[], feature_level=0, feature_max=0,
+        partitions=0, leaderless=0, under_replicated=0, moving=0,
+    )  # fmt: skip
+
+
+def _status(node: Node, found: Leads, versions: Mapping[int, str]) -> cluster.ClusterStatusReply:
+    machine, raft = node.groups.metadata.machine, node.groups.metadata.raft
+    partitions = [partition for topic in machine.topics.values() for partition in topic.partitions]
+    words = [_word(node, p, found.get(p.group, (0, None))[1]) for p in partitions]
+    held = machine.holding()
+    shown = [e for e in machine.nodes.values() if not e.gone or e.id in held]
+    led = _count(leader for gid, (leader, _) in found.items() if gid)
+    term, leader = node.groups.leader_of(0)
+    return cluster.ClusterStatusReply(
+        cluster=machine.cluster,
+        node=node.node_id,
+        metadata=cluster.MetadataStatus(
+            leader=leader,
+            term=term,
+            voters=list(raft.configuration.voters),
+            learners=list(raft.configuration.learners),
+        ),
+        nodes=[_node(node, entry, led, held, versions) for entry in shown],
+        feature_level=machine.feature_level,
+        feature_max=machine.feature_max,
+        partitions=len(partitions),
+        leaderless=words.count(LEADERLESS),
+        under_replicated=words.count(UNDER_REPLICATED),
+        moving=sum(partition.moving for partition in partitions),
+    )
+
+
+def _node(
+    node: Node,
+    entry: NodeEntry,
+    led: Mapping[int, int],
+    held: Mapping[int, int],
+    versions: Mapping[int, str],
+) -> cluster.NodeStatus:
+    return cluster.NodeStatus(
+        id=entry.id,
+        address=entry.address,
+        host=entry.host,
+        state=entry.state,
+        alive=is_alive(node, entry.id),
+        answered=entry.id in versions,
+        version=versions.get(entry.id, ""),
+        leaders=led.get(entry.id, 0),
+        replicas=held.get(entry.id, 0),
+        feature_max=entry.feature_max,
+    )
+
+
+def _count(items: Iterable[int]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for item in items:
+        counts[item] = counts.get(item, 0) + 1
+    return counts
