@@ -43,6 +43,7 @@ from penstock_broker.node.peers.frames import PEER_HELLO
 from penstock_broker.node.peers.peers import Peers
 from penstock_broker.node.pending import PendingRequests
 from penstock_broker.node.relay import Relay
+from penstock_broker.node.retained import KEPT_BYTES
 from penstock_broker.node.session import (
     OUTPUT_BYTES_MAX,
     OUTPUT_BYTES_PER_ROUND,
@@ -86,6 +87,8 @@ class NodeConfig:
     """Addresses of brokers to form a cluster with; none: this one is a cluster of its own."""
     node_dead_after_ms: int = 30_000
     """Silence after which a node is taken for dead, and its replicas are made anew elsewhere."""
+    kept_bytes: int = KEPT_BYTES
+    """Of the applied entries of each group, so many stay in memory in any case."""
     timer_grain_bits: int = GRAIN_BITS
     """Leases and retries are watched by the 2 ** so many microseconds; 0 for clocks of tests."""
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from penstock_broker.node.group import Group
 
 KEPT_BYTES: Final = 512 * 1024
-"""Of each group, whoever needs it."""
-NEEDED_BYTES: Final = 8 * 1024 * 1024
-"""For a live member that is behind."""
-INSTALLING_BYTES: Final = 32 * 1024 * 1024
-"""While a member installs a snapshot: it needs all that comes after."""
+"""Of each group, whoever needs it; see `NodeConfig.kept_bytes`."""
+NEEDED: Final = 16
+"""So many times more for a live member that is behind."""
+INSTALLING: Final = 64
+"""And so many times while one installs a snapshot: it needs all that comes after."""
 TOTAL_BYTES: Final = 64 * 1024 * 1024
 
 _data = itemgetter(3)
@@ -34,7 +34,8 @@ def applied(group: Group, entries: Sequence[Entry]) -> None:
     added = sum(map(len, map(_data, entries)))
     group.retained_bytes += added
     groups.retained_bytes += added
-    if group.retained_bytes <= KEPT_BYTES and groups.retained_bytes <= TOTAL_BYTES:
+    kept = group.node.config.kept_bytes
+    if group.retained_bytes <= kept and groups.retained_bytes <= TOTAL_BYTES:
         return
     end = min(group.applied_index, group.raft.log.durable)
     needed, most = _needed(group, end)
@@ -43,19 +44,20 @@ def applied(group: Group, entries: Sequence[Entry]) -> None:
         if groups.retained_bytes > TOTAL_BYTES:
             _drop(group, end)
         return
-    _shrink(group, needed, KEPT_BYTES // 2)
+    _shrink(group, needed, kept // 2)
     if group.retained_bytes > most:
         _shrink(group, end, most // 2)
 
 
 def _needed(group: Group, end: int) -> tuple[int, int]:
     """Up to which index no live member needs an entry, and how many bytes may be kept."""
-    node, most = group.node, NEEDED_BYTES
+    node = group.node
+    most = node.config.kept_bytes * NEEDED
     for node_id, progress in group.raft.peers:
         match = progress.match
         if progress.flow is Flow.SNAPSHOT:
             match = node.catchup.sent_index(group.gid, node_id)
-            most = INSTALLING_BYTES
+            most = node.config.kept_bytes * INSTALLING
         if match < end and node.peers.alive(node_id):
             end = match
     return end, most

@@ -28,6 +28,7 @@ from penstock.protocol.messages import (
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.simulation import cluster_faults
 from penstock_broker.simulation.broker_world import Counts, records_of
+from penstock_broker.simulation.cluster_admin import Operator
 from penstock_broker.simulation.cluster_checks import Checks
 from penstock_broker.simulation.cluster_clients import (
     ANY_REPLICA,
@@ -49,6 +50,9 @@ DRAIN_SECONDS: Final = 60.0
 """Within so much virtual time everything must be well once the faults have stopped."""
 EVENTS_MAX: Final = 5_000_000
 
+KEPT_BYTES = (600, 8 << 10, 512 << 10)
+"""With little in memory, replicas that fall behind need snapshots."""
+
 
 @dataclass(slots=True)
 class ClusterCounts(Counts):
@@ -61,6 +65,8 @@ class ClusterCounts(Counts):
     machines: int = 0
     """Machines that were compared."""
     strict_reads: int = 0
+    operations: int = 0
+    """Of the operator."""
     protocol_errors: int = 0
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -76,6 +82,7 @@ class ClusterWorld:
     def __init__(self, seed: int, nodes: int = 3, swarm: Swarm | None = None) -> None:
         self.seed = seed
         self.random = Random(seed)
+        self.kept_bytes = KEPT_BYTES[seed % len(KEPT_BYTES)]
         self.swarm = swarm or draw(self.random, nodes)
         self.counts = ClusterCounts()
         self.truth = ClusterTruth(self.counts)
@@ -88,7 +95,7 @@ class ClusterWorld:
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
         self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
-        self.clients: list[Producer | Reader | StrictReader | Member] = []
+        self.clients: list[Producer | Reader | StrictReader | Member | Operator] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._sessions = 0
@@ -213,11 +220,20 @@ class ClusterWorld:
             self.clients += [Reader(self, partition), Reader(self, partition, ANY_REPLICA)]
             self.clients.append(StrictReader(self, partition))
         self.clients += [Member(self, number) for number in range(swarm.members)]
+        if swarm.operate_every:
+            self.clients.append(Operator(self))
 
     def node_config(self, host: Host) -> NodeConfig:
         """What a node is told about itself."""
         join = [other.address for other in self.hosts] if len(self.hosts) > 1 else []
-        return NodeConfig(host.address, "sim", host.label, join=tuple(join))
+        return NodeConfig(
+            host.address,
+            "sim",
+            host.label,
+            join=tuple(join),
+            node_dead_after_ms=self.swarm.dead_after_ms,
+            kept_bytes=self.kept_bytes,
+        )
 
     def prepare(self, host: Host, node: Node) -> None:
         """Before a node starts."""
@@ -276,8 +292,13 @@ class ClusterWorld:
         if len(self.alive) < len(self.hosts):
             return ["hosts that are down"]
         found = [str(client) for client in self.clients if not client.idle]
-        if found:
-            return found
+        return found or self.waits_for_replicas()
+
+    def waits_for_replicas(self) -> list[str]:
+        """Groups without a leader, or whose replicas are not all there and equal."""
+        found = []
+        if len(self.alive) < len(self.hosts):
+            found.append("hosts that are down")
         for gid in list(self.checks.histories):
             leader = self.leader_of(gid)
             group = leader.group(gid) if leader is not None else None
