@@ -22,6 +22,8 @@ class Joiner:
         self.join = join
         self.files = MemoryFiles()
         self.sessions = 0
+        self.jobs_left = 1_000_000
+        """Pieces of disk work until the disk stands still."""
         self.open()
 
     def open(self) -> None:
@@ -47,8 +49,11 @@ class Joiner:
         """One round: whether there was anything to do."""
         node = self.node
         node.end_round()
-        job: Any = node.store.take_flush() or node.store.take_job()
+        job: Any = None
+        if self.jobs_left:
+            job = node.store.take_flush() or node.store.take_job()
         if job is not None:
+            self.jobs_left -= 1
             job.run()
             node.job_done(job, None)
         node.end_round()

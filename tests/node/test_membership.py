@@ -117,14 +117,12 @@ def test_a_founder_that_dies_before_it_is_one_founds_the_cluster_at_its_next_sta
     world = World("a", "b")
     world.advance(1.0)
     founder = world.nodes["a"]
-    client = founder.client()
-    client.send(encode_message(InitCluster(), 7))
-    job: Any = None
-    while job is None:  # the first bytes of group 0 reach the disk, no more
-        founder.node.tick(world.wall_us, world.clock)
-        founder.node.end_round()
-        job = founder.node.store.take_flush()
-    job.run()
+    founder.client().send(encode_message(InitCluster(), 7))
+    founder.jobs_left = 1  # the first bytes of group 0 reach the disk, no more
+    world.advance(1.0)
+    assert founder.node.membership.started
+    assert not founder.node.groups.cluster_id
+    founder.jobs_left = 1_000_000
     world.kill("a")
     world.nodes["a"] = founder
     founder.open()
@@ -171,3 +169,19 @@ def test_a_broker_that_answers_nonsense_is_hung_up_on() -> None:
     with pytest.raises(PenstockError):
         node.receive(session, memoryview(b"\x10\0\0\0\x05\0\0\0" + bytes(8)), 16, False)
     assert other.node.membership.seeds.over is False
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.1, 0.2, 0.3])
+def test_two_brokers_told_to_form_a_cluster_never_form_two(pause: float) -> None:
+    world = World("a", "b", "c")
+    world.advance(1.0)
+    for name in ("a", "b"):
+        world.nodes[name].client().send(encode_message(InitCluster(), 7))
+        world.advance(pause)
+    world.advance(3.0)
+    clusters = {one.node.groups.cluster_id for one in world.nodes.values()} - {""}
+    assert len(clusters) <= 1
+    if not clusters:  # both gave way: one word is enough
+        init(world.nodes["a"])
+        world.advance(1.0)
+    assert len({identity(one).cluster for one in world.nodes.values()}) == 1

@@ -41,6 +41,8 @@ FOUNDER: Final = 1
 INIT_SECONDS_MAX: Final = 3.0
 """How long a request to form a cluster waits for word of those that are to join."""
 LOOK_SECONDS: Final = 1.0
+_TOO_EARLY: Final = LeaderUnknown()
+"""Nothing is known that speaks against it, but not everybody was heard."""
 ALLOWED: Final = (InitCluster, JoinCluster, BrokerStatus, ClusterStatus)
 """What a node answers without knowing its cluster."""
 
@@ -55,7 +57,7 @@ class Membership:
         """Whether group 0 runs here: the node has an id."""
         self._new_cluster = ""
         self._asked: list[tuple[Request, bool, float]] = []
-        """Requests to form a cluster that wait: (request, force, deadline)."""
+        """Requests to form a cluster that wait: (request, force, since when)."""
         self._founding: list[Request] = []
         """Those that wait for it to be formed."""
         self._claimed = False
@@ -166,33 +168,47 @@ class Membership:
             cluster = self._node.groups.cluster_id
             raise PreconditionFailed("this broker belongs to a cluster already", cluster=cluster)
         request = Request(session, correlation, TYPE_OF[InitCluster])
-        self._asked.append((request, asked.force, self._node.clock + INIT_SECONDS_MAX))
+        self._asked.append((request, asked.force, self._node.clock))
         self._consider()
 
     def _consider(self) -> None:
-        """Form the cluster if somebody asks and nothing speaks against it."""
+        """Form the cluster if somebody asks and nothing speaks against it.
+
+        Of two brokers that are told to form one at least one learns of the other and gives way:
+        only answers count that were asked for after the order came.
+        """
         for waiting in list(self._asked):
-            request, force, deadline = waiting
-            formed, away = self.seeds.formed(), self.seeds.unreachable()
-            if self.started or self._claimed or formed:
-                error = PreconditionFailed(
-                    "a broker to join belongs to a cluster already; this one follows by itself",
-                    cluster=formed,
-                )
-            elif not away or force:
-                self._asked.remove(waiting)
+            error = self._objection(*waiting[1:])
+            if error is _TOO_EARLY:
+                continue
+            self._asked.remove(waiting)
+            request = waiting[0]
+            if error is None:
                 self._founding.append(request)
                 self._start(FOUNDER)
-                continue
-            elif self._node.clock < deadline:
-                continue
             else:
-                error = PreconditionFailed(
-                    f"no answer from {', '.join(away)}: start them first, or force it if none of "
-                    "them belongs to a cluster"
-                )
-            self._asked.remove(waiting)
-            self._node.reply_error(request.session, request.correlation, request.type, error)
+                self._node.reply_error(request.session, request.correlation, request.type, error)
+
+    def _objection(self, force: bool, since: float) -> PenstockError | None:
+        """What speaks against forming a cluster now."""
+        seeds, formed = self.seeds, self.seeds.formed()
+        if self.started or self._claimed or formed:
+            text = "a broker to join belongs to a cluster already; this one follows by itself"
+            return PreconditionFailed(text, cluster=formed)
+        silent = seeds.silent(since)
+        late = self._node.clock >= since + INIT_SECONDS_MAX
+        if [seed for seed in silent if not force or seed.session is not None] and not late:
+            return _TOO_EARLY
+        if silent and not force:
+            away = ", ".join(seed.address for seed in silent)
+            return PreconditionFailed(
+                f"no answer from {away}: start them first, or force it if none of them belongs to "
+                "a cluster"
+            )
+        if seeds.forming():
+            text = f"{seeds.forming()} is about to form the cluster: say it to one broker only"
+            return PreconditionFailed(text)
+        return None
 
     def _answer_founding(self) -> None:
         node, cluster = self._node, self._node.groups.cluster_id
@@ -212,7 +228,9 @@ class Membership:
         node, uuid = self._node, self._node.store.node_uuid.hex()
         groups = node.groups
         if not self.started or not groups.cluster_id or asked.uuid == uuid:
-            node.reply(session, correlation, JoinClusterReply(cluster="", uuid=uuid))
+            forming = bool(self._asked) or self.started
+            reply = JoinClusterReply(cluster="", uuid=uuid, forming=forming)
+            node.reply(session, correlation, reply)
             return
         metadata, cluster = groups.metadata, groups.cluster_id
         if not metadata.leading:

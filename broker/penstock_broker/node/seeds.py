@@ -1,8 +1,7 @@
 """The brokers that a node without a cluster was told to join: asked again and again.
 
 Each address is dialled as a client would and asked to take this node in. Invariant: at most one
-connection and one question under way per address; what was heard from it is not older than
-`STALE_SECONDS`, or else it counts as not reachable.
+connection and one question under way per address.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 ASK_SECONDS: Final = 0.2
 ANSWER_SECONDS_MAX: Final = 2.0
-STALE_SECONDS: Final = 3.0
 REDIAL_SECONDS: Final = 0.2
 SEEDS_MAX: Final = 64
 """Addresses that are asked: those of the option, and those that brokers point to."""
@@ -53,16 +51,15 @@ class Seed:
         """When it is dialled, or asked, next."""
         self.asked_at: float | None = None
         """Since when an answer is awaited."""
-        self.heard_at: float | None = None
         self.itself = False
         """Whether it turned out to be this very broker."""
         self.cluster = ""
         """The cluster that it belongs to, as last heard."""
+        self.forming = False
+        """Whether it was about to form one itself."""
+        self.answers = -1.0
+        """When the question was asked that its last answer was for."""
         self._seeds = seeds
-
-    def reachable(self, now: float) -> bool:
-        """Whether it answered not long ago, or is this broker."""
-        return self.itself or (self.heard_at is not None and now - self.heard_at < STALE_SECONDS)
 
     def receive(
         self, session: Session, type_: int, buffer: memoryview, start: int, end: int, owned: bool
@@ -112,10 +109,14 @@ class Seeds:
 
     # ----- what is known
 
-    def unreachable(self) -> list[str]:
-        """Addresses that have not answered lately."""
-        now = self._node.clock
-        return [seed.address for seed in self._seeds.values() if not seed.reachable(now)]
+    def silent(self, since: float) -> list[Seed]:
+        """Those that have not answered a question asked at that time or later."""
+        others = [seed for seed in self._seeds.values() if not seed.itself]
+        return [seed for seed in others if seed.answers < since]
+
+    def forming(self) -> str:
+        """Address of one that is about to form a cluster; empty: none that is known."""
+        return next((seed.address for seed in self._seeds.values() if seed.forming), "")
 
     def formed(self) -> str:
         """A cluster that one of them belongs to; empty: none that is known."""
@@ -178,7 +179,7 @@ class Seeds:
     def answered(self, seed: Seed, reply: JoinClusterReply) -> None:
         """It told what we are."""
         self._heard(seed)
-        seed.cluster = reply.cluster
+        seed.cluster, seed.forming = reply.cluster, reply.forming
         if reply.uuid == self._node.store.node_uuid.hex():
             seed.itself = True
             if seed.session is not None:
@@ -197,6 +198,7 @@ class Seeds:
             self._add(address)
 
     def _heard(self, seed: Seed) -> None:
+        if seed.asked_at is not None:
+            seed.answers = seed.asked_at
         seed.asked_at = None
-        seed.heard_at = self._node.clock
         seed.next_at = self._node.clock + ASK_SECONDS
