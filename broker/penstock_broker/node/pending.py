@@ -102,7 +102,12 @@ class PendingRequests:
                 waiting.finish(None)
 
     def lost(self, gid: int, error: PenstockError) -> None:
-        """The lead of a group is lost: what was proposed here may be applied or not."""
+        """The lead of a group is lost: what was proposed here may be applied or not.
+
+        So whoever is not sure that it may be done twice must not just ask the next leader.
+        """
+        if isinstance(error, NotLeader):
+            error = TimedOut(error.message, **error.detail)
         for key in [key for key in self._applied if key[0] == gid]:
             request = self._applied.pop(key).request
             if request is not None:

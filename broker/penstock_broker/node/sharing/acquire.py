@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Final
 from penstock.errors import (
     LimitExceeded,
     MemberUnknown,
-    NotLeader,
     OffsetOutOfRange,
     PenstockError,
     ShuttingDown,
-    TopicNotFound,
 )
 from penstock.protocol.leases import (
     ACQUIRE,
@@ -21,6 +19,7 @@ from penstock.protocol.leases import (
     acquire_reply_head,
     read_acquire,
 )
+from penstock_broker.node.asking import elsewhere
 from penstock_broker.node.fetches import WAIT_MS_MAX
 from penstock_broker.node.sharing.reading import (
     Covered,
@@ -51,16 +50,14 @@ def attachment_of(node: Node, session: Session, handle: int, gid: int) -> Attach
     """The member that a frame names by its handle.
 
     Raises:
-        TopicNotFound, NotLeader, MemberUnknown: it is not attached (any more).
+        TopicNotFound, NotLeader, LeaderUnknown, MemberUnknown: it is not attached (any more).
     """
     attachment = session.attachments.get(handle)
     if attachment is not None and attachment.gid == gid:
         return attachment
     partition = node.partitions.get(gid)
-    if partition is None:
-        raise TopicNotFound("the partition is gone; refresh the metadata")
-    if not partition.leading:
-        raise NotLeader(leader=partition.raft.leader)
+    if partition is None or not partition.leading:
+        raise elsewhere(node, gid)
     raise MemberUnknown("attach to the group first; the handle is not known on this connection")
 
 
