@@ -68,6 +68,11 @@ def test_a_list_that_names_the_node_itself_is_no_obstacle() -> None:
     assert init(world.nodes["a"]).node == 1
 
 
+def test_the_order_may_come_before_the_others_were_heard() -> None:
+    world = World("a", "b")
+    assert init(world.nodes["a"]).node == 1
+
+
 def test_a_cluster_is_not_formed_while_a_node_to_join_may_have_one() -> None:
     world = World("a", "b", join=["a", "b", "c"])
     world.advance(1.0)

@@ -179,12 +179,13 @@ class Seeds:
     def answered(self, seed: Seed, reply: JoinClusterReply) -> None:
         """It told what we are."""
         self._heard(seed)
-        seed.cluster, seed.forming = reply.cluster, reply.forming
         if reply.uuid == self._node.store.node_uuid.hex():
             seed.itself = True
             if seed.session is not None:
                 self._node.hang_up(seed.session)
-        elif reply.cluster and not self.over:
+            return
+        seed.cluster, seed.forming = reply.cluster, reply.forming
+        if reply.cluster and not self.over:
             self._joined(reply.cluster, reply.node)
 
     def refused(self, seed: Seed, error: PenstockError) -> None:
