@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import CorruptData
+from penstock_broker.simulation.disk import SimDisk
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import Identity, Store
 from tests.storage.helpers import open_store, run_jobs
@@ -52,3 +53,18 @@ def test_a_damaged_identity_is_refused(position: int) -> None:
     files.open("identity").pwrite([b"\xff"], position)
     with pytest.raises(CorruptData, match="identity"):
         open_store(files)
+
+
+def test_a_claim_on_a_full_disk_is_made_again_when_there_is_room() -> None:
+    disk = SimDisk()
+    store = open_store(disk)
+    store.claim("cluster-1", 7)
+    disk.capacity = disk.used()
+    run_jobs(store)
+    assert store.identity is None
+    assert not store.accepting
+    disk.capacity = 1 << 40
+    store.tick()
+    run_jobs(store)
+    assert store.identity == Identity("cluster-1", 7)
+    assert store.accepting

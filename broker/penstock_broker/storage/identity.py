@@ -57,6 +57,7 @@ class IdentityJob(Job):
     """Writes the identity file of a directory that has none."""
 
     name = "write of the identity"
+    waits_for_space = True  # nothing refers to it before it is there
 
     def __init__(self, files: Files, identity: Identity) -> None:
         super().__init__()

@@ -109,8 +109,11 @@ class Store:
         if job is self._job:
             self._job = None
         if isinstance(job, IdentityJob):
-            self.identity = job.identity
-        if job.full and isinstance(job, WriteJob):
+            if job.full:
+                self._claim = IdentityJob(self.files, job.identity)
+            else:
+                self.identity = job.identity
+        if job.full and isinstance(job, WriteJob | IdentityJob):
             self._full = True
         return job.finish()
 
@@ -172,6 +175,8 @@ class Store:
         return None
 
     def _take_claim(self) -> Job | None:
+        if self._full:
+            return None
         claim, self._claim = self._claim, None
         return claim
 
