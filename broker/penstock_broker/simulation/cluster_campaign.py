@@ -10,10 +10,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from random import Random
 
 from penstock.errors import PenstockError
-from penstock_broker.simulation.cluster_mutations import MUTATIONS, mutated
+from penstock_broker.simulation.cluster_mutations import MUTATIONS, SOONEST, mutated
+from penstock_broker.simulation.cluster_swarm import draw
 from penstock_broker.simulation.cluster_world import ClusterCounts, ClusterWorld
 
 Say = Callable[[str], object]
@@ -32,11 +34,24 @@ class Failure:
 
 
 def run_seed(
-    seed: int, counts: ClusterCounts, seconds: float = SECONDS, nodes: Sequence[int] = NODES
+    seed: int,
+    counts: ClusterCounts,
+    seconds: float = SECONDS,
+    nodes: Sequence[int] = NODES,
+    faults: tuple[str, ...] = (),
 ) -> Failure | None:
-    """Run one seed, which says how many of `nodes` there are; add what happened to `counts`."""
+    """Run one seed, which says how many of `nodes` there are; add what happened to `counts`.
+
+    Args:
+        seed: everything follows from it.
+        counts: where numbers are summed up.
+        seconds: virtual time with faults.
+        nodes: sizes of clusters, in turn.
+        faults: these kinds alone, instead of those that the seed draws.
+    """
     size = nodes[seed % len(nodes)]
-    world = ClusterWorld(seed, size)
+    swarm = draw(Random(seed), size)
+    world = ClusterWorld(seed, size, replace(swarm, faults=faults) if faults else None)
     try:
         world.run(seconds)
     except (AssertionError, PenstockError, KeyError, IndexError, ValueError) as error:
@@ -65,8 +80,13 @@ def run_seeds(
 
 def first_caught(mutation: str, seeds: range, nodes: Sequence[int] = (3,)) -> Failure | None:
     """The first of the seeds that notices a broken rule."""
+    faults = SOONEST.get(mutation, ())
     with mutated(mutation):
-        return run_seeds(seeds, ClusterCounts(), nodes=nodes)
+        for seed in seeds:
+            failure = run_seed(seed, ClusterCounts(), nodes=nodes, faults=faults)
+            if failure is not None:
+                return failure
+    return None
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -202,11 +202,12 @@ class Checks:
         """A snapshot is on the disk; what follows it goes with the next flush."""
         self._durable.setdefault((host.number, gid), Durable()).install(index)
         writes = self._writes.setdefault(host.number, deque())
-        for write in writes:
-            if write.gid == gid:
-                write.entries = [entry for entry in write.entries if entry[0] > index]
         assert host.node is not None
-        for write in self._behind.pop((host.number, gid), []):
+        durable = self._durable[host.number, gid]
+        with_it, *behind = self._behind.pop((host.number, gid))
+        if with_it.hard_state is not None:
+            durable.term, durable.vote = with_it.hard_state
+        for write in behind:
             write.flush = host.node.store.wal.sequence
             writes.append(write)
 
@@ -227,7 +228,8 @@ class Checks:
                 first = made.entries[0].index
                 where = f"{host}, group {gid}: entry {first}"
                 require(first > before, f"{where} is written again, {before} was committed")
-            self._note_write(host, gid, made)
+            told = raft._told_hard
+            self._note_write(host, gid, made, (told.term, told.vote))
             if made.committed:
                 self._check_committed(host, gid, made.committed, raft)
         if raft.role is Role.LEADER and commit > before:
@@ -256,10 +258,15 @@ class Checks:
         found.terms, found.last = terms, log.durable
         self._durable[host.number, gid] = found
 
-    def _note_write(self, host: Host, gid: int, made: Ready) -> None:
+    def _note_write(self, host: Host, gid: int, made: Ready, told: tuple[int, int]) -> None:
         hard_state, key = made.hard_state, (host.number, gid)
-        if made.snapshot is not None:
-            self._behind[key] = []
+        if made.snapshot is not None and host.node is not None:
+            # What no flush has taken is dropped; the snapshot takes the hard state along.
+            writes = self._writes.get(host.number, deque())
+            taken = host.node.store.wal.sequence
+            kept = [write for write in writes if write.gid != gid or write.flush < taken]
+            self._writes[host.number] = deque(kept)
+            self._behind[key] = [Write(0, gid, told, [])]
         if not (made.entries or hard_state) or host.node is None:
             return
         write = Write(

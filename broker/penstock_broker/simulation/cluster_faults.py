@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from penstock_broker.simulation.cluster_network import OUTSIDE
-from penstock_broker.simulation.disk import DiskFaults
+from penstock_broker.simulation.disk import DiskFaults, SimDisk
 
 if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_host import Host
@@ -88,6 +88,16 @@ def _strand_leader(world: ClusterWorld) -> None:
         others = [other.number for other in world.hosts if other is not host]
         ways = [(host.number, other) for other in others]
         _cut(world, ways + [(other, one) for one, other in ways])
+
+
+def _wipe(world: ClusterWorld) -> None:
+    """A disk is replaced by an empty one, when all replicas were whole: one loss at a time."""
+    if world.waits_for_replicas():
+        return
+    host = _any(world)
+    assert host.node is not None
+    host.died(power=True, down=_while(world))
+    host.wipe(SimDisk(world.random.getrandbits(32)))
 
 
 def _jump_clock(world: ClusterWorld) -> None:
@@ -185,6 +195,7 @@ KINDS: Final[Mapping[str, Callable[[ClusterWorld], None]]] = {
     "isolate": _isolate,
     "split": _split,
     "slow-link": _slow_link,
+    "wipe": _wipe,
     "break": _break,
     "slow-disk": _slow_disk,
     "bad-disk": _bad_disk,

@@ -109,6 +109,12 @@ class Host:
         self._of.clear()
         world.after(down or world.random.expovariate(2.0), self.start)
 
+    def wipe(self, disk: SimDisk) -> None:
+        """Its disk is another one from now on; it must not run."""
+        assert self.node is None
+        self.disk = disk
+        self.world.checks.wiped(self)
+
     # ----- what happens
 
     def act(self, node: Node, action: Callable[[], None]) -> None:

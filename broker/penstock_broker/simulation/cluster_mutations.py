@@ -87,6 +87,13 @@ MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
 }
 
 
+SOONEST: Final[Mapping[str, tuple[str, ...]]] = {
+    "stale-leader-serves": ("pause-leader", "strand-leader"),
+    "vote-for-stale-log": ("crash-leader", "isolate", "split"),
+}
+"""The faults that show a broken rule soonest, where chance alone takes many seeds."""
+
+
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """Break a rule for a while; an empty name breaks none."""

@@ -11,7 +11,7 @@ from penstock_broker.storage import StorageConfig
 FAULTS: Final = (
     "kill", "power", "kill-all", "power-all", "pause", "cut", "cut-one-way", "isolate", "split",
     "slow-link", "break", "slow-disk", "bad-disk", "full-disk", "clock", "crash-leader",
-    "pause-leader", "strand-leader",
+    "pause-leader", "strand-leader", "wipe",
 )  # fmt: skip
 LONELY: Final = frozenset((
     "kill", "power", "pause", "break", "slow-disk", "bad-disk", "full-disk", "clock",
@@ -39,6 +39,9 @@ class Swarm:
     client_break: float
     """Probability that a request of a client breaks its connection."""
     disk_delay: float
+    operate_every: float
+    """0: nobody operates the cluster."""
+    dead_after_ms: int
     storage: StorageConfig
 
 
@@ -60,6 +63,8 @@ def draw(random: Random, nodes: int) -> Swarm:
         disk_crash=pick((0.0, 0.0, 0.003)),
         client_break=pick((0.0, 0.002, 0.01)),
         disk_delay=pick((0.0002, 0.001, 0.01)),
+        operate_every=pick((0.0, 0.0, 1.0, 4.0)) if nodes > 1 else 0.0,
+        dead_after_ms=pick((3_000, 10_000)),
         storage=StorageConfig(
             wal_file_bytes=pick((64 << 10, 256 << 10)),
             segment_bytes=pick((8 << 10, 64 << 10)),

@@ -1,0 +1,92 @@
+"""An operator of a simulated cluster: moves replicas, hands leads over, drains brokers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from penstock.errors import PenstockError
+from penstock.protocol.cluster import MovePartition, SetNodeState, TransferLeader
+from penstock.protocol.messages import Message
+from penstock_broker.simulation.cluster_clients import Link
+
+if TYPE_CHECKING:
+    from penstock_broker.simulation.cluster_world import ClusterWorld
+
+DRAIN_SECONDS: Final = 5.0
+
+
+class Operator:
+    """Asks any broker for something, now and then; what is refused is not asked again."""
+
+    def __init__(self, world: ClusterWorld) -> None:
+        self.world = world
+        self._drained: set[int] = set()
+        self._stopped = False
+        self.link = Link(world, self._opened)
+        self.link.go()
+        self.world.after(self._pause(), self._act)
+
+    def __str__(self) -> str:
+        return f"operator who has drained {sorted(self._drained)}"
+
+    @property
+    def idle(self) -> bool:
+        """Whether no broker is drained."""
+        return not self._drained
+
+    def stop(self) -> None:
+        """Have every broker take part again."""
+        self._stopped = True
+        self._restore()
+
+    def _opened(self) -> None:
+        """Nothing is asked twice."""
+
+    def _pause(self) -> float:
+        return self.world.random.expovariate(1 / self.world.swarm.operate_every)
+
+    def _act(self) -> None:
+        if self._stopped:
+            return
+        world = self.world
+        world.after(self._pause(), self._act)
+        nodes = sorted({host.node.node_id for host in world.alive if host.node is not None} - {0})
+        if len(nodes) == len(world.hosts):
+            world.random.choice((self._move, self._transfer, self._drain))(nodes)
+
+    def _ask(self, message: Message, done: Callable[[], None] = lambda: None) -> None:
+        def answered(reply: object) -> None:
+            if not isinstance(reply, PenstockError):
+                self.world.counts.operations += 1
+                done()
+
+        self.link.ask(message, answered)
+
+    def _partition(self) -> int:
+        return self.world.random.randrange(self.world.swarm.partitions)
+
+    def _move(self, nodes: list[int]) -> None:
+        replicas = self.world.random.sample(nodes, min(3, len(nodes)))
+        self._ask(MovePartition(topic="t", partition=self._partition(), replicas=replicas))
+
+    def _transfer(self, nodes: list[int]) -> None:
+        to = self.world.random.choice(nodes)
+        self._ask(TransferLeader(topic="t", partition=self._partition(), to=to))
+
+    def _drain(self, nodes: list[int]) -> None:
+        if self._drained:
+            return
+        node = self.world.random.choice(nodes)
+        self._drained.add(node)
+        self._ask(SetNodeState(node=node, state="draining"))
+        self.world.after(self.world.random.expovariate(1 / DRAIN_SECONDS), self._restore)
+
+    def _restore(self) -> None:
+        """Until it is answered."""
+        for node in self._drained:
+            done = self._drained.clear
+            self._ask(SetNodeState(node=node, state="active"), done)
+            self.world.after(1.0, self._restore)
+            if not self.link.open:
+                self.link.go()
