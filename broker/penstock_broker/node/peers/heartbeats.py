@@ -17,7 +17,7 @@ from penstock_broker.node.peers.frames import (
     HEARTBEAT_TABLE,
     ROWS_MAX,
 )
-from penstock_broker.raft import Role
+from penstock_broker.raft import Raft, acknowledged, tell
 
 if TYPE_CHECKING:
     from penstock_broker.node.group import Group
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 _LIFE_BITS: Final = 31
 _ROUND_BITS: Final = 32
 _NO_COLUMNS: Final = ((), (), ())
-
-
-Beat = tuple[int, int, int, "Group"]
-"""Group id, term, commit; the group."""
 
 
 class Rounds:
@@ -49,35 +45,24 @@ class Rounds:
             everybody: whether peers without a group in it get an empty one: it shows that this
                 process lives.
         """
-        leader = Role.LEADER
-        led = iter([group for group in groups if group.raft.role is leader and group.raft.peers])
-        part = list(islice(led, ROWS_MAX))
-        while True:
+        pairs = iter([(group.gid, group.raft) for group in groups])
+        part = list(islice(pairs, ROWS_MAX))
+        while part or everybody:
             self._send(part, peers, everybody)
-            part, everybody = list(islice(led, ROWS_MAX)), False
-            if not part:
-                return
+            part, everybody = list(islice(pairs, ROWS_MAX)), False
 
-    def _send(self, led: Sequence[Group], peers: Mapping[int, Peer], everybody: bool) -> None:
+    def _send(
+        self, groups: Sequence[tuple[int, Raft]], peers: Mapping[int, Peer], everybody: bool
+    ) -> None:
         self._number += 1
         number = self._number
-        beats: dict[int, list[Beat]] = {node: [] for node, peer in peers.items() if peer.control.up}
-        get = beats.get
-        for group in led:
-            raft, gid = group.raft, group.gid
-            term = raft.term
-            row = (gid, term, -1, group)
-            for member, commit in raft.heartbeats(number):
-                rows = get(member)
-                if rows is not None:
-                    if commit != row[2]:
-                        row = (gid, term, commit, group)
-                    rows.append(row)
-        for node, rows in beats.items():
-            if everybody or rows:
-                columns = list(zip(*rows, strict=True))[:3] if rows else _NO_COLUMNS
-                if peers[node].control.send([HEARTBEAT_TABLE.pack((number,), columns)]):
-                    peers[node].note_round(number, rows)
+        told = tell(groups, number)
+        for node, peer in peers.items():
+            beats = told.get(node, [])
+            if beats or everybody:
+                columns = list(zip(*beats, strict=True))[:3] if beats else _NO_COLUMNS
+                if peer.control.send([HEARTBEAT_TABLE.pack((number,), columns)]):
+                    peer.note_round(number, beats)
 
     def heard(self, peer: Peer, buffer: memoryview, start: int, end: int) -> None:
         """A round of a peer: its groups hear their leader, and it hears who does not follow.
@@ -112,15 +97,16 @@ class Rounds:
             RemoteProtocolError: the frame is damaged.
         """
         (number, count), (gids, terms) = HEARTBEAT_ACK_TABLE.unpack(buffer, start, end)
-        rows = peer.rounds.pop(number, None)
-        if rows is None or count != len(rows):
+        beats = peer.rounds.pop(number, None)
+        if beats is None or count != len(beats):
             return
-        mark, sender = self._node.mark, peer.id
-        others = dict(zip(gids, terms, strict=True))
-        for gid, term, _, group in rows:
-            if others and gid in others:
-                term = others[gid]
-                if not term:
-                    continue
-            if group.raft.on_heartbeat_ack(sender, term, number):
+        get, mark, sender = self._node.groups.get, self._node.mark, peer.id
+        refused = dict(zip(gids, terms, strict=True))
+        for gid, term in refused.items():
+            group = get(gid)
+            if group is not None and term and group.raft.on_heartbeat_ack(sender, term, number):
+                mark(group)
+        for gid in acknowledged(beats, sender, number, refused):
+            group = get(gid)
+            if group is not None:
                 mark(group)

@@ -18,6 +18,7 @@ from penstock_broker.node.peers.snapshots import fits, pack_snapshot
 from penstock_broker.raft import (
     Append,
     AppendResponse,
+    Beat,
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
@@ -25,7 +26,6 @@ from penstock_broker.raft import (
 )
 
 if TYPE_CHECKING:
-    from penstock_broker.node.peers.heartbeats import Beat
     from penstock_broker.node.peers.peers import Peers
     from penstock_broker.node.session import Session
 
@@ -59,7 +59,7 @@ class Peer:
         self.refusal = ""
         self.lines = [Line(peers, self, channel) for channel in Channel]
         self.inlets: list[Session | None] = [None for _ in Channel]
-        self.rounds: dict[int, list[Beat]] = {}
+        self.rounds: dict[int, list[Beat[int]]] = {}
         self.dropped = 0
         self.queued = False
         """Whether something waits for the end of the round."""
@@ -132,11 +132,11 @@ class Peer:
             if not line.send(buffers):
                 self.dropped += count
 
-    def note_round(self, number: int, rows: list[Beat]) -> None:
+    def note_round(self, number: int, beats: list[Beat[int]]) -> None:
         """Remember who was in a round of heartbeats until it is answered."""
         if len(self.rounds) >= ROUNDS_MAX:
             del self.rounds[next(iter(self.rounds))]
-        self.rounds[number] = rows
+        self.rounds[number] = beats
 
     @property
     def silent(self) -> bool:
