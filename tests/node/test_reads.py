@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import NotLeader
+from penstock.errors import BadRequest, NotLeader
+from penstock.protocol.codec import encode_message
 from penstock.protocol.frames import FETCH_ANY_REPLICA, FETCH_LINEARIZABLE, fetch_request
+from penstock.protocol.messages import ListOffsets
 from tests.node.cluster import Cluster, Member
 from tests.node.harness import Client
 
@@ -88,3 +90,34 @@ def test_a_broker_alone_answers_linearizable_reads_at_once() -> None:
     fetch(client, gid, 0, FETCH_LINEARIZABLE)
     cluster.pump()
     assert client.fetched() == [b"a"]
+
+
+def test_offsets_are_told_by_any_replica_or_after_a_round_of_heartbeats(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    cluster.leader(gid).client().publish(gid, b"a")
+    cluster.advance(0.3)
+    other = follower(cluster, gid).client()
+    for flags in (0, FETCH_ANY_REPLICA, FETCH_LINEARIZABLE):
+        asked = ListOffsets(topic="orders", positions={0: -1}, flags=flags)
+        assert cluster.ask(other, asked).offsets == {0: 1}
+        assert cluster.ask(cluster.leader(gid).client(), asked).offsets == {0: 1}
+
+
+def test_a_leader_that_is_cut_off_tells_no_linearizable_offset(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    cluster.advance(0.5)
+    cluster.isolate(leader.number)
+    client = leader.client()
+    asked = ListOffsets(topic="orders", positions={0: -1}, flags=FETCH_LINEARIZABLE)
+    client.send(encode_message(asked, 9))
+    cluster.advance(4.0)
+    with pytest.raises(NotLeader):
+        client.decode(*client.take()[0])
+
+
+def test_an_unknown_flag_is_refused(cluster: Cluster) -> None:
+    cluster.topic()
+    asked = ListOffsets(topic="orders", positions={0: -1}, flags=4)
+    with pytest.raises(BadRequest):
+        cluster.ask(cluster.members[1].client(), asked)

@@ -20,8 +20,9 @@ from penstock_broker.machine.group_views import MemberView, Sought
 from penstock_broker.machine.topology import KIND_RECORDS, Topic
 from penstock_broker.node import group_parts
 from penstock_broker.node.gather import log_ends
+from penstock_broker.node.offset_requests import resolve_all
 from penstock_broker.node.pending import Request
-from penstock_broker.node.topic_requests import partition_gid, resolve_all
+from penstock_broker.node.topic_requests import partition_gid
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node

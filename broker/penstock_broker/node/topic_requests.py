@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from penstock.errors import (
     InvalidConfig,
@@ -29,11 +29,8 @@ from penstock_broker.machine.topology import (
 )
 from penstock_broker.node.gather import (
     Replies,
-    all_led,
     gather,
-    led_here,
     other_leaders,
-    raise_first,
 )
 from penstock_broker.node.pending import Request
 
@@ -41,9 +38,6 @@ if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.partition import PartitionGroup
     from penstock_broker.node.session import Session
-
-EARLIEST: Final = -2
-LATEST: Final = -1
 
 TopicCommand = commands.CreateTopic | commands.AlterTopic | commands.DeleteTopic
 
@@ -226,70 +220,6 @@ def describe(node: Node, session: Session, correlation: int, asked: messages.Des
     leaders = [] if session.relayed else other_leaders(node, gids)
     request = Request(session, correlation, TYPE_OF[type(asked)])
     gather(node, request, dict.fromkeys(leaders, asked), answer)
-
-
-def resolve(group: PartitionGroup, position: int) -> int:
-    """The offset that a position means: earliest, latest, or a time in microseconds."""
-    if position == EARLIEST:
-        return group.log.start_offset
-    if position == LATEST:
-        return group.log.end_offset
-    return max(group.log.offset_at(position), group.log.start_offset)
-
-
-def list_offsets(
-    node: Node, session: Session, correlation: int, asked: messages.ListOffsets
-) -> None:
-    """Resolve positions."""
-
-    def answer(offsets: dict[int, int]) -> None:
-        node.reply(session, correlation, messages.ListOffsetsReply(offsets=offsets))
-
-    request = Request(session, correlation, TYPE_OF[type(asked)])
-    if session.relayed:
-        answer(_resolve_here(node, asked.topic, asked.positions))
-    else:
-        resolve_all(node, request, asked.topic, asked.positions, answer)
-
-
-def _resolve_here(node: Node, topic: str, positions: Mapping[int, int]) -> dict[int, int]:
-    return {
-        partition: resolve(leader_of(node, topic, partition), position)
-        for partition, position in positions.items()
-    }
-
-
-def resolve_all(
-    node: Node,
-    request: Request,
-    topic: str,
-    positions: Mapping[int, int],
-    finish: Callable[[dict[int, int]], None],
-) -> None:
-    """Resolve positions of partitions wherever they are led.
-
-    Raises:
-        TopicNotFound, PartitionNotFound: there is no such thing.
-        LeaderUnknown: one of them has no leader.
-    """
-    gids = {partition_gid(node, topic, partition): partition for partition in positions}
-    if led_here(node, gids):
-        finish(_resolve_here(node, topic, positions))
-        return
-
-    def gathered(replies: Replies) -> None:
-        raise_first(replies)
-        offsets: dict[int, int] = {}
-        for reply in replies.values():
-            if isinstance(reply, messages.ListOffsetsReply):
-                offsets |= reply.offsets
-        finish({partition: offsets[partition] for partition in positions})
-
-    asked = {}
-    for to, some in all_led(node, gids).items():
-        part = {gids[gid]: positions[gids[gid]] for gid in some}
-        asked[to] = messages.ListOffsets(topic=topic, positions=part)
-    gather(node, request, asked, gathered)
 
 
 def trim(node: Node, session: Session, correlation: int, asked: messages.TrimLog) -> None:

@@ -219,6 +219,8 @@ class ListOffsets(Message, frozen=True, kw_only=True):
     topic: str
     positions: dict[int, int]
     """Partition -> what to resolve."""
+    flags: int = 0
+    """As of a fetch: 1 any replica may answer, 2 linearizable."""
 
 
 @reply(0x07)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from penstock_broker.machine.commands import ConfigureShared, RemoveShared, encode_command
 from penstock_broker.machine.sharing.state import TIMER
 from penstock_broker.machine.topology import SharedDefinition, Topic
-from penstock_broker.node import topic_requests
+from penstock_broker.node import offset_requests
 
 if TYPE_CHECKING:
     from penstock_broker.node.sharing.shared import SharedPartition
@@ -56,7 +56,7 @@ class Configuring:
         start = 0
         known = partition.machine.sharing.groups.get(name)
         if known is None or known.id != definition.id:
-            start = topic_requests.resolve(partition, definition.start)
+            start = offset_requests.resolve(partition, definition.start)
         topics = partition.node.groups.metadata.machine.topics
         dead = topics.get(definition.dead_topic)
         places = dead.partitions if dead is not None else []
