@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 METADATA: Final = 0
 RAFT_TICK_SECONDS: Final = 0.1
+RETURN_SECONDS: Final = 10.0
+"""A replica that was dropped comes back not before: no connection keeps its answers for so long."""
 EARLY_MAX: Final = 4096
 """Groups whose first vote is asked for before the metadata here names them."""
 
@@ -68,6 +70,8 @@ class Groups:
         """Applied entries in memory, over all groups; see `retained`."""
         self._returning: set[int] = set()
         """Groups that come back to this node before their old copy is gone."""
+        self._dropped_at: dict[int, float] = {}
+        self._started_at = 0.0
         self._replaying = True
         """Whether the metadata here may be older than what lies on this disk."""
         self._known = 0
@@ -90,6 +94,7 @@ class Groups:
         self.metadata = MetadataGroup(node, raft, state, new_cluster)
         self._all[METADATA] = self.metadata
         self._known = raft.log.last_index
+        self._started_at = node.clock
         self.disturb(self.metadata)
         self.carry_out(self.metadata.creations())
         if raft.configuration.is_sole_voter(node_id):
@@ -249,7 +254,7 @@ class Groups:
         node, gid = self._node, effect.group
         if gid in self._all or self.node_id not in effect.holders:
             return
-        if node.store.dropping(gid):
+        if not self._may_return(gid):
             self._returning.add(gid)
             return
         recovered = node.store.recovered.pop(gid, None)
@@ -280,13 +285,31 @@ class Groups:
         """The group settled without this node."""
         if self._replaying:
             return  # it may have come back since: what lies here can be younger than this word
-        if self._end(gid, NotLeader("the replica here was removed")):
-            self._node.store.drop_replica(gid)
+        group = self._all.get(gid)
+        if group is not None and self._end(gid, NotLeader("the replica here was removed")):
+            log = group.raft.log
+            self._drop(gid, log.last_index, log.last_term)
+
+    def _drop(self, gid: int, last_index: int, last_term: int) -> None:
+        self._dropped_at[gid] = self._node.clock
+        self._node.store.drop_replica(gid, last_index, last_term)
+
+    def _may_return(self, gid: int) -> bool:
+        """Whether nothing is left of a replica that was here, neither on disk nor on its way.
+
+        An answer of its earlier life must not be taken for one of the next.
+        """
+        store = self._node.store
+        recovered = store.recovered.get(gid)
+        if recovered is None or not recovered.emptied or recovered.entries:
+            return True
+        since = self._node.clock - self._dropped_at.get(gid, self._started_at)
+        return not store.dropping(gid) and since >= RETURN_SECONDS
 
     def _tidy(self) -> None:
         """Take in groups that come back, as soon as their old copy is gone."""
-        store, machine = self._node.store, self.metadata.machine
-        for gid in [gid for gid in self._returning if not store.dropping(gid)]:
+        machine = self.metadata.machine
+        for gid in [gid for gid in self._returning if self._may_return(gid)]:
             self._returning.discard(gid)
             place = machine.locate(gid)
             if place is not None:
@@ -307,8 +330,11 @@ class Groups:
                 continue  # what the metadata does not name is no leftover: it never was here
             elif gid in self._all:
                 self._removed(gid)
-            elif gid in store.logs or store.recovered[gid].entries:
-                store.drop_replica(gid)
+            elif store.recovered[gid].entries or not store.recovered[gid].emptied:
+                left = store.recovered[gid]
+                last = left.entries[-1] if left.entries else None
+                index, term = left.applied_index, left.applied_term
+                self._drop(gid, *((last.index, last.term) if last else (index, term)))
 
     def _end(self, gid: int, error: PenstockError) -> bool:
         """Take a group off this node; whether it was here."""

@@ -66,6 +66,7 @@ def make_raft(
         base=(recovered.applied_index, recovered.applied_term),
         entries=[_unwrapped(entry) for entry in recovered.entries],
         applied=recovered.applied_index,
+        promised=recovered.promised,
     )
     return raft, state
 

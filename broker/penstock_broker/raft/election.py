@@ -66,13 +66,15 @@ def _stand(raft: RaftState, *, transfer: bool) -> None:
 def on_vote_request(raft: RaftState, message: VoteRequest) -> None:
     """Vote for whoever asks first in a term with a log as good as ours (Raft 5.2, 5.4.1).
 
-    Learners vote too: they may have been made voters by entries that they lack.
+    Learners vote too: they may have been made voters by entries that they lack. Who lost its log
+    on purpose, and is a member again, votes as if it still had it.
     """
     log = raft.log
     free = raft.vote == message.sender or (raft.vote == NOBODY and raft.leader == NOBODY)
     if message.pre and message.term > raft.term:
         free = True
-    granted = free and (message.last_term, message.last_index) >= (log.last_term, log.last_index)
+    needed = max((log.last_term, log.last_index), raft.promised)
+    granted = free and (message.last_term, message.last_index) >= needed
     term = message.term if granted else raft.term
     answer = VoteResponse(raft.id, message.sender, term, granted, message.pre)
     if message.pre:

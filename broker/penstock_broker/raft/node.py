@@ -106,6 +106,7 @@ class Raft(RaftState):
         base: tuple[int, int] = (0, 0),
         entries: Sequence[Entry] = (),
         applied: int = 0,
+        promised: tuple[int, int] = (0, 0),
         trace_to: Trace | None = None,
     ) -> None:
         """Start, or start again, from what is durable.
@@ -120,6 +121,8 @@ class Raft(RaftState):
             base: Index and term of the entry before the first of `entries`.
             entries: The log above the base, without gaps.
             applied: Index up to which the machine holds the entries; at least the base.
+            promised: Term and index of the last entry of an earlier log of this node in this group,
+                which was dropped when it ceased to be a member.
             trace_to: Receives every transition, see `trace`.
         """
         log = RaftLog(*base, list(entries), hard_state.commit, applied)
@@ -129,7 +132,7 @@ class Raft(RaftState):
         )
         history = ConfigurationHistory(applied, configuration)
         super().__init__(
-            node_id, options or Options(), randomness, hard_state, history, log, trace_to
+            node_id, options or Options(), randomness, hard_state, history, log, trace_to, promised
         )
         self.adopt_configurations(entry for entry in entries if entry.index > applied)
         restart_timer(self)

@@ -107,6 +107,7 @@ class RaftState:
         "own",
         "peers",
         "progress",
+        "promised",
         "randomness",
         "reads",
         "role",
@@ -133,6 +134,7 @@ class RaftState:
         history: ConfigurationHistory,
         log: RaftLog,
         trace: Trace | None,
+        promised: tuple[int, int] = (0, 0),
     ) -> None:
         self.id = node_id
         self.options = options
@@ -140,6 +142,8 @@ class RaftState:
         self.trace = trace
         self.term = hard_state.term
         self.vote = hard_state.vote
+        self.promised = promised
+        """Term and index of the last entry that this node ever had, if it lost its log since."""
         self.leader = NOBODY
         self.role = Role.FOLLOWER
         self.log = log
@@ -224,7 +228,7 @@ class RaftState:
         (thesis 4.2.2).
         """
         history, log = self.history, self.log
-        if log.durable < log.base_index:
+        if log.durable < log.base_index or self.promised > (log.last_term, log.last_index):
             return False
         if self.id in history.current.electors:
             return True

@@ -20,10 +20,10 @@ from penstock_broker.storage.log_recovery import LogPosition
 
 _FILE: Final = struct.Struct("<8sIIQQ")
 _FILE_MAGIC: Final = b"PSCHECKP"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _PLACE: Final = struct.Struct("<QQ")
 _U32: Final = struct.Struct("<I")
-_RECORD: Final = struct.Struct("<IIIHH13QII")
+_RECORD: Final = struct.Struct("<IIIHH15QII")
 _RECORD_MAGIC: Final = 0x50435350  # "PSCP"
 
 _APPEND: Final = struct.Struct("<IIII")
@@ -49,6 +49,9 @@ class Record(NamedTuple):
     """WAL flushes before this sequence are void for the group."""
     has_log: int = 0
     durable: LogPosition = LogPosition()
+    promised_term: int = 0
+    promised_index: int = 0
+    """Of the last entry in an earlier life of the replica; see `RecoveredGroup.promised`."""
     blob_at: int = 0
     """Position of the blob in the file; 0 when there is none."""
     blob_length: int = 0
@@ -113,6 +116,8 @@ def pack_record(record: Record, blob: bytes | None, number: int, at: int) -> byt
         record.floor,
         record.has_log,
         *record.durable,
+        record.promised_term,
+        record.promised_index,
         len(blob),
         crc32c(blob),
     )
@@ -144,7 +149,8 @@ def parse_record(data: bytes, at: int, number: int) -> tuple[Record, int] | None
         applied_term,
         floor,
         has_log,
-        LogPosition._make(fields[7:]),
+        LogPosition._make(fields[7:-2]),
+        *fields[-2:],
         blob_at,
         length,
         blob_crc,

@@ -46,6 +46,9 @@ class RecoveredGroup:
     """The Raft log above `applied_index`."""
     emptied: bool = False
     """Whether an earlier life of the replica here was dropped: only term and vote are of it."""
+    promised: tuple[int, int] = (0, 0)
+    """Term and index of the last entry of earlier lives. Others may rely on this replica having
+    had the entries up to there, so it votes, for itself too, only as if it still had them."""
 
 
 def later_hard_state(one: HardState, other: HardState) -> HardState:

@@ -130,12 +130,24 @@ class Keeper:
         self._installs.add(gid)
         self._cut(self._control.records.get(gid, Record(gid)), index, term, blob)
 
-    def empty(self, gid: int) -> None:
-        """The replica goes elsewhere: all of it is void but term and vote; it may come back."""
+    def empty(self, gid: int, term: int, index: int) -> tuple[int, int]:
+        """The replica goes elsewhere: all of it is void but what it promised; it may come back.
+
+        Returns term and index of the last entry of all its lives; this one's is given.
+        """
+        old = self._control.records.get(gid, Record(gid))
+        promised = max((old.promised_term, old.promised_index), (term, index))
         self._installs.add(gid)
         self._emptied.add(gid)
-        record = Record(gid, EMPTIED, hard_state=self._wal.empty(gid).hard_state)
+        record = Record(
+            gid,
+            EMPTIED,
+            hard_state=self._wal.empty(gid).hard_state,
+            promised_term=promised[0],
+            promised_index=promised[1],
+        )
         self._cuts[gid] = _Cut(self._wal.sequence, record, None)
+        return promised
 
     def emptying(self, gid: int) -> bool:
         """Whether the group's old state may still be on the disk."""

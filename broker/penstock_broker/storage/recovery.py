@@ -112,6 +112,7 @@ def _recover_groups(store: Store, replay: Replay) -> None:
             group.applied_index, group.applied_term = record.applied_index, record.applied_term
             group.blob = store.control.blobs.get(gid)
             group.emptied = record.emptied
+            group.promised = record.promised_term, record.promised_index
         replayed = replay.groups.get(gid)
         if replayed is not None:
             group.hard_state = later_hard_state(group.hard_state, replayed.hard_state)

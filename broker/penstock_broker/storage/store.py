@@ -136,18 +136,21 @@ class Store:
         if log is not None:
             log.discard()
 
-    def drop_replica(self, gid: int) -> None:
+    def drop_replica(self, gid: int, last_index: int, last_term: int) -> None:
         """Drop a group's log and state: the replica is elsewhere, by a committed decision.
 
-        Its term and vote are kept and lie in `recovered`, so that one that comes back, which
-        begins empty, never votes twice. It must not come back while it is `dropping`.
+        Its term and vote, and what its last entry was, are kept and lie in `recovered`: one that
+        comes back begins empty, but is bound by what it said before. It must not come back while
+        it is `dropping`.
         """
         term, vote, _ = self.wal.group(gid).hard_state
-        self.recovered[gid] = RecoveredGroup(hard_state=(term, vote, 0), emptied=True)
+        promised = self.keeper.empty(gid, last_term, last_index)
+        self.recovered[gid] = RecoveredGroup(
+            hard_state=(term, vote, 0), emptied=True, promised=promised
+        )
         log = self.logs.pop(gid, None)
         if log is not None:
             log.discard()
-        self.keeper.empty(gid)
 
     def dropping(self, gid: int) -> bool:
         """Whether a dropped replica's state is still on the disk."""
