@@ -19,7 +19,7 @@ from penstock.protocol.messages import Message
 from tests.node.cluster import Cluster
 
 
-def asked(cluster: Cluster, message: Message, through: int = 0) -> Any:  # noqa: ANN401 - a reply
+def asked(cluster: Cluster, message: Message, through: int = 0) -> Any:
     """Ask any broker, or the first one that runs."""
     member = cluster.members[through] if through else cluster.alive[-1]
     return cluster.ask(member.client(), message)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import TopicNotFound
 from penstock.protocol import cluster
-from penstock.protocol.messages import TYPE_OF
+from penstock.protocol.messages import TYPE_OF, Message
 from penstock_broker.machine.topology import KIND_RECORDS, NodeEntry, Partition, Topic
 from penstock_broker.node import questions
 from penstock_broker.node.gather import Replies, gather
@@ -173,7 +173,7 @@ def status(node: Node, session: Session, correlation: int, asked: cluster.Cluste
     )
 
 
-def _request(session: Session, correlation: int, asked: object) -> Request:
+def _request(session: Session, correlation: int, asked: Message) -> Request:
     return Request(session, correlation, TYPE_OF[type(asked)])
 
 

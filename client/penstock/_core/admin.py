@@ -10,7 +10,6 @@ from penstock._core.positions import Start, exact_offset, resolvable
 from penstock._core.requests import Requests
 from penstock._core.scheduler import Operation, Scheduler
 from penstock.errors import BadRequest, PenstockError
-from penstock.protocol.cluster import InitCluster, InitClusterReply
 from penstock.protocol.messages import (
     AlterTopic,
     AlterTopicReply,
@@ -206,8 +205,3 @@ class Admin:
     def status(self, node: int = 0) -> Operation[BrokerStatusReply]:
         """The figures of a broker."""
         return self._requests.call(BrokerStatus(), BrokerStatusReply, node=node)
-
-    def init_cluster(self, force: bool = False) -> Operation[InitClusterReply]:
-        """Form a cluster of the broker that is asked."""
-        request = InitCluster(force=force)
-        return self._requests.call(request, InitClusterReply, safe=False)

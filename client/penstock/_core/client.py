@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from penstock._core.admin import Admin
+from penstock._core.cluster_admin import ClusterAdmin
 from penstock._core.delayed import Delays
 from penstock._core.events import EventLog
 from penstock._core.metadata import Metadata
@@ -45,6 +46,7 @@ class ClientCore:
         self.producer = Producer(self.scheduler, self.pool, self.metadata, options, self.events)
         self.admin = Admin(self.requests, self.metadata, self.scheduler)
         self.shared_admin = SharedAdmin(self)
+        self.cluster_admin = ClusterAdmin(self.requests)
         self.delays = Delays(self)
         self.subscriptions: list[Subscription | SharedSubscription] = []
         self.renewals = Renewals()

@@ -151,6 +151,10 @@ class Pool:
             self._add_peer(node, lambda: (self._addresses[node],))
         return None
 
+    def knows(self, node: int) -> bool:
+        """Whether it is known where a node is."""
+        return node in self._addresses or self.wire_to(node) is not None
+
     def no_connection(self) -> ConnectionLost:
         """The error for a request that found no broker."""
         servers = ",".join(f"{host}:{port}" for host, port in self._options.servers)

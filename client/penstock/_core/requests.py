@@ -93,6 +93,8 @@ class Requests:
     def _wire(self, node: int, deadline: float) -> Operation[Wire]:
         """A ready connection to the node; to any other if that one can't be reached soon."""
         patience = self._scheduler.now + NODE_PATIENCE
+        if node and not self._pool.knows(node):
+            self._metadata.refresh()
         while True:
             wire = self._pool.wire_to(node) if node else None
             if wire is None and (not node or self._scheduler.now >= patience):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from penstock._core import admin
 from penstock._core.positions import Start
+from penstock._drivers.blocking_cluster_admin import BlockingClusterAdmin
 from penstock._drivers.blocking_shared_admin import BlockingSharedAdmin
-from penstock.protocol.cluster import InitClusterReply
 from penstock.protocol.messages import (
     AlterTopicReply,
     BrokerStatusReply,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock._drivers.blocking import BlockingDriver
 
 
-class BlockingAdmin(BlockingSharedAdmin):
+class BlockingAdmin(BlockingSharedAdmin, BlockingClusterAdmin):
     """Administration of a cluster; every method asks a broker and returns what it says.
 
     All raise `ConnectionLost` when no broker can be reached in time, and `NotLeader`,
@@ -39,6 +39,7 @@ class BlockingAdmin(BlockingSharedAdmin):
         self._driver = driver
         self._admin = core
         self._shared = driver.core.shared_admin
+        self._cluster = driver.core.cluster_admin
 
     def metadata(self, topics: Sequence[str] | None = None) -> MetadataReply:
         """Nodes and topics, all of them or those named; names that do not exist are left out."""
@@ -166,15 +167,3 @@ class BlockingAdmin(BlockingSharedAdmin):
     def status(self, node: int = 0) -> BrokerStatusReply:
         """The figures of a broker, any one unless a node is named."""
         return self._driver.run(self._admin.status(node))
-
-    def init_cluster(self, *, force: bool = False) -> InitClusterReply:
-        """Form a cluster of the broker that is asked; those that are to join it follow.
-
-        Args:
-            force: Also while one that is to join can't be reached: the broker can't know then
-                whether that one belongs to a cluster already.
-
-        Raises:
-            PreconditionFailed: there is a cluster, or one that is to join does not answer.
-        """
-        return self._driver.run(self._admin.init_cluster(force))

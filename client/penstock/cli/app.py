@@ -30,8 +30,19 @@ NOUNS = {
             "penstock.cli.schedule:schedule",
             "Publish records again and again, or later.",
         ),
-        "cluster": ("penstock.cli.cluster:cluster", "Form a cluster."),
         "status": ("penstock.cli.status:status", "Show the figures of a broker."),
+    },
+    "Run a cluster": {
+        "cluster": (
+            "penstock.cli.cluster:cluster",
+            "Form a cluster, see how it is, grow and shrink it.",
+        ),
+        "node": ("penstock.cli.node:node", "List brokers, describe one."),
+        "partition": (
+            "penstock.cli.partition:partition",
+            "See where partitions are, move them and their leads.",
+        ),
+        "top": ("penstock.cli.top:top", "Watch brokers, topics and groups; Ctrl-C ends it."),
     },
     "Look into it": {
         "why": ("penstock.cli.why:why", "Tell what has become of a record, and what happens next."),

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from penstock.cli.cluster_rows import NODES, PROBLEMS, find_node, node_row, problems
 from penstock.cli.commands import Noun
-from penstock.cli.output import print_fields, print_object
-from penstock.cli.settings import Settings
+from penstock.cli.exits import Exit
+from penstock.cli.output import print_fields, print_object, print_rows, print_table, styled
+from penstock.cli.params import COUNT, SECONDS, dry_run_option, node_argument, yes_option
+from penstock.cli.settings import Failure, Settings, wall_us
+from penstock.cli.units import count_of, show_time
+from penstock.cli.waiting import wait_for_empty, wait_option, within_option
+from penstock.errors import PenstockError
+
+if TYPE_CHECKING:
+    from penstock.protocol.cluster import ClusterStatusReply, SetNodeStateReply
 
 
 @click.group("cluster", cls=Noun)
 def cluster() -> None:
-    """Form a cluster."""
+    """Form a cluster, see how it is, grow and shrink it."""
 
 
 @cluster.command(
@@ -35,3 +48,248 @@ def init(settings: Settings, force: bool) -> None:
         print_fields([("cluster", reply.cluster), ("node", reply.node)])
 
     print_object(value, settings.output, name="cluster", show=show)
+
+
+# ----- looking
+
+
+@cluster.command("status", examples="penstock cluster status\npenstock cluster status -o json")
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Show the cluster and its brokers, as the broker that answers sees them."""
+    with settings.connect() as client:
+        reply = client.admin.cluster_status()
+    wrong = problems(reply)
+    value = {**_summary(reply), "problems": wrong}
+
+    def show() -> None:
+        counted = f"{reply.partitions:,}"
+        for count, words in (
+            (reply.leaderless, "without a leader"),
+            (reply.under_replicated, "under-replicated"),
+            (reply.moving, "moving"),
+        ):
+            counted += f", {count:,} {words}" if count else ""
+        print_fields(
+            [
+                ("Cluster", reply.cluster),
+                ("Health", _health(wrong)),
+                ("Metadata", _metadata(reply)),
+                ("Partitions", counted),
+                ("Feature level", f"{reply.feature_level} of {reply.feature_max}"),
+            ]
+        )
+        if reply.nodes:
+            click.echo()
+            print_table(value["nodes"], NODES, wide=settings.output == "wide")
+        for problem in wrong:
+            click.echo(f"\n{styled(problem['problem'], fg='red')}: {problem['detail']}")
+
+    print_object(value, settings.output, name="cluster", show=show)
+
+
+def _summary(reply: ClusterStatusReply) -> dict[str, Any]:
+    return {
+        "cluster": reply.cluster,
+        "answered_by": reply.node,
+        "metadata_leader": reply.metadata.leader,
+        "metadata_term": reply.metadata.term,
+        "metadata_voters": reply.metadata.voters,
+        "metadata_learners": reply.metadata.learners,
+        "feature_level": reply.feature_level,
+        "feature_max": reply.feature_max,
+        "partitions": reply.partitions,
+        "leaderless": reply.leaderless,
+        "under_replicated": reply.under_replicated,
+        "moving": reply.moving,
+        "nodes": [node_row(reply, node) for node in reply.nodes],
+    }
+
+
+def _health(wrong: list[dict[str, str]]) -> str:
+    if not wrong:
+        return styled("healthy", fg="green")
+    return styled(count_of(len(wrong), "problem"), fg="red")
+
+
+def _metadata(reply: ClusterStatusReply) -> str:
+    metadata = reply.metadata
+    leader = f"node {metadata.leader}" if metadata.leader else "nobody"
+    words = f"led by {leader}, voters {metadata.voters}"
+    return words + (f", learners {metadata.learners}" if metadata.learners else "")
+
+
+@cluster.command("members", examples="penstock cluster members -o wide")
+@click.pass_obj
+def members(settings: Settings) -> None:
+    """List the brokers; the same as `penstock node list`."""
+    list_nodes(settings)
+
+
+def list_nodes(settings: Settings) -> None:
+    """Print the brokers of the cluster."""
+    with settings.connect() as client:
+        reply = client.admin.cluster_status()
+    rows = [node_row(reply, node) for node in reply.nodes]
+    print_rows(rows, NODES, settings.output, name=lambda row: str(row["node"]))
+    if not rows:
+        settings.say("This broker belongs to no cluster yet: penstock cluster init")
+
+
+@cluster.command(
+    "health",
+    examples="penstock cluster health\npenstock cluster health --watch --exit-when-healthy",
+)
+@click.option("--watch", is_flag=True, help="Go on, and tell each change, until Ctrl-C.")
+@click.option("--exit-when-healthy", is_flag=True, help="With --watch: end as soon as all is well.")
+@click.option(
+    "--every",
+    type=SECONDS,
+    metavar="DURATION",
+    default="1s",
+    show_default=True,
+    help="How often to look, with --watch.",
+)
+@click.pass_context
+def health(ctx: click.Context, watch: bool, exit_when_healthy: bool, every: float) -> None:
+    """Tell what is wrong; the exit code is 10 if anything is."""
+    settings = ctx.ensure_object(Settings)
+    if exit_when_healthy and not watch:
+        raise click.UsageError("--exit-when-healthy goes with --watch", ctx)
+    with settings.connect() as client:
+        if watch:
+            _watch(settings, client.admin.cluster_status, every, exit_when_healthy)
+            return
+        wrong = problems(client.admin.cluster_status())
+    print_rows(wrong, PROBLEMS, settings.output, name="problem")
+    if not wrong:
+        settings.say("healthy")
+    ctx.exit(Exit.UNHEALTHY if wrong else Exit.OK)
+
+
+def _watch(
+    settings: Settings,
+    ask: Callable[[], ClusterStatusReply],
+    every: float,
+    exit_when_healthy: bool,
+) -> None:
+    before = None
+    while True:
+        try:
+            wrong = problems(ask())
+        except PenstockError as error:
+            wrong = [{"problem": "no answer", "detail": str(error)}]
+        if wrong != before:
+            before = wrong
+            rows = wrong or [{"problem": "healthy", "detail": ""}]
+            if settings.output in ("table", "wide"):
+                when = show_time(wall_us())
+                for row in rows:
+                    click.echo(f"{when}  {row['problem']:<18} {row['detail']}".rstrip())
+            else:
+                print_rows(rows, PROBLEMS, settings.output, name="problem")
+        if exit_when_healthy and not wrong:
+            return
+        time.sleep(every)
+
+
+# ----- changing
+
+
+def _say_state(settings: Settings, reply: SetNodeStateReply, words: str, *, dry_run: bool) -> None:
+    told = f"node {reply.node} {words} (it holds {count_of(reply.replicas, 'replica')}"
+    told += f", leads {reply.leaders:,})"
+    settings.say(f"dry run, nothing changed: {told}" if dry_run else told)
+
+
+@cluster.command(
+    "drain",
+    outputs=(),
+    examples="penstock cluster drain 3 --dry-run\npenstock cluster drain n3:7400 --wait",
+)
+@node_argument
+@dry_run_option
+@wait_option
+@within_option
+@click.pass_obj
+def drain(settings: Settings, node: str, dry_run: bool, wait: bool, within: float) -> None:
+    """Move everything off a broker; it takes nothing new.
+
+    Leads go at once, replicas one after the other. With --wait the program ends
+    when the broker is empty: then it can be stopped, and removed.
+    """
+    with settings.connect() as client:
+        id_ = find_node(client, node)
+        reply = client.admin.drain_node(id_, dry_run=dry_run)
+        _say_state(settings, reply, "is drained", dry_run=dry_run)
+        if wait and not dry_run:
+            wait_for_empty(settings, client, id_, within)
+            settings.say(f"node {id_} is empty")
+
+
+@cluster.command("undrain", outputs=(), examples="penstock cluster undrain 3")
+@node_argument
+@dry_run_option
+@click.pass_obj
+def undrain(settings: Settings, node: str, dry_run: bool) -> None:
+    """Have a broker that was drained take part again."""
+    with settings.connect() as client:
+        reply = client.admin.undrain_node(find_node(client, node), dry_run=dry_run)
+    _say_state(settings, reply, "takes part", dry_run=dry_run)
+
+
+@cluster.command(
+    "remove",
+    outputs=(),
+    examples="penstock cluster remove 3\npenstock cluster remove 3 --force --yes",
+)
+@node_argument
+@click.option("--force", is_flag=True, help="Although it holds replicas: they are made anew.")
+@yes_option
+@dry_run_option
+@click.pass_obj
+def remove(settings: Settings, node: str, force: bool, yes: bool, dry_run: bool) -> None:
+    """End a broker's membership for ever.
+
+    Drain it first, and stop it. With --force a broker that is lost is removed
+    with all that it holds: copies are made anew from the other replicas.
+    """
+    with settings.connect() as client:
+        id_ = find_node(client, node)
+        checked = client.admin.remove_node(id_, force=force, dry_run=True)
+        if not dry_run:
+            held = count_of(checked.replicas, "replica")
+            settings.confirm(f"remove node {id_}, which holds {held}", yes=yes)
+            client.admin.remove_node(id_, force=force)
+    _say_state(settings, checked, "is removed", dry_run=dry_run)
+
+
+@cluster.command(
+    "upgrade",
+    outputs=(),
+    examples="penstock cluster upgrade --dry-run\npenstock cluster upgrade --yes",
+)
+@click.option("--level", type=COUNT, metavar="N", help="Not the highest one, but this.")
+@yes_option
+@dry_run_option
+@click.pass_obj
+def upgrade(settings: Settings, level: int | None, yes: bool, dry_run: bool) -> None:
+    """Allow what only the newer version of all brokers knows.
+
+    It is the last step of an upgrade, when every broker runs the new version; it
+    can't be taken back: older brokers can't take part from then on.
+    """
+    with settings.connect() as client:
+        status = client.admin.cluster_status()
+        away = [node.id for node in status.nodes if node.state == "active" and not node.alive]
+        if away and not dry_run:
+            raise Failure(f"nodes {away} are away: their version is not known", code=Exit.REFUSED)
+        checked = client.admin.raise_feature_level(level or 0, dry_run=True)
+        if checked.level == checked.before:
+            settings.say(f"the feature level is {checked.level} already; nothing to do")
+            return
+        words = f"feature level {checked.before} -> {checked.level}"
+        if not dry_run:
+            settings.confirm(f"raise the {words} for ever", yes=yes)
+            client.admin.raise_feature_level(checked.level)
+    settings.say(f"dry run, nothing changed: {words}" if dry_run else words)

@@ -176,6 +176,17 @@ def complete_shared(ctx: click.Context, _param: click.Parameter, incomplete: str
     return sorted({name for name in names if name.startswith(incomplete)})
 
 
+def complete_nodes(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids and addresses of brokers that begin so."""
+    names = _ask(
+        ctx,
+        lambda client: [
+            name for n in client.admin.metadata([]).nodes for name in (str(n.id), n.address)
+        ],
+    )
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def complete_schedules(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Names of schedules of the topic that stands before."""
     topic = ctx.params.get("topic")
@@ -205,6 +216,8 @@ def _ask(ctx: click.Context, question: Callable[[Client], list[str]]) -> list[st
 
 
 topic_argument = click.argument("topic", shell_complete=complete_topics)
+node_argument = click.argument("node", shell_complete=complete_nodes)
+"""A broker: its id, its address, or its host."""
 group_argument = click.argument("group", shell_complete=complete_groups)
 shared_argument = click.argument("group", shell_complete=complete_shared)
 """A shared group of the topic that is the argument before it."""

@@ -1,0 +1,137 @@
+"""What the cluster's verbs show: brokers and partitions as rows, and what is wrong in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.exits import Exit
+from penstock.cli.output import Column
+from penstock.cli.settings import Failure
+from penstock.cli.units import count_of
+
+if TYPE_CHECKING:
+    from penstock.protocol.cluster import ClusterStatusReply, NodeStatus, PartitionState
+    from penstock.sync import Client
+
+NODES = (
+    Column("node", "NODE", "number"),
+    Column("address", "ADDRESS"),
+    Column("host", "HOST", spare=True),
+    Column("state", "STATE"),
+    Column("leaders", "LEADERS", "number"),
+    Column("replicas", "REPLICAS", "number"),
+    Column("metadata", "METADATA"),
+    Column("version", "VERSION"),
+    Column("feature_max", "FEATURES", "number", wide=True),
+)
+PROBLEMS = (Column("problem", "PROBLEM"), Column("detail", "DETAIL"))
+PARTITIONS = (
+    Column("topic", "TOPIC", spare=True),
+    Column("partition", "PARTITION", "number"),
+    Column("state", "STATE"),
+    Column("leader", "LEADER", "number"),
+    Column("replicas", "REPLICAS"),
+    Column("behind", "BEHIND"),
+    Column("copying", "COPYING"),
+    Column("members", "MEMBERS", wide=True),
+    Column("term", "TERM", "number", wide=True),
+    Column("group", "RAFT GROUP", "number", wide=True),
+)
+SILENT = "away"
+
+
+def node_row(status: ClusterStatusReply, node: NodeStatus) -> dict[str, Any]:
+    """A broker."""
+    metadata = status.metadata
+    votes = "voter" if node.id in metadata.voters else "learner"
+    gone = node.state not in ("active", "draining")
+    return {
+        "node": node.id,
+        "address": node.address,
+        "host": node.host,
+        "state": node.state if node.alive or gone else f"{node.state}, {SILENT}",
+        "alive": node.alive,
+        "leaders": node.leaders,
+        "replicas": node.replicas,
+        "metadata": "leader" if node.id == metadata.leader else "-" if gone else votes,
+        "version": node.version,
+        "feature_max": node.feature_max,
+    }
+
+
+def partition_row(state: PartitionState) -> dict[str, Any]:
+    """A partition; `behind` names the copies that lack something only."""
+    behind = {
+        str(node): SILENT if lacks < 0 else lacks for node, lacks in state.behind.items() if lacks
+    }
+    return {
+        "topic": state.topic,
+        "partition": state.partition,
+        "state": state.state,
+        "leader": state.leader or None,
+        "replicas": state.replicas,
+        "members": state.members,
+        "behind": behind,
+        "copying": state.learners,
+        "term": state.term,
+        "group": state.group,
+    }
+
+
+def problems(status: ClusterStatusReply) -> list[dict[str, str]]:
+    """What is not as it should be; empty: the cluster is well."""
+    if not status.cluster:
+        return [_problem("not formed", "run `penstock cluster init` once, on any one broker")]
+    found = []
+    if not status.metadata.leader:
+        found.append(_problem("no metadata leader", "a majority of its voters must be up"))
+    found += [
+        _problem("broker away", f"node {node.id} at {node.address} is not heard of")
+        for node in status.nodes
+        if not node.alive and node.state in ("active", "draining")
+    ]
+    if status.leaderless:
+        counted = count_of(status.leaderless, "partition")
+        found.append(_problem("no leader", f"{counted} can't be written or read"))
+    if status.under_replicated:
+        counted = count_of(status.under_replicated, "partition")
+        found.append(_problem("copies missing", f"{counted} with a replica away or far behind"))
+    versions = sorted({node.version for node in status.nodes if node.version})
+    if len(versions) > 1:
+        found.append(_problem("versions differ", f"{', '.join(versions)}: finish the upgrade"))
+    return found
+
+
+def _problem(what: str, detail: str) -> dict[str, str]:
+    return {"problem": what, "detail": detail}
+
+
+def find_node(client: Client, text: str) -> int:
+    """The id of a broker that was named by its id, its address, or its host if that is its alone.
+
+    Raises:
+        Failure: there is none.
+    """
+    return pick_node(client.admin.cluster_status(), text)
+
+
+def pick_node(status: ClusterStatusReply, text: str) -> int:
+    """As `find_node`, in a status that was asked for already."""
+    for node in status.nodes:
+        if text in (str(node.id), node.address):
+            return node.id
+    of_host = [node.id for node in status.nodes if node.host == text]
+    if len(of_host) == 1:
+        return of_host[0]
+    what = f"{count_of(len(of_host), 'broker')} on host {text}: name one by its id"
+    raise Failure(
+        what if of_host else f"there is no node {text}",
+        code=Exit.USAGE if of_host else Exit.NOT_FOUND,
+        hint="`penstock node list` shows those there are.",
+    )
+
+
+def of_node(states: Sequence[PartitionState], node: int) -> list[PartitionState]:
+    """The partitions that a broker has to do with."""
+    return [s for s in states if node in {*s.replicas, *s.members, *s.learners}]

@@ -1,0 +1,52 @@
+"""`penstock node`: the brokers of the cluster, and one of them closely."""
+
+from __future__ import annotations
+
+import click
+
+from penstock.cli.cluster import list_nodes
+from penstock.cli.cluster_rows import PARTITIONS, node_row, of_node, partition_row, pick_node
+from penstock.cli.commands import Noun
+from penstock.cli.output import print_fields, print_object, print_table
+from penstock.cli.params import node_argument
+from penstock.cli.settings import Settings
+from penstock.cli.status import flatten, show_figure
+
+
+@click.group("node", cls=Noun)
+def node() -> None:
+    """List brokers, describe one."""
+
+
+@node.command("list", examples="penstock node list -o wide\npenstock node list -o name")
+@click.pass_obj
+def list_all(settings: Settings) -> None:
+    """List the brokers of the cluster."""
+    list_nodes(settings)
+
+
+@node.command("describe", examples="penstock node describe 2\npenstock node describe n2:7400")
+@node_argument
+@click.pass_obj
+def describe(settings: Settings, node: str) -> None:
+    """Show a broker: its figures, and the partitions that it has to do with."""
+    with settings.connect() as client:
+        status = client.admin.cluster_status()
+        id_ = pick_node(status, node)
+        (found,) = [each for each in status.nodes if each.id == id_]
+        states = of_node(client.admin.list_partitions(internal=True), id_)
+        reply = client.admin.status(id_) if found.alive else None
+    figures = dict(flatten(reply.figures)) if reply is not None and reply.node == id_ else {}
+    row = node_row(status, found)
+    partitions = [partition_row(each) for each in states]
+    value = {**row, "figures": figures, "partitions": partitions}
+
+    def show() -> None:
+        titles = [(title.replace("_", " ").capitalize(), it) for title, it in row.items()]
+        shown = [(name, show_figure(name, each)) for name, each in sorted(figures.items())]
+        print_fields([*titles, *shown])
+        if partitions:
+            click.echo()
+            print_table(partitions, PARTITIONS, wide=settings.output == "wide")
+
+    print_object(value, settings.output, name="node", show=show)

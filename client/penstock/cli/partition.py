@@ -1,0 +1,126 @@
+"""`penstock partition`: where partitions are, and moving them and their leads."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from penstock.cli.cluster_rows import PARTITIONS, find_node, of_node, partition_row, pick_node
+from penstock.cli.commands import Noun
+from penstock.cli.output import print_rows
+from penstock.cli.params import NUMBER, complete_nodes, complete_topics, dry_run_option
+from penstock.cli.settings import Settings
+from penstock.cli.waiting import wait_for_partition, wait_option, within_option
+
+STATES: Final = ("ok", "moving", "under-replicated", "leaderless")
+
+topic_argument = click.argument("topic", shell_complete=complete_topics)
+number_argument = click.argument("partition", type=NUMBER)
+
+
+@click.group("partition", cls=Noun)
+def partition() -> None:
+    """See where partitions are, move them and their leads."""
+
+
+@partition.command(
+    "list",
+    examples="penstock partition list\npenstock partition list orders -o wide\n"
+    "penstock partition list --state under-replicated --internal",
+)
+@click.argument("topic", required=False, shell_complete=complete_topics)
+@click.option("--internal", is_flag=True, help="Also what the cluster keeps for itself.")
+@click.option("--state", type=click.Choice(STATES), metavar="STATE", help=f"{', '.join(STATES)}.")
+@click.option(
+    "--node", metavar="NODE", shell_complete=complete_nodes, help="What a broker has to do with."
+)
+@click.pass_obj
+def list_partitions(
+    settings: Settings, topic: str | None, internal: bool, state: str | None, node: str | None
+) -> None:
+    """List partitions: leader, replicas, and how many entries each copy lacks."""
+    with settings.connect() as client:
+        states = client.admin.list_partitions(topic, internal=internal)
+        if node is not None:
+            states = of_node(states, find_node(client, node))
+    rows = [partition_row(each) for each in states if state in (None, each.state)]
+    print_rows(
+        rows, PARTITIONS, settings.output, name=lambda row: f"{row['topic']} {row['partition']}"
+    )
+    if not rows:
+        settings.say("There is no such partition.")
+
+
+@partition.command(
+    "move",
+    outputs=(),
+    examples="penstock partition move orders 0 --to 1,2,4 --dry-run\n"
+    "penstock partition move orders 0 --to 4,1,2 --wait",
+)
+@topic_argument
+@number_argument
+@click.option("--to", required=True, metavar="NODES", help="Brokers, the preferred leader first.")
+@dry_run_option
+@wait_option
+@within_option
+@click.pass_obj
+def move(
+    settings: Settings,
+    topic: str,
+    partition: int,
+    to: str,
+    dry_run: bool,
+    wait: bool,
+    within: float,
+) -> None:
+    """Move a partition to other brokers, without a pause for its clients.
+
+    Moving it back where it was cancels a move that is under way.
+    """
+    with settings.connect() as client:
+        status = client.admin.cluster_status()
+        nodes = [pick_node(status, name.strip()) for name in to.split(",") if name.strip()]
+        reply = client.admin.move_partition(topic, partition, nodes, dry_run=dry_run)
+        words = f"{topic}/{partition}: {reply.before} -> {reply.replicas}"
+        settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
+        if wait and not dry_run:
+            place = (topic, partition)
+            wait_for_partition(settings, client, place, within, replicas=reply.replicas)
+            settings.say(f"{topic}/{partition} is there")
+
+
+@partition.command(
+    "transfer", outputs=(), examples="penstock partition transfer orders 0 --to 2 --wait"
+)
+@topic_argument
+@number_argument
+@click.option(
+    "--to",
+    required=True,
+    metavar="NODE",
+    shell_complete=complete_nodes,
+    help="One of its replicas.",
+)
+@dry_run_option
+@wait_option
+@within_option
+@click.pass_obj
+def transfer(
+    settings: Settings,
+    topic: str,
+    partition: int,
+    to: str,
+    dry_run: bool,
+    wait: bool,
+    within: float,
+) -> None:
+    """Hand the lead of a partition to another of its replicas, which keeps it."""
+    with settings.connect() as client:
+        node = find_node(client, to)
+        reply = client.admin.transfer_leader(topic, partition, node, dry_run=dry_run)
+        words = f"{topic}/{partition}: leader {reply.before} -> {reply.leader}"
+        settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
+        if wait and not dry_run:
+            wait_for_partition(settings, client, (topic, partition), within, leader=node)
+            settings.say(f"{topic}/{partition} is led by node {node}")
