@@ -81,7 +81,7 @@ class Plan:
 
     def __init__(self, spots: Mapping[int, Spot], places: Sequence[Place]) -> None:
         self._spots = spots
-        self._hosts = {node: spot.host for node, spot in spots.items()}
+        self._hosts = {node: spot.host or f"node {node}" for node, spot in spots.items()}
         self._places = places
         self._held = dict.fromkeys(spots, 0)
         self._led = dict.fromkeys(spots, 0)
@@ -203,7 +203,7 @@ class Plan:
 
     def _shared(self, replicas: Sequence[int]) -> int:
         """How many replicas share their host with an earlier one."""
-        return len(replicas) - len({self._host(node): None for node in replicas})
+        return len(replicas) - len(set(map(self._hosts.get, replicas)))
 
     def _crowds(self, replicas: Iterable[int]) -> dict[str, int]:
         crowds: dict[str, int] = {}
