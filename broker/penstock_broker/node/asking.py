@@ -15,6 +15,7 @@ from penstock.errors import (
     LeaderUnknown,
     NotLeader,
     PenstockError,
+    Throttled,
     TopicNotFound,
 )
 from penstock.protocol.messages import TYPE_OF
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 CERTAIN_SECONDS_MAX: Final = 5.0
 """How long a request waits for the metadata here to catch up."""
 WAITING_MAX: Final = 1_000
+UNCERTAIN: Final = "this broker does not know the name, and can't make sure at the moment"
 
 _REPLIES: Final = {cls.__name__: cls for cls in get_args(MetadataReply)}
 
@@ -42,7 +44,7 @@ class Asking:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._waiting: list[tuple[int, float, Callable[[], None]]] = []
+        self._waiting: list[tuple[int, float, Callable[[PenstockError | None], None]]] = []
         """(Index of the metadata, deadline, what goes on when it is applied here.)"""
         self._asking = 0
 
@@ -71,17 +73,18 @@ class Asking:
 
     # ----- certainty
 
-    def refresh(self, go_on: Callable[[], None]) -> bool:
+    def refresh(self, go_on: Callable[[PenstockError | None], None]) -> bool:
         """Call `go_on` when the metadata here holds all that was decided before this call.
 
-        Also when that can't be found out in time. False: it does, or nobody can be asked.
+        It gets the error if that can't be found out. False: it does, since nobody else decides.
         """
         node = self._node
-        leader = node.groups.leader_of(0)[1]
-        busy = len(self._waiting) + self._asking >= WAITING_MAX
-        if leader in (NOBODY, node.node_id) or busy:
+        metadata = node.groups.metadata
+        if metadata.leading and not metadata.raft.peers:
             return False
         deadline = node.clock + CERTAIN_SECONDS_MAX
+        if len(self._waiting) + self._asking >= WAITING_MAX:
+            raise Throttled(f"{WAITING_MAX} requests wait for the metadata of this broker")
         self._asking += 1
 
         def told(reply: object) -> None:
@@ -89,9 +92,9 @@ class Asking:
             if isinstance(reply, questions.MetadataIndexReply):
                 self._waiting.append((reply.index, deadline, go_on))
             else:
-                go_on()
+                go_on(LeaderUnknown(UNCERTAIN))
 
-        node.relay.ask(leader, questions.MetadataIndex(), told)
+        node.relay.ask(node.groups.leader_of(0)[1], questions.MetadataIndex(), told)
         return True
 
     def flush(self) -> bool:
@@ -102,8 +105,8 @@ class Asking:
         due = [item for item in self._waiting if item[0] <= applied or item[1] <= now]
         if due:
             self._waiting = [item for item in self._waiting if item not in due]
-            for _, _, go_on in due:
-                go_on()
+            for index, _, go_on in due:
+                go_on(None if index <= applied else LeaderUnknown(UNCERTAIN))
         return bool(due)
 
 

@@ -172,6 +172,8 @@ class Relay:
 
     def flush(self) -> bool:
         """The round ends: send the replies; True: there may be more to do in this round."""
+        if not self._calls and not self._sessions:
+            return False
         calls, self._calls = self._calls, []
         for call in calls:
             call()
@@ -192,16 +194,21 @@ class Relay:
         size = 0
         for buffers, length in _frames(out):
             if run and size + length > RUN_BYTES:
-                self._post(to, RELAYED, way, run)
+                self._send_back(to, way, run)
                 run, size = [], 0
             if length > RUN_BYTES:
-                self._post(to, RELAYED, Channel.BULK, buffers)
+                self._send_back(to, Channel.BULK, buffers)
             else:
                 run += buffers
                 size += length
         if run:
-            self._post(to, RELAYED, way, run)
+            self._send_back(to, way, run)
         return False
+
+    def _send_back(self, to: int, way: Channel, run: list[Buffer]) -> None:
+        """Send replies, by another way if one is full; who gets none gives up by itself."""
+        if not self._post(to, RELAYED, way, run) and way is not Channel.BULK:
+            self._post(to, RELAYED, Channel.BULK, run)
 
     def _on_relayed(
         self, sender: int, buffer: memoryview, start: int, end: int, owned: bool

@@ -16,6 +16,7 @@ from penstock.errors import (
     PenstockError,
     ShuttingDown,
     StorageFull,
+    Throttled,
     TopicNotFound,
 )
 from penstock.protocol.batch import Buffer
@@ -28,10 +29,10 @@ from penstock.protocol.frames import (
     read_fetch,
     read_publish,
 )
-from penstock.protocol.messages import Metadata
+from penstock.protocol.messages import Message, Metadata
 from penstock_broker.node import fetches
 from penstock_broker.node.asking import elsewhere
-from penstock_broker.node.handlers import BETWEEN_NODES, HANDLERS
+from penstock_broker.node.handlers import BETWEEN_NODES, HANDLERS, Handler
 from penstock_broker.node.pending import Request
 from penstock_broker.node.routing import target_of
 
@@ -108,17 +109,18 @@ def request(
 
     def again() -> bool:
         kept = bytes(body)
-        return not certain and node.asking.refresh(
-            lambda: request(node, session, type_, correlation, kept, certain=True)
-        )
+
+        def go_on(error: PenstockError | None) -> None:
+            if error is None:
+                request(node, session, type_, correlation, kept, certain=True)
+            else:
+                node.reply_error(session, correlation, type_, error)
+
+        return not certain and node.asking.refresh(go_on)
 
     try:
         message = decode_request(type_, body)
-        handler = HANDLERS.get(type(message))
-        if handler is None and session.relayed:
-            handler = BETWEEN_NODES.get(type(message))
-        if handler is None:
-            raise BadRequest(f"{type(message).__name__} is not expected here")
+        handler = _handler_of(session, message)
         node.membership.check(message)
         if isinstance(message, Metadata) and _names_unknown(node, message) and again():
             return
@@ -127,9 +129,23 @@ def request(
             node.relay.pass_on(to, Request(session, correlation, type_), body)
         else:
             handler(node, session, correlation, message)
+    except UNCERTAIN as error:
+        try:
+            if not again():
+                node.reply_error(session, correlation, type_, error)
+        except Throttled as refusal:
+            node.reply_error(session, correlation, type_, refusal)
     except PenstockError as error:
-        if not (isinstance(error, UNCERTAIN) and again()):
-            node.reply_error(session, correlation, type_, error)
+        node.reply_error(session, correlation, type_, error)
+
+
+def _handler_of(session: Session, message: Message) -> Handler:
+    handler = HANDLERS.get(type(message))
+    if handler is None and session.relayed:
+        handler = BETWEEN_NODES.get(type(message))
+    if handler is None:
+        raise BadRequest(f"{type(message).__name__} is not expected here")
+    return handler
 
 
 def _names_unknown(node: Node, asked: Metadata) -> bool:
