@@ -1,12 +1,13 @@
 """Hurts a broker process at random while programs work on it, and checks every promise.
 
-    python -m ops.faults --minutes 10 --seed 1 [--shared]
+    python -m ops.faults --minutes 10 --seed 1 [--shared | --cluster]
 
 A third of the time goes to shared groups, whose members are killed and paused too; with `--shared`
-all of it. Prints the faults by kind and the records acknowledged and checked. The exit code is 1 if
-a record is lost, changed, doubled or out of order, a committed offset went back, damage was served,
-a lease, an attempt or a dead letter was not as promised, or something hung; data and log are kept
-then.
+all of it. With `--cluster` three brokers are hurt instead, and histories of what programs were told
+are held against the rules of `ops.history`. Prints the faults by kind and the records acknowledged
+and checked. The exit code is 1 if a record is lost, changed, doubled or out of order, a committed
+offset went back, damage was served, a lease, an attempt or a dead letter was not as promised, or
+something hung; data and log are kept then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from ops.faults.campaign import Campaign, Report
+from ops.faults.cluster_campaign import ClusterCampaign
 from ops.faults.shared import SharedCampaign
 
 SHARED_PART = 1 / 3
@@ -32,21 +34,39 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long [1]")
     parser.add_argument("--seed", type=int, help="choices of this seed; timing is the machine's")
     parser.add_argument("--shared", action="store_true", help="shared groups alone")
+    parser.add_argument(
+        "--cluster", action="store_true", help="a cluster of three, and nothing else"
+    )
     parser.add_argument("--folder", type=Path, help="where data and logs go")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     folder = Path(tempfile.mkdtemp(prefix="penstock-faults-", dir=options.folder))
     print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
     seconds = options.minutes * 60
+    if options.cluster:
+        return end(folder, seed, run_cluster(folder, seed, seconds))
     breaches = [] if options.shared else run(folder, seed, seconds * (1 - SHARED_PART))
     if not breaches:
         part = 1.0 if options.shared else SHARED_PART
         breaches = run_shared(folder, seed, seconds * part)
+    return end(folder, seed, breaches)
+
+
+def end(folder: Path, seed: int, breaches: list[str]) -> int:
+    """Keep what shows how promises were broken; returns the exit code."""
     if breaches:
         print(f"seed {seed}; data and logs are in {folder}", file=sys.stderr)
         return 1
     shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def run_cluster(folder: Path, seed: int, seconds: float) -> list[str]:
+    """The campaign on a cluster; returns the breaches."""
+    report = ClusterCampaign(folder, seed, say).run(seconds)
+    print("\n".join(f"{name:<40} {count:>12,}" for name, count in report.rows()))
+    print("\n".join([f"{'breaches':<40} {len(report.breaches):>12,}", *report.breaches]))
+    return report.breaches
 
 
 def run(folder: Path, seed: int, seconds: float) -> list[str]:
