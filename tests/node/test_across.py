@@ -144,6 +144,28 @@ def test_no_answer_from_the_target_repeats_nothing() -> None:
     assert apart.dead_values() == values(0, 20)
 
 
+@pytest.mark.parametrize("more", [10, 1500])
+def test_a_lost_answer_is_made_good_though_the_next_batch_is_another(
+    more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = Apart()
+    cluster = apart.cluster
+    apart.part(apart.dead)
+    there = cluster.leader(apart.dead)
+    apart.publish(apart.gid, *values(0, 2000))
+    with monkeypatch.context() as patch:
+        patch.setattr(there.node.relay, "_send_back", lambda *_: None)
+        apart.reject(0, 10)
+        cluster.advance(0.5)
+        assert apart.dead_values() == values(0, 10)
+        apart.reject(10, more)
+        cluster.advance(1.0)
+        assert apart.dead_values() == values(0, 10), "one batch of a producer at a time"
+    cluster.run_until(lambda: len(apart.dead_values()) >= 10 + more, 60)
+    cluster.run_until(lambda: apart.settled(apart.gid, "billing"))
+    assert apart.dead_values() == values(0, 10 + more)
+
+
 def test_delayed_records_come_out_where_another_node_leads() -> None:
     apart = Apart()
     cluster = apart.cluster
