@@ -1,15 +1,23 @@
-"""`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON."""
+"""`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON.
+
+`python -m ops.bench failover` has options of its own.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 
+from ops.bench import failover
 from ops.bench.cases import CASES
 
 
 def main() -> None:
     """Run the cases named, or all."""
+    if sys.argv[1:2] == ["failover"]:
+        failover.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
     parser.add_argument("--json", action="store_true")
