@@ -65,6 +65,9 @@ class Line:
 
     def dialed(self, session: Session) -> None:
         """The connection is open: say hello."""
+        if not self.dialing:  # it was meant for an earlier line to that node
+            self._peers.hang_up(session)
+            return
         self.dialing = False
         session.link = self
         self.session = session

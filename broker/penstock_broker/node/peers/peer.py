@@ -40,7 +40,7 @@ class Peer:
     """What is known of a node, and said to it.
 
     Attributes:
-        listed: whether the metadata names it; others were met by their own hello.
+        listed: its address in the metadata; empty: it is not there, but was met by its hello.
         heard_at: when anything came from it last.
         refusal: why it was refused last, said once.
         rounds: number of a round of heartbeats -> the groups in it, with their terms then.
@@ -54,7 +54,7 @@ class Peer:
     def __init__(self, peers: Peers, node_id: int, address: str) -> None:
         self.id = node_id
         self.address = address
-        self.listed = False
+        self.listed = ""
         self.heard_at = NEVER
         self.refusal = ""
         self.lines = [Line(peers, self, channel) for channel in Channel]

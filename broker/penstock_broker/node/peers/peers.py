@@ -20,6 +20,7 @@ from penstock_broker.node.peers import hello
 from penstock_broker.node.peers.frames import PEER_HELLO, Channel
 from penstock_broker.node.peers.heartbeats import Rounds
 from penstock_broker.node.peers.hello import PeerHello, PeerHelloReply
+from penstock_broker.node.peers.identity import Identity
 from penstock_broker.node.peers.inlet import Inlet
 from penstock_broker.node.peers.leads import Leads
 from penstock_broker.node.peers.line import Line
@@ -64,7 +65,7 @@ class Peers:
         self._late_at = _NEVER
         """When this process itself must have been at rest for long, if it is not done by then."""
         self._metadata_index = -1
-        self._gone: frozenset[int] = frozenset()
+        self._identity = Identity(node)
         self.watchers: list[Callable[[int], None]] = []
         reception = Reception(node, self._rounds, self._leads)
         self.receivers: dict[int, Receiver] = reception.receivers()
@@ -93,14 +94,14 @@ class Peers:
 
     def introduce(self, nodes: Mapping[int, str], gone: Iterable[int] = ()) -> None:
         """Learn from the metadata who exists, by id and address; `gone` never come back."""
-        self._gone = frozenset(gone)
+        self._identity.gone = frozenset(gone)
         for node_id, address in nodes.items():
             if node_id != self._node.node_id:
                 peer = self._meet(node_id, address)
-                if not peer.listed:
-                    peer.listed, peer.address = True, address
+                if peer.listed != address:
+                    peer.listed = peer.address = address
         for node_id, peer in list(self._peers.items()):
-            if node_id in self._gone or (peer.listed and node_id not in nodes):
+            if node_id in self._identity.gone or (peer.listed and node_id not in nodes):
                 self._forget(peer)
 
     def _meet(self, node_id: int, address: str) -> Peer:
@@ -160,20 +161,7 @@ class Peers:
 
     def say_hello(self, session: Session, channel: int, to: int) -> None:
         """The first frame of a connection, to a node or (0) to whoever is there."""
-        config, groups = self._node.config, self._node.groups
-        asked = PeerHello(
-            magic=hello.MAGIC,
-            version_min=hello.VERSION_MIN,
-            version_max=hello.VERSION_MAX,
-            cluster=self.cluster,
-            uuid=self._node.store.node_uuid.hex(),
-            node=groups.node_id,
-            address=config.address,
-            host=config.host,
-            channel=channel,
-            to_node=to,
-        )
-        self._node.emit(session, encode_message(asked, 0))
+        self._node.emit(session, encode_message(self._identity.hello(channel, to), 0))
 
     def found(self, answer: PeerHelloReply) -> None:
         """Somebody answered whom we did not know, or elsewhere than we thought.
@@ -181,7 +169,7 @@ class Peers:
         Raises:
             WrongCluster: it is no peer of ours.
         """
-        self._check(answer)
+        self._identity.check(answer)
         peer = self._meet(answer.node, answer.address)
         peer.address = answer.address
         peer.control.hurry()
@@ -192,7 +180,7 @@ class Peers:
         Raises:
             WrongCluster: it is another one.
         """
-        self._check(answer)
+        self._identity.check(answer)
         if answer.node != line.peer.id:
             address, found = line.peer.address, answer.node
             raise WrongCluster(f"at {address} is node {found}, not node {line.peer.id}")
@@ -215,13 +203,6 @@ class Peers:
             peer.refusal = str(error)
             extra = {"node": peer.id, "address": peer.address, "reason": peer.refusal}
             log.warning("a node can't be talked to", extra=extra)
-
-    @property
-    def cluster(self) -> str:
-        """The cluster that this node belongs to, whether or not it knows the metadata yet."""
-        node = self._node
-        known = node.groups.cluster_id
-        return known or (node.store.identity.cluster if node.store.identity is not None else "")
 
     # ----- connections that peers dial
 
@@ -247,38 +228,14 @@ class Peers:
         session.name = f"node {peer.id}"
         peer.heard_at = self.clock
         peer.control.hurry()
-        answer = PeerHelloReply(
-            version=version,
-            cluster=self.cluster,
-            uuid=self._node.store.node_uuid.hex(),
-            node=self._node.node_id,
-            address=self._node.config.address,
-            host=self._node.config.host,
-        )
-        self._node.emit(session, encode_message(answer, correlation))
+        self._node.emit(session, encode_message(self._identity.answer(version), correlation))
 
     def _admit(self, said: PeerHello) -> Peer:
-        node_id = self._node.node_id
-        self._check(said)
-        if not node_id or said.to_node not in (0, node_id):
-            here = f"node {node_id}" if node_id else "a node without a cluster"
-            raise WrongCluster(f"here is {here}, not node {said.to_node}")
+        self._identity.check(said)
+        self._identity.check_meant(said.to_node)
         peer = self._meet(said.node, said.address)
         peer.address = said.address
         return peer
-
-    def _check(self, said: PeerHello | PeerHelloReply) -> None:
-        groups = self._node.groups
-        error = hello.refusal(
-            said,
-            cluster=self.cluster,
-            uuid=self._node.store.node_uuid.hex(),
-            node=groups.node_id,
-        )
-        if error is None and said.node in self._gone:
-            error = WrongCluster(f"node {said.node} was removed from the cluster")
-        if error is not None:
-            raise error
 
     def lost(self, peer: Peer) -> None:
         """A control connection broke: the process at the other end is gone, most likely."""
