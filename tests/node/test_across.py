@@ -16,6 +16,12 @@ from tests.node.cluster import Cluster
 DEAD = "dead.orders.billing"
 
 
+@pytest.fixture(autouse=True)
+def leads_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they go back to the nodes that the metadata prefers, which may be one and the same."""
+    monkeypatch.setattr("penstock_broker.node.controller.leads.SETTLED_SECONDS", 1e9)
+
+
 class Apart:
     """A topic with a shared group, whose dead letters and delayed records are led elsewhere."""
 
