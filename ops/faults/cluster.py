@@ -6,6 +6,7 @@ are chosen before the first one starts, since each is told where all of them wil
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ from penstock.errors import PenstockError
 
 FORM_SECONDS_MAX: Final = 20.0
 ASK_SECONDS: Final = 2.0
+PORT_MIN, PORT_MAX = 12_000, 32_000
 VOTERS_MAX: Final = 5
 """So many nodes decide on metadata in a large cluster."""
 
@@ -140,9 +142,15 @@ class ClusterProcesses:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody uses now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
+    """Ports of the loopback interface in a row that nobody uses now.
+
+    They lie below those that the kernel gives to outgoing connections: a broker that is away finds
+    its port free when it comes back.
+    """
+    while True:
+        first = random.randrange(PORT_MIN, PORT_MAX - count)
+        ports = list(range(first, first + count))
+        with ExitStack() as stack, suppress(OSError):
+            for port in ports:
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return ports

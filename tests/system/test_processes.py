@@ -19,11 +19,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[BrokerProcess]:
-    while True:  # as many ports in a row
-        (port,) = free_ports(1)
-        if port < 65_000:
-            break
-    address = f"127.0.0.1:{port}"
+    address = f"127.0.0.1:{free_ports(3)[0]}"
     with BrokerProcess(tmp_path, address=address, options=["--processes", "3"]) as process:
         yield process.start()
 
