@@ -9,6 +9,7 @@ leads next. At the end every acknowledged record must be there once, in order.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import signal
 import statistics
@@ -68,7 +69,7 @@ class Publisher:
         near = [at for at in acks[-20_000:] if at >= fault - 1.0]
         if not near or near[-1] < fault + REST_SECONDS:
             return None
-        pauses = [(b - a, b) for a, b in zip(near, near[1:], strict=False) if b >= fault]
+        pauses = [(b - a, b) for a, b in itertools.pairwise(near) if b >= fault]
         return max(pauses, default=(0.0, fault))[1] - fault
 
 
