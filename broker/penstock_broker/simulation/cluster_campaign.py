@@ -139,7 +139,9 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
 def render(counts: ClusterCounts) -> str:
     """What happened, in a line."""
     numbers = {field.name: getattr(counts, field.name) for field in fields(counts)}
-    faults = numbers.pop("faults")
+    faults, failpoints = numbers.pop("faults"), numbers.pop("failpoints")
+    numbers["failpoints"] = failpoints.total()
+    numbers["different_failpoints"] = len(failpoints)
     numbers["simulated_seconds"] = round(numbers["simulated_seconds"])
     words = [f"{name} {value}" for name, value in numbers.items()]
     words += [f"{name} {value}" for name, value in sorted(faults.items())]

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from penstock_broker.failpoints import Rule, points
 from penstock_broker.simulation.cluster_network import OUTSIDE
 from penstock_broker.simulation.disk import DiskFaults, SimDisk
+
+POINTS: Final = points()
 
 if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_host import Host
@@ -104,6 +107,14 @@ def _jump_clock(world: ClusterWorld) -> None:
     _any(world).clock_off_us += int(world.random.uniform(-5e6, 5e6))
 
 
+def _failpoint(world: ClusterWorld) -> None:
+    """The first process that comes to some step dies there."""
+    assert world.failpoints is not None
+    name = world.random.choice(POINTS)
+    later = world.random.choice((1, 1, 2, 10))
+    world.failpoints.rules[name] = Rule("crash", count=world.failpoints.reached[name] + later)
+
+
 # ----- the network
 
 
@@ -186,6 +197,7 @@ KINDS: Final[Mapping[str, Callable[[ClusterWorld], None]]] = {
     "kill-all": _kill_all,
     "power-all": partial(_kill_all, power=True),
     "crash-leader": _crash_leader,
+    "failpoint": _failpoint,
     "pause": _pause,
     "pause-leader": _pause_leader,
     "strand-leader": _strand_leader,

@@ -71,6 +71,7 @@ class Host:
         self.starts += 1
         self._flushing = self._working = False
         world = self.world
+        before, world.acting = world.acting, True
         try:
             uuid = world.random.randbytes(16)
             store = Store.open(self.disk, self.config, fresh_uuid=uuid)
@@ -85,6 +86,8 @@ class Host:
         except (Crash, StorageFailure) as death:
             self.died(power=True, error=isinstance(death, StorageFailure))
             return
+        finally:
+            world.acting = before
         world.after(world.random.random() * TICK, partial(self._tick, node))
 
     def died(self, *, power: bool, error: bool = False, down: float = 0.0) -> None:
@@ -128,6 +131,7 @@ class Host:
         if world.now < self.paused_until:
             world.after(self.paused_until - world.now, partial(self.act, node, action))
             return
+        before, world.acting = world.acting, True
         try:
             self.node.now(self.wall_us, world.now)
             action()
@@ -135,6 +139,8 @@ class Host:
                 self._close_round(self.node)
         except (Crash, StorageFailure) as death:
             self.died(power=world.random.random() < 0.5, error=isinstance(death, StorageFailure))
+        finally:
+            world.acting = before
 
     def _tick(self, node: Watched) -> None:
         if node is self.node:

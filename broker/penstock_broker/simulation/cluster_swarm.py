@@ -11,10 +11,10 @@ from penstock_broker.storage import StorageConfig
 FAULTS: Final = (
     "kill", "power", "kill-all", "power-all", "pause", "cut", "cut-one-way", "isolate", "split",
     "slow-link", "break", "slow-disk", "bad-disk", "full-disk", "clock", "crash-leader",
-    "pause-leader", "strand-leader", "wipe",
+    "pause-leader", "strand-leader", "wipe", "failpoint",
 )  # fmt: skip
 LONELY: Final = frozenset((
-    "kill", "power", "pause", "break", "slow-disk", "bad-disk", "full-disk", "clock",
+    "kill", "power", "pause", "break", "slow-disk", "bad-disk", "full-disk", "clock", "failpoint",
 ))  # fmt: skip
 """Those that a cluster of one can have."""
 

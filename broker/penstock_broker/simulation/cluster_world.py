@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from random import Random
 from typing import Any, Final
@@ -25,6 +26,7 @@ from penstock.protocol.messages import (
     Metadata,
     MetadataReply,
 )
+from penstock_broker.failpoints import Failpoints, Rule, installed
 from penstock_broker.node.node import Node, NodeConfig
 from penstock_broker.simulation import cluster_faults
 from penstock_broker.simulation.broker_world import Counts, records_of
@@ -42,7 +44,7 @@ from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_network import Network
 from penstock_broker.simulation.cluster_swarm import Swarm, draw
 from penstock_broker.simulation.cluster_truth import ClusterTruth
-from penstock_broker.simulation.disk import SimDisk
+from penstock_broker.simulation.disk import Crash, SimDisk
 from penstock_broker.storage.reads import Memory
 
 FORM_SECONDS: Final = 30.0
@@ -69,6 +71,7 @@ class ClusterCounts(Counts):
     """Of the operator."""
     protocol_errors: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    failpoints: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Counts) -> None:
         """Sum up."""
@@ -88,6 +91,9 @@ class ClusterWorld:
         self.truth = ClusterTruth(self.counts)
         self.now = 0.0
         self.faulty = False
+        self.acting = False
+        """Whether a process of a host is at work now."""
+        self.failpoints: Failpoints | None = None
         self.checks = Checks(self)
         self.network = Network(self, self.random)
         self.gids: list[int] = []
@@ -128,11 +134,22 @@ class ClusterWorld:
 
     def run(self, seconds: float = 20.0) -> None:
         """Form a cluster, run with faults, then without until all is well; check everything."""
-        with self.checks.watching():
+        with ExitStack() as stack:
+            stack.enter_context(self.checks.watching())
+            if "failpoint" in self.swarm.faults:
+                self.failpoints = stack.enter_context(installed({}, self._at_failpoint))
             try:
                 self._run(seconds)
             finally:
                 self.counts.simulated_seconds = self.now
+
+    def _at_failpoint(self, name: str, rule: Rule) -> None:
+        """A step that was chosen is reached: the process dies there, once."""
+        assert self.failpoints is not None
+        del self.failpoints.rules[name]
+        if self.acting and self.faulty:
+            self.counts.failpoints[name] += 1
+            raise Crash
 
     def _run(self, seconds: float) -> None:
         self.form()
