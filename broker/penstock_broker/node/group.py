@@ -180,7 +180,7 @@ class Group:
                     retained.applied(self, ready.committed)
                 else:
                     raft.compact(self.applied_index)
-            if ready.read_states or self.reads_due or ready.snapshot_requests:
+            if self.reads or ready.snapshot_requests:
                 self._serve(ready)
 
     def _propose_pending(self) -> None:
