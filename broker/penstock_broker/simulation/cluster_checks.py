@@ -161,7 +161,7 @@ class Checks:
 
         def ended(groups: Groups, gid: int, error: PenstockError) -> bool:
             if isinstance(groups._node, Watched):
-                self._durable.pop((groups._node.host.number, gid), None)
+                self._left(groups._node.host, gid)
             return end(groups, gid, error)
 
         with (
@@ -186,6 +186,13 @@ class Checks:
         """Its disk is another one."""
         for key in [key for key in self._durable if key[0] == host.number]:
             del self._durable[key]
+
+    def _left(self, host: Host, gid: int) -> None:
+        """A group is on a host no more; what was on its way to the disk is void."""
+        self._durable.pop((host.number, gid), None)
+        self._behind.pop((host.number, gid), None)
+        writes = self._writes.get(host.number, deque())
+        self._writes[host.number] = deque(write for write in writes if write.gid != gid)
 
     def flushed(self, host: Host, sequence: int) -> None:
         """A flush is on the disk."""
