@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import BadRequest, NotLeader, PenstockError
+from penstock.errors import BadRequest, LeaderUnknown, NotLeader, PenstockError
 from penstock.protocol import messages
 from penstock.protocol.frames import FETCH_ANY_REPLICA, FETCH_FLAGS, FETCH_LINEARIZABLE
 from penstock.protocol.messages import TYPE_OF
@@ -137,6 +137,8 @@ def resolve_all(
         for reply in replies.values():
             if isinstance(reply, messages.ListOffsetsReply):
                 offsets |= reply.offsets
+        if not offsets.keys() >= positions.keys():
+            raise LeaderUnknown("not all of the leaders said where their logs are")
         finish({partition: offsets[partition] for partition in positions})
 
     asked = {}
