@@ -32,6 +32,8 @@ SIZE: Final = 3
 BACK_SECONDS_MAX: Final = 60.0
 """Within so much all brokers are there again after faults."""
 HISTORIES_KEPT: Final = 3
+POINTS_PER_PLAN: Final = 8
+"""Not every step is taken in the life of every broker."""
 
 
 @dataclass
@@ -189,16 +191,17 @@ class ClusterCampaign:
         self._pause(self._leader())
 
     def _failpoint(self) -> None:
-        """Start a broker anew with a plan: it dies, or rests, at some step."""
+        """Start a broker anew with a plan: it dies, or rests, at the first of some steps."""
         member = self._any()
         member.kill()
-        point = self._chance.choice(points())
         action = self._chance.choice(["crash", "crash", "pause(0.3)"])
-        when = self._chance.choice(["@1", "@3", "@20", "%0.05"])
-        os.environ[PLAN], os.environ[LOG] = f"{point}={action}{when}", str(self._log)
+        when = self._chance.choice(["@1", "@1", "@3", "@20"])
+        chosen = self._chance.sample(points(), POINTS_PER_PLAN)
+        os.environ[PLAN] = ";".join(f"{point}={action}{when}" for point in chosen)
+        os.environ[LOG] = str(self._log)
         member.spawn()
         del os.environ[PLAN], os.environ[LOG]
-        wait_until(lambda: not member.running, self._chance.uniform(0.5, 4.0))
+        wait_until(lambda: not member.running, self._chance.uniform(2.0, 5.0))
         member.kill()
 
     def _control(self, member: BrokerProcess, fault: str) -> Path:
