@@ -323,6 +323,8 @@ class ClusterWorld:
                 found.append(f"group {gid} has no leader")
             elif not self._equal(gid):
                 found.append(f"replicas of group {gid} differ: {self._describe(gid)}")
+            elif len(group.raft.configuration.voters) < (3 if len(self.hosts) > 2 else 1):
+                found.append(f"group {gid} has few voters: {self._describe(gid)}")
         return found
 
     def _equal(self, gid: int) -> bool:

@@ -1,4 +1,4 @@
-"""What runs where group 0 leads, one step a second: it keeps the cluster as it should be.
+"""What runs where group 0 leads, a step at a time: it keeps the cluster as it should be.
 
 Nodes that joined take part in group 0; its voters are those who are there; replicas leave nodes
 that are dead, draining or removed; replicas and preferred leads are even. The controller only

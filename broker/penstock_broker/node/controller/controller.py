@@ -41,12 +41,11 @@ class Controller:
         members = metadata.machine.members
         self.liveness.look(members, self._is_alive, node.clock)
         self.leads.tick()
-        if node.clock < self._step_at:
-            return
-        self._step_at = node.clock + STEP_SECONDS
         if metadata.leading:
             self._choose_members(metadata)
-            self._move_replicas(metadata)
+            if node.clock >= self._step_at:
+                self._step_at = node.clock + STEP_SECONDS
+                self._move_replicas(metadata)
 
     def _is_alive(self, node: int) -> bool:
         return node == self._node.node_id or self._node.peers.alive(node)
