@@ -26,6 +26,7 @@ from penstock._core.scheduler import Operation, Process, Scheduler, Ticket
 from penstock._core.sharing.administration import SharedAdmin
 from penstock._core.sharing.renewal import Renewals
 from penstock._core.sharing.shared_subscription import SharedSubscription
+from penstock._core.silence import Silence
 from penstock._core.subscription import Subscription
 from penstock._core.wire import Wire
 from penstock.errors import ClientClosed
@@ -44,6 +45,8 @@ class ClientCore:
         self.metadata = Metadata(self.scheduler, self.pool, options.request_timeout)
         self.requests = Requests(self.scheduler, self.pool, self.metadata, options)
         self.producer = Producer(self.scheduler, self.pool, self.metadata, options, self.events)
+        timeout = options.request_timeout
+        self.silence = Silence(self.scheduler, self.pool, self.metadata, timeout)
         self.admin = Admin(self.requests, self.metadata, self.scheduler)
         self.shared_admin = SharedAdmin(self)
         self.cluster_admin = ClusterAdmin(self.requests)

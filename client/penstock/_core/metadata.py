@@ -13,6 +13,7 @@ from typing import Final, cast
 from penstock._core.options import parse_address
 from penstock._core.pool import Pool
 from penstock._core.scheduler import Bell, Operation, Process, Scheduler
+from penstock._core.wire import Wire
 from penstock.errors import (
     BadRequest,
     LeaderUnknown,
@@ -24,6 +25,12 @@ from penstock.errors import (
 from penstock.protocol.messages import Metadata as MetadataRequest
 from penstock.protocol.messages import MetadataReply, PartitionInfo, TopicInfo
 
+LEADER_SECONDS: Final = 1.0
+"""How long to wait for word of a leader before asking again."""
+LEADER_PAUSE: Final = 0.1
+"""Between two questions for a leader that is not to be reached."""
+SEARCH_ATTEMPTS: Final = 4
+"""While a leader is looked for pauses grow no longer than after so many attempts."""
 REFRESH_PAUSE: Final = 0.05
 """Seconds between two refreshes at the least."""
 
@@ -74,6 +81,14 @@ class Metadata:
         found = self.partitions(topic).get(number)
         return found.leader if found is not None else 0
 
+    def is_led_by(self, node: int) -> bool:
+        """Whether a node leads any partition of the topics in use, as far as is known."""
+        return any(
+            found.leader == node
+            for partitions in self._partitions.values()
+            for found in partitions.values()
+        )
+
     def note_leader(self, topic: str, number: int, node: int) -> None:
         """Take a broker's hint about who leads until the next refresh says more."""
         found = self.partitions(topic).get(number)
@@ -110,6 +125,25 @@ class Metadata:
         if found is None:
             raise TopicNotFound(f"there is no topic {name!r}")
         return found
+
+    def leader_wire(self, topic: str, number: int) -> Operation[Wire]:
+        """A connection to who leads a partition, as soon as there is one.
+
+        Raises:
+            TopicNotFound: there is no such topic.
+        """
+        while True:
+            if self.topic(topic) is None:
+                yield from self.ensure(topic)
+            node = self.leader(topic, number)
+            wire = self._pool.wire_to(node) if node else None
+            if wire is not None:
+                return wire
+            # That node may be gone, or be about to be reached: whatever comes first.
+            self.refresh(topic)
+            yield self.bell.wait(self._scheduler.now + LEADER_SECONDS)
+            if self._pool.wire_to(self.leader(topic, number)) is None:
+                yield self._pool.bell.wait(self._scheduler.now + LEADER_PAUSE)
 
     def refresh(self, *names: str) -> Process[None]:
         """Start asking for the topics in use and these; the running request is shared if it can."""
@@ -178,8 +212,24 @@ class Metadata:
         self.bell.ring()
 
     def _store(self, topic: TopicInfo) -> None:
+        known = self._partitions.get(topic.name, {})
         self._topics[topic.name] = topic
-        self._partitions[topic.name] = {each.partition: each for each in topic.partitions}
+        self._partitions[topic.name] = {
+            each.partition: _newer(known.get(each.partition), each) for each in topic.partitions
+        }
+
+
+def _newer(known: PartitionInfo | None, told: PartitionInfo) -> PartitionInfo:
+    """What a broker tells, unless it has not heard yet of a leader that is known here."""
+    if known is None or known.group != told.group or known.term <= told.term:
+        return told
+    return PartitionInfo(
+        partition=told.partition,
+        group=told.group,
+        leader=known.leader,
+        term=known.term,
+        replicas=told.replicas,
+    )
 
 
 def leader_hint(error: PenstockError) -> int:

@@ -135,11 +135,24 @@ class Pool:
         return sending
 
     def any_wire(self) -> Wire | None:
-        """Some ready connection, the seed's first."""
+        """Some ready connection, the seed's first; one that is in doubt if there is no other."""
+        doubtful = None
         for peer in self._peers.values():
             if peer.wire is not None and peer.wire.ready:
-                return peer.wire
-        return None
+                if not peer.wire.doubtful:
+                    return peer.wire
+                doubtful = peer.wire
+        return doubtful
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one broker is known."""
+        return len(self._addresses) > 1
+
+    def reach_out(self) -> None:
+        """Be connected to all brokers that are known: one of them may have to tell the way."""
+        for node in self._addresses:
+            self.wire_to(node)
 
     def wire_to(self, node: int) -> Wire | None:
         """The ready connection to a node; None: one is being made, wait for `bell`."""

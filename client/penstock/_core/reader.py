@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from penstock._core.metadata import leader_hint
+from penstock._core.metadata import SEARCH_ATTEMPTS, leader_hint
 from penstock._core.positions import EARLIEST, LATEST
 from penstock._core.scheduler import Bell, Operation, Process, Scheduler, Ticket
-from penstock._core.wire import Wire
 from penstock.errors import (
     CorruptData,
     LeaderUnknown,
@@ -211,7 +210,7 @@ class Reader:
         return not self.batches or self.kept_bytes + self._fetch_bytes <= self._subscription.share
 
     def _fetch(self) -> Operation[None]:
-        wire = yield from self._wire()
+        wire = yield from self._subscription.metadata.leader_wire(self.topic, self.partition)
         scheduler, offset = self._subscription.scheduler, self._fetch_offset
         deadline = scheduler.now + FETCH_WAIT + self._subscription.options.request_timeout
         call = FetchCall(scheduler, deadline)
@@ -255,23 +254,6 @@ class Reader:
 
     # ----- when it does not go smoothly
 
-    def _wire(self) -> Operation[Wire]:
-        pool, metadata = self._subscription.pool, self._subscription.metadata
-        while True:
-            if metadata.topic(self.topic) is None:
-                yield from metadata.ensure(self.topic)
-            node = metadata.leader(self.topic, self.partition)
-            wire = pool.wire_to(node) if node else None
-            if wire is not None:
-                return wire
-            if not node:
-                raise LeaderUnknown()
-            scheduler = self._subscription.scheduler
-            yield pool.bell.wait(scheduler.now + 1.0)
-            if pool.wire_to(node) is None:
-                # That node may be gone: ask the others.
-                metadata.refresh(self.topic)
-
     def _find_start(self, start: int) -> Operation[None]:
         positions = {self.partition: start}
         reply = yield from self._subscription.admin.list_offsets_raw(self.topic, positions)
@@ -307,6 +289,7 @@ class Reader:
         metadata.note_leader(self.topic, self.partition, leader_hint(error))
         known = metadata.topic(self.topic) is not None
         refresh = metadata.refresh(self.topic)
+        self._attempt = min(self._attempt, SEARCH_ATTEMPTS)
         yield from self._pause()
         if refresh.done and refresh.error is None and metadata.topic(self.topic) is None and known:
             self._fail(TopicNotFound(f"topic {self.topic} was deleted"))

@@ -72,6 +72,7 @@ class Requests:
                     error.detail["outcome"] = "unknown"
                     raise
                 last: RetriableError = error
+                node = 0  # any other broker passes it on
             except NotLeader as error:
                 node = leader_hint(error)
                 last = error

@@ -69,6 +69,7 @@ class Wire:
         "calls",
         "closing",
         "credit",
+        "doubtful",
         "error",
         "handle",
         "host",
@@ -104,6 +105,8 @@ class Wire:
         """Bytes that the driver holds because the transport takes no more now."""
         self.calls: dict[int, Call] = {}
         self.last_heard = 0.0
+        self.doubtful = False
+        """Whether the broker owes an answer that a healthy one would have given by now."""
         self.queued = False
         """Whether the output is announced to the driver already."""
         self._correlation = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from penstock._core.metadata import leader_hint
+from penstock._core.metadata import SEARCH_ATTEMPTS, leader_hint
 from penstock._core.scheduler import Bell, Operation, Process
 from penstock._core.sharing.calls import AcquireCall, SettleCall
 from penstock._core.sharing.kept import Extent, Kept, read_extents
@@ -280,8 +280,8 @@ class Share:
         return found
 
     def _attach(self) -> Operation[None]:
-        wire = yield from self._find_wire()
         subscription = self._subscription
+        wire = yield from subscription.metadata.leader_wire(self.topic, self.partition)
         held = list(self.grants)
         request = AttachGroup(
             topic=self.topic,
@@ -386,28 +386,13 @@ class Share:
 
     # ----- when it does not go smoothly
 
-    def _find_wire(self) -> Operation[Wire]:
-        pool, metadata = self._subscription.pool, self._subscription.metadata
-        while True:
-            if metadata.topic(self.topic) is None:
-                yield from metadata.ensure(self.topic)
-            node = metadata.leader(self.topic, self.partition)
-            wire = pool.wire_to(node) if node else None
-            if wire is not None:
-                return wire
-            if not node:
-                raise LeaderUnknown()
-            yield pool.bell.wait(self._subscription.scheduler.now + 1.0)
-            if pool.wire_to(node) is None:
-                # That node may be gone: ask the others.
-                metadata.refresh(self.topic)
-
     def _search(self, error: PenstockError) -> Operation[None]:
         self._wire = None
         metadata = self._subscription.metadata
         metadata.note_leader(self.topic, self.partition, leader_hint(error))
         known = metadata.topic(self.topic) is not None
         refresh = metadata.refresh(self.topic)
+        self._attempt = min(self._attempt, SEARCH_ATTEMPTS)
         yield from self._pause()
         if refresh.done and refresh.error is None and metadata.topic(self.topic) is None and known:
             self._fail(TopicNotFound(f"topic {self.topic} was deleted"))
