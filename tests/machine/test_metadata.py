@@ -224,6 +224,15 @@ def test_configuration_is_merged_and_reset(cluster: Cluster) -> None:
     assert cluster.refuse(AlterTopic(name="orders", config={"cleanup": "x"})) is InvalidConfig
 
 
+def test_the_number_of_replicas_that_is_wanted_changes(cluster: Cluster) -> None:
+    cluster.apply(create(partitions=2, replication=1))
+    reply = cluster.apply(AlterTopic(name="orders", replication=3))
+    assert reply.topic.replication == 3
+    assert [len(partition.replicas) for partition in reply.topic.partitions] == [1, 1]
+    assert cluster.refuse(AlterTopic(name="orders", replication=4)) is PreconditionFailed
+    assert cluster.refuse(AlterTopic(name="orders", replication=0)) is LimitExceeded
+
+
 def test_partitions_are_added_never_removed(cluster: Cluster) -> None:
     cluster.apply(create(partitions=2))
     cluster.apply(create("other"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from penstock.protocol.messages import AlterTopic
 from penstock_broker.machine.topology import Partition
 from tests.node.cluster import Cluster
 
@@ -20,3 +23,24 @@ def test_the_coordinators_get_three_replicas_as_nodes_come() -> None:
     for p in partitions(cluster, "__groups"):
         for member in cluster.alive:
             assert member.group(p.group).raft.configuration.voters == (1, 2, 3)
+
+
+def test_a_topic_gets_more_replicas_and_fewer_when_it_is_told() -> None:
+    cluster = Cluster(3)
+    (gid,) = cluster.topic(replication=1)
+    client = cluster.leader(gid).client()
+    for number in range(5):
+        client.publish(gid, b"%d" % number)
+    for wanted in (3, 2):
+        cluster.ask(cluster.leader(0).client(), AlterTopic(name="orders", replication=wanted))
+        cluster.run_until(partial(has_members, cluster, wanted), 30.0)
+        (members,) = [p.members for p in partitions(cluster, "orders")]
+        cluster.run_until(partial(hold, cluster, members, gid, 5), 5.0)
+
+
+def has_members(cluster: Cluster, count: int) -> bool:
+    return all(len(p.members) == count and not p.moving for p in partitions(cluster, "orders"))
+
+
+def hold(cluster: Cluster, members: list[int], gid: int, records: int) -> bool:
+    return all(len(cluster.contents(number, gid)) == records for number in members)

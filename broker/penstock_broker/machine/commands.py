@@ -119,11 +119,12 @@ class CreateTopic(Command, frozen=True, kw_only=True):
 
 
 class AlterTopic(Command, frozen=True, kw_only=True):
-    """Merges configuration keys (None resets one) and may add partitions."""
+    """Merges configuration keys (None resets one), may add partitions, may change replication."""
 
     name: str
     config: dict[str, Scalar] = field(default_factory=dict)
     partitions: int | None = None
+    replication: int | None = None
 
 
 class DeleteTopic(Command, frozen=True, kw_only=True):

@@ -134,6 +134,17 @@ class Draft:
             self.put[topic.name] = topic
         return topic
 
+    def replicate(self, topic: Topic, replication: int) -> Topic:
+        """Want another number of replicas; they come and go by moves.
+
+        Raises:
+            LimitExceeded, PreconditionFailed: that can't be.
+        """
+        if replication == topic.replication:
+            return topic
+        self._check_replication(replication)
+        return self.change(replace(topic, replication=replication))
+
     def drop(self, topic: Topic) -> None:
         """Let a topic go."""
         self.dropped.append(topic)

@@ -130,7 +130,7 @@ def enable_delays(draft: Draft, command: EnableDelays) -> DelaysEnabled:
 
 
 def follow(draft: Draft, topic: Topic) -> None:
-    """After a change of a topic: those that go with it get its partitions and columns.
+    """After a change of a topic: those that go with it get its partitions, replicas and columns.
 
     Raises:
         LimitExceeded: there would be too many partitions.
@@ -138,6 +138,7 @@ def follow(draft: Draft, topic: Topic) -> None:
     if topic.delayed:
         companion = draft.need(topic.delayed)
         companion = draft.change(replace(companion, settings=_delayed_settings(topic)))
+        companion = draft.replicate(companion, topic.replication)
         draft.grow(companion, _places(topic)[len(companion.partitions) :])
     for definition in topic.shared.values():
         if definition.dead_topic:
@@ -222,10 +223,11 @@ def _dead_topic(draft: Draft, topic: Topic, group: str, definition: SharedDefini
 
 
 def _match(draft: Draft, topic: Topic, dead: Topic) -> Topic:
-    """Give a dead-letter topic the partitions and columns of its origin."""
+    """Give a dead-letter topic the partitions, replicas and columns of its origin."""
     found = {key: value for key, value in dead.settings.items() if key not in _COLUMNS}
     found |= {key: topic.settings[key] for key in _COLUMNS if key in topic.settings}
     dead = draft.change(replace(dead, settings=dict(sorted(found.items()))))
+    dead = draft.replicate(dead, topic.replication)
     return draft.grow(dead, _places(topic)[len(dead.partitions) :])
 
 

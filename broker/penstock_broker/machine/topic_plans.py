@@ -56,6 +56,8 @@ def alter_topic(draft: Draft, command: AlterTopic) -> TopicAltered:
     topic = draft.change(replace(topic, settings=config.merge(topic.settings, command.config)))
     for definition in topic.shared.values():
         check_columns(topic.config, definition.settings)
+    if command.replication is not None:
+        topic = draft.replicate(topic, command.replication)
     if command.partitions is not None:
         topic = draft.grow(topic, command.partitions)
     follow(draft, topic)

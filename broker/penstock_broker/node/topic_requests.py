@@ -107,7 +107,10 @@ def create(node: Node, session: Session, correlation: int, asked: messages.Creat
 def alter(node: Node, session: Session, correlation: int, asked: messages.AlterTopic) -> None:
     """Change configuration or add partitions."""
     command = commands.AlterTopic(
-        name=asked.name, config=_scalars(asked.config), partitions=asked.partitions
+        name=asked.name,
+        config=_scalars(asked.config),
+        partitions=asked.partitions,
+        replication=asked.replication,
     )
 
     def answer(reply: object) -> None:

@@ -86,11 +86,16 @@ class Admin:
         name: str,
         config: Mapping[str, object] | None = None,
         partitions: int | None = None,
+        replication: int | None = None,
         dry_run: bool = False,
     ) -> Operation[AlterTopicReply]:
         """Change a topic; repeating it changes nothing more."""
         request = AlterTopic(
-            name=name, config=dict(config or {}), partitions=partitions, dry_run=dry_run
+            name=name,
+            config=dict(config or {}),
+            partitions=partitions,
+            replication=replication,
+            dry_run=dry_run,
         )
         reply = yield from self._requests.call(request, AlterTopicReply)
         if not dry_run:

@@ -77,14 +77,19 @@ class Admin(AsyncSharedAdmin, AsyncClusterAdmin):
         config: Mapping[str, object] | None = None,
         *,
         partitions: int | None = None,
+        replication: int | None = None,
         dry_run: bool = False,
     ) -> AlterTopicReply:
-        """Change configuration keys (None resets one) or add partitions.
+        """Change configuration keys (None resets one), add partitions, change the replication.
+
+        Replicas come and go in the background: `list_partitions` shows how far that is.
 
         Raises:
             TopicNotFound: there is no such topic.
         """
-        return await self._driver.run(self._admin.alter_topic(name, config, partitions, dry_run))
+        return await self._driver.run(
+            self._admin.alter_topic(name, config, partitions, replication, dry_run)
+        )
 
     async def delete_topic(self, name: str, *, dry_run: bool = False) -> DeleteTopicReply:
         """Delete a topic and its records.

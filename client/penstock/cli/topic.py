@@ -218,6 +218,7 @@ def _figures(partition: PartitionFigures) -> dict[str, Any]:
 )
 @topic_argument
 @click.option("-p", "--partitions", type=COUNT, metavar="N", help="Grow to so many partitions.")
+@click.option("--replication", type=COUNT, metavar="N", help="Have so many replicas from now on.")
 @config_options
 @dry_run_option
 @click.pass_obj
@@ -226,17 +227,21 @@ def alter(
     /,
     topic: str,
     partitions: int | None,
+    replication: int | None,
     pairs: tuple[tuple[str, str], ...],
     dry_run: bool,
     **named: object,
 ) -> None:
-    """Change a topic's configuration, or add partitions."""
+    """Change a topic's configuration, add partitions, or change its replication.
+
+    Replicas come and go in the background: see `penstock partition list`.
+    """
     config = gather_config(pairs, **named)
-    if not config and partitions is None:
+    if not config and partitions is None and replication is None:
         raise click.UsageError("nothing to change: give an option", click.get_current_context())
     with settings.connect() as client:
         reply = client.admin.alter_topic(
-            topic, config=config, partitions=partitions, dry_run=dry_run
+            topic, config=config, partitions=partitions, replication=replication, dry_run=dry_run
         )
     _say_done(settings, dry_run, f"topic {topic} altered")
     _print_outcome(settings, _row(reply.topic))

@@ -150,11 +150,15 @@ class CreateTopicReply(Message, frozen=True, kw_only=True):
 
 @request(0x04)
 class AlterTopic(Message, frozen=True, kw_only=True):
-    """Changes configuration keys (None resets one to its default) or adds partitions."""
+    """Changes configuration keys (None resets one to its default), partitions or replication.
+
+    Partitions are added; replicas come or go in the background, a partition at a time.
+    """
 
     name: str
     config: dict[str, object] = field(default_factory=dict)
     partitions: int | None = None
+    replication: int | None = None
     dry_run: bool = False
 
 
