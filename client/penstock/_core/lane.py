@@ -219,9 +219,11 @@ class Lane:
             self._misnumbered(batch, error)
         elif isinstance(error, MISDIRECTED):
             self._to_leader = None
-            self._producer.metadata.note_leader(self.topic, self.partition, leader_hint(error))
+            hint = leader_hint(error)
+            self._producer.metadata.note_leader(self.topic, self.partition, hint)
             self._producer.metadata.refresh(self.topic)
-            self._recover()
+            # Who names the leader saves the pause, unless two brokers name each other.
+            self._recover(0.0 if hint and not self._failures else None)
         elif error.retriable:
             self._recover()
         else:

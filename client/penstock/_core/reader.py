@@ -286,15 +286,18 @@ class Reader:
 
     def _search(self, error: PenstockError) -> Operation[None]:
         metadata = self._subscription.metadata
-        metadata.note_leader(self.topic, self.partition, leader_hint(error))
+        hint = leader_hint(error)
+        metadata.note_leader(self.topic, self.partition, hint)
         known = metadata.topic(self.topic) is not None
         refresh = metadata.refresh(self.topic)
+        if hint and not self._attempt:
+            self._attempt = 1
+            return  # who names the leader saves the pause, once
         self._attempt = min(self._attempt, SEARCH_ATTEMPTS)
         yield from self._pause()
-        if refresh.done and refresh.error is None and metadata.topic(self.topic) is None and known:
+        told = isinstance(error, TopicNotFound) or (known and refresh.done and not refresh.error)
+        if told and metadata.topic(self.topic) is None:
             self._fail(TopicNotFound(f"topic {self.topic} was deleted"))
-        elif isinstance(error, TopicNotFound) and metadata.topic(self.topic) is None:
-            self._fail(error)
 
     def _pause(self) -> Operation[None]:
         self._attempt += 1

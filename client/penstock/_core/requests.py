@@ -86,7 +86,8 @@ class Requests:
                     self._homes[home] = wire.node
                 return reply
             attempt += 1
-            pause = self._pool.backoff(attempt)
+            # Who names the leader saves the pause, unless two brokers name each other.
+            pause = 0.0 if node and attempt == 1 else self._pool.backoff(attempt)
             if self._scheduler.now + pause >= deadline:
                 raise last
             yield self._scheduler.sleep(pause)
