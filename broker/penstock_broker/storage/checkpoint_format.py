@@ -140,6 +140,7 @@ def parse_record(data: bytes, at: int, number: int) -> tuple[Record, int] | None
     ):
         return None
     term, vote, commit, applied, applied_term, floor, has_log = fields[:7]
+    promised_term, promised_index = fields[-2:]
     blob_at = at + _RECORD.size if flags & HAS_BLOB else 0
     record = Record(
         gid,
@@ -150,7 +151,8 @@ def parse_record(data: bytes, at: int, number: int) -> tuple[Record, int] | None
         floor,
         has_log,
         LogPosition._make(fields[7:-2]),
-        *fields[-2:],
+        promised_term,
+        promised_index,
         blob_at,
         length,
         blob_crc,
