@@ -85,8 +85,13 @@ class Operator:
     def _restore(self) -> None:
         """Until it is answered."""
         for node in self._drained:
-            done = self._drained.clear
-            self._ask(SetNodeState(node=node, state="active"), done)
+            self.link.ask(SetNodeState(node=node, state="active"), self._restored)
             self.world.after(1.0, self._restore)
             if not self.link.open:
                 self.link.go()
+
+    def _restored(self, reply: object) -> None:
+        """It takes part again, or never will: another took the place of one that was wiped."""
+        if not isinstance(reply, PenstockError) or not reply.retriable:
+            self.world.counts.operations += 1
+            self._drained.clear()
