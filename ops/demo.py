@@ -1,8 +1,9 @@
 """Kills a broker while programs work on it, and shows that no promise is broken.
 
-A real broker process stores 51,955 real flights. Two members of an ordered group add them up, two
-workers of a shared group note when they landed, and a reader follows every partition. In the middle
-of it the broker is killed with SIGKILL and started again on its data, twice.
+A real broker process (or three, with `--cluster`) stores 51,955 real flights. Two members of an
+ordered group add them up, two workers of a shared group note when they landed, and a reader follows
+every partition. In the middle of it the broker, or the leader of most partitions, is killed with
+SIGKILL and started again on its data, twice.
 
 Nearly 2,000 of the rows are not what the workers' parser expects. They end as dead letters with
 their reasons, are listed, and are given back to the group when the parser has been put right; the
@@ -31,6 +32,7 @@ import trio
 import penstock.sync
 from ops.showcase import flights as source
 from ops.showcase import landings, programs, shared_programs, shared_verdict, verdict
+from ops.showcase.cluster import Cluster
 from ops.showcase.flights import Flight
 from ops.showcase.ledgers import Book
 from ops.showcase.process import BrokerProcess
@@ -47,8 +49,10 @@ KILL_DELAY_SECONDS_MAX = 0.004
 class Demo:
     """One run: the broker, the book of what happened, and the kills that are due."""
 
-    def __init__(self, folder: Path, flights: list[Flight], kills: int, rate: float) -> None:
-        self.broker = BrokerProcess(folder)
+    def __init__(
+        self, broker: BrokerProcess | Cluster, flights: list[Flight], kills: int, rate: float
+    ) -> None:
+        self.broker = broker
         self.book = Book()
         self.flights = flights
         self._rate = rate
@@ -60,8 +64,8 @@ class Demo:
         """Publish, work and read until all is done, through every kill."""
         await self.broker.start()
         address, total = self.broker.address, len(self.flights)
-        self._progress.say(f"broker {self.broker.pid} listens on {address}")
-        await programs.create_topic(address)
+        self._progress.say(f"{self.broker.state}, listening on {address}")
+        await programs.create_topic(address, self.broker.replication)
         await shared_programs.create_group(address)
         async with trio.open_nursery() as display:
             display.start_soon(self._progress.follow, self.book, self.broker)
@@ -123,16 +127,17 @@ class Demo:
 
     async def _outage(self) -> None:
         await trio.sleep(random.uniform(0, KILL_DELAY_SECONDS_MAX))
-        pid, killed = self.broker.pid, time.monotonic()
+        victim = await self.broker.aim()
+        killed = time.monotonic()
         self.broker.kill()
-        self._progress.say(f"broker {pid} killed with SIGKILL")
+        self._progress.say(f"{victim} killed with SIGKILL")
         await trio.sleep(DOWN_SECONDS)
         await self.broker.start()
         self.book.outages.append((killed, time.monotonic()))
-        self._progress.say(f"broker {self.broker.pid} is back after {self.broker.starts[-1]:.2f} s")
+        self._progress.say(f"{self.broker.state} again after {self.broker.starts[-1]:.2f} s")
 
     async def count_stored(self, *topics: str) -> list[int]:
-        """Stop the broker in order, start it once more, ask how many records it holds."""
+        """Stop all in order, start once more, ask how many records there are."""
         await self.broker.stop()
         await self.broker.start()
         with penstock.sync.connect(self.broker.address, name="auditor") as client:
@@ -140,9 +145,9 @@ class Demo:
         return [sum(f.high_watermark - f.log_start_offset for f in figures) for figures in found]
 
 
-async def run(folder: Path, rows: int | None, kills: int, rate: float) -> bool:
-    """Run the demo in a folder and print the verdict; returns whether every promise was kept."""
-    demo = Demo(folder, source.load(rows), kills, rate)
+async def run(broker: BrokerProcess | Cluster, rows: int | None, kills: int, rate: float) -> bool:
+    """Run the demo and print the verdict; returns whether every promise was kept."""
+    demo = Demo(broker, source.load(rows), kills, rate)
     try:
         with trio.fail_after(TIME_LIMIT_SECONDS):
             await demo.run()
@@ -152,7 +157,7 @@ async def run(folder: Path, rows: int | None, kills: int, rate: float) -> bool:
         print(f"the broker's log ends so:\n{demo.broker.log_end()}", file=sys.stderr)
         raise
     finally:
-        demo.broker.kill()
+        demo.broker.end()
     checks = verdict.judge(demo.flights, demo.book, stored)
     checks += shared_verdict.judge(len(demo.flights), demo.book.shop, shared_programs.ATTEMPTS)
     print(verdict.render(checks, demo.book, demo.broker.starts))
@@ -167,6 +172,10 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=6000, help="records published a second, 0: no limit [6000]"
     )
+    parser.add_argument(
+        "--cluster", action="store_true",
+        help="three brokers, every record on all of them; the one that leads most is killed",
+    )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep the broker's data and log")
     options = parser.parse_args()
     # Each attempt that fails is logged by the client; the dead letters say it all in the end.
@@ -176,7 +185,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     kept: bool | None = None
     try:
-        kept = trio.run(run, folder, options.rows, options.kills, options.rate)
+        broker = Cluster(folder) if options.cluster else BrokerProcess(folder)
+        kept = trio.run(run, broker, options.rows, options.kills, options.rate)
     except* KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -17,8 +18,13 @@ STOP_SECONDS_MAX = 20.0
 class BrokerProcess:
     """`penstock serve` on one data directory and, after the first start, one port."""
 
-    def __init__(self, folder: Path) -> None:
-        self.address = "127.0.0.1:0"
+    replication: Final = 1
+
+    def __init__(
+        self, folder: Path, address: str = "127.0.0.1:0", options: Sequence[str] = ()
+    ) -> None:
+        self.address = address
+        self._options = options
         self.starts: list[float] = []
         """How many seconds each start took until it listened."""
         self._folder = folder
@@ -29,6 +35,15 @@ class BrokerProcess:
     def pid(self) -> int:
         """The process id; 0 while it is down or starting."""
         return self._process.pid if self._process and self._listens else 0
+
+    @property
+    def state(self) -> str:
+        """Whether it is up, in words."""
+        return f"broker {self.pid}" if self.pid else "broker DOWN"
+
+    async def aim(self) -> str:
+        """Choose whom to kill: there is one only; returns who that is, in words."""
+        return f"broker {self.pid}"
 
     async def start(self) -> None:
         """Start it and wait until it listens.
@@ -53,7 +68,7 @@ class BrokerProcess:
     def _spawn(self, port_file: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "penstock.cli", "serve"]
         command += ["--data", str(self._folder / "data"), "--listen", self.address]
-        command += ["--port-file", str(port_file)]
+        command += ["--port-file", str(port_file), *self._options]
         with (self._folder / "log").open("ab") as log:
             # A group of its own: Ctrl-C is for the demo, which then ends the broker.
             return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -64,6 +79,8 @@ class BrokerProcess:
             self._process.kill()
             self._process.wait()
             self._process, self._listens = None, False
+
+    end = kill
 
     async def stop(self) -> None:
         """End it in order by SIGTERM, and by force if that takes too long."""
@@ -76,7 +93,8 @@ class BrokerProcess:
 
     def log_end(self) -> str:
         """The last lines that the broker wrote."""
-        return "\n".join((self._folder / "log").read_text(errors="replace").splitlines()[-15:])
+        log = self._folder / "log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
 
 
 async def wait_until(condition: Callable[[], bool], seconds_max: float) -> None:

@@ -28,10 +28,10 @@ def connect(address: str, name: str) -> penstock.Client:
     )
 
 
-async def create_topic(address: str) -> None:
+async def create_topic(address: str, replication: int) -> None:
     """Make the topic that everything happens on."""
     async with connect(address, "setup") as client:
-        await client.admin.create_topic(TOPIC, partitions=PARTITIONS)
+        await client.admin.create_topic(TOPIC, PARTITIONS, replication)
 
 
 async def publish(

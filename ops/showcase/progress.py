@@ -6,6 +6,7 @@ import sys
 
 import trio
 
+from ops.showcase.cluster import Cluster
 from ops.showcase.ledgers import Book
 from ops.showcase.process import BrokerProcess
 
@@ -26,7 +27,7 @@ class Progress:
         clear = "\r\x1b[K" if self._terminal else ""
         print(f"{clear}{self._clock()}  {words}", file=sys.stderr)
 
-    async def follow(self, book: Book, broker: BrokerProcess) -> None:
+    async def follow(self, book: Book, broker: BrokerProcess | Cluster) -> None:
         """Show the figures again and again until cancelled."""
         while True:
             self._show(self._figures(book, broker))
@@ -41,12 +42,11 @@ class Progress:
     def _clock(self) -> str:
         return f"{trio.current_time() - self._began:5.1f} s"
 
-    def _figures(self, book: Book, broker: BrokerProcess) -> str:
+    def _figures(self, book: Book, broker: BrokerProcess | Cluster) -> str:
         done = len(book.acknowledged.places)
-        state = f"broker {broker.pid}" if broker.pid else "broker DOWN"
         bar = "#" * (20 * done // self._total)
         return (
             f"[{bar:.<20}] acknowledged {done:,} of {self._total:,}, "
             f"read {book.reader.count:,}, worked on {book.group.count:,}, "
-            f"landed {len(book.shop.landings):,}, {state}"
+            f"landed {len(book.shop.landings):,}, {broker.state}"
         )

@@ -11,11 +11,10 @@ import pytest
 from tests.source.tree import ROOT, SOURCE_ROOTS
 
 
-@pytest.mark.system
-def test_demo_keeps_every_promise() -> None:
+def run_demo(*options: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
-    done = subprocess.run(
-        [sys.executable, "-m", "ops.demo", "--rows", "5000", "--kills", "1"],
+    return subprocess.run(
+        [sys.executable, "-m", "ops.demo", "--rows", "5000", "--kills", "1", *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -23,6 +22,12 @@ def test_demo_keeps_every_promise() -> None:
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("options", [(), ("--cluster",)], ids=["one broker", "cluster"])
+def test_demo_keeps_every_promise(options: tuple[str, ...]) -> None:
+    done = run_demo(*options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kill 1:" in done.stdout
     assert "kill 2: in the redrive" in done.stdout
