@@ -91,6 +91,7 @@ class Asking:
             self._asking -= 1
             if isinstance(reply, questions.MetadataIndexReply):
                 self._waiting.append((reply.index, deadline, go_on))
+                self._node.outward = True
             else:
                 go_on(LeaderUnknown(UNCERTAIN))
 

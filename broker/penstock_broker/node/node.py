@@ -102,6 +102,8 @@ class Node:
         clock: monotonic time of the round, seconds.
         uncommitted_bytes: published bytes that are not yet applied, over all partitions.
         output_bytes: reply bytes that no peer has taken yet, over all connections.
+        outward: whether other nodes may be concerned when the round ends: a broker that is alone
+            does not look.
     """
 
     def __init__(self, store: Store, config: NodeConfig, rng: Random) -> None:
@@ -114,6 +116,7 @@ class Node:
         self.output_bytes = 0
         self._round_output_max = OUTPUT_BYTES_PER_ROUND
         self.draining = False
+        self.outward = False
         self.sessions: dict[int, Session] = {}
         self.partitions: dict[int, PartitionGroup] = {}
         """Data partitions by group id."""
@@ -375,16 +378,18 @@ class Node:
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
-        more = True
-        while more:
+        while True:
             while self._dirty:
                 dirty, self._dirty = self._dirty, []
                 for group in dirty:
                     if not group.gone:
                         group.close_round()
-            more = self.relay.flush() or self.asking.flush()
+            if not self.outward or not (self.relay.flush() or self.asking.flush()):
+                break
         self.checkpoints.step()
-        self.peers.flush()
+        if self.outward:
+            self.peers.flush()
+            self.outward = bool(self.peers.all() or self.relay.busy or self.asking)
 
     # ----- effects
 

@@ -88,6 +88,11 @@ class Relay:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the end of a round may bring something to do, also without other nodes."""
+        return bool(self._calls or self._under_way)
+
     # ----- asking
 
     def pass_on(self, to: int, request: Request, body: Buffer) -> None:
@@ -110,7 +115,7 @@ class Relay:
             self._send(to, made, _Asked(to, self._deadline, None, finish, whole))
         except PenstockError as error:
             refusal = error
-            self._calls.append(lambda: finish(refusal))
+            self._later(lambda: finish(refusal))
 
     @property
     def _deadline(self) -> float:
@@ -122,10 +127,14 @@ class Relay:
         self._correlation = self._correlation % 0xFFFF_FFFF + 1
         made[_CORRELATION] = self._correlation.to_bytes(4, "little")
         if to == self._node.node_id:
-            self._calls.append(lambda: self._handle(to, memoryview(made)))
+            self._later(lambda: self._handle(to, memoryview(made)))
         elif not self._post(to, RELAY, _way_of(made[4]), [made]):
             raise LeaderUnknown(f"broker {to} can't be reached at the moment")
         self._under_way[self._correlation] = asked
+
+    def _later(self, call: Callable[[], None]) -> None:
+        self._calls.append(call)
+        self._node.outward = True
 
     def _post(self, to: int, type_: int, channel: Channel, buffers: list[Buffer]) -> bool:
         crc, length = 0, FRAME_HEADER_BYTES
@@ -268,7 +277,7 @@ class Relay:
             self._node.reply_error(session, correlation, type_, error)
         elif asked.finish is not None:
             finish = asked.finish
-            self._calls.append(lambda: finish(error))
+            self._later(lambda: finish(error))
 
 
 def _way_of(type_: int) -> Channel:

@@ -167,7 +167,7 @@ class Store:
         """The most urgent piece of background work; None while one is under way or none is due."""
         if self._job is None:
             self._job = (
-                self._take_claim()
+                (self._claim and self._take_claim())
                 or self.keeper.take_job()
                 or self._write_job()
                 or self._removal_job()

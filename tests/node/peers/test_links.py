@@ -374,3 +374,18 @@ def test_the_status_tells_how_the_links_are() -> None:
     assert (two["node"], two["connected"]) == (2, ["control", "appends", "bulk"])
     assert two["heard_seconds_ago"] < 1.0
     assert (three["node"], three["connected"], three["heard_seconds_ago"]) == (3, [], None)
+
+
+def test_the_rounds_of_a_lone_broker_look_at_nothing_that_concerns_others() -> None:
+    cluster = Cluster(1)
+    node = cluster.members[1].node
+    answers: list[object] = []
+
+    assert not node.outward
+    node.ask(1, BrokerStatus(), answers.append)
+    assert node.outward, "what it asks itself takes the same way"
+    cluster.pump()
+
+    assert len(answers) == 1
+    assert not node.outward
+    assert Cluster(2).members[1].node.outward

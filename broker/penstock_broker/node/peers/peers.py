@@ -111,6 +111,7 @@ class Peers:
                 raise WrongCluster(f"there are {PEERS_MAX} other nodes already")
             peer = self._peers[node_id] = Peer(self, node_id, address)
             self._dial_at = self.clock
+            self._node.outward = True
         return peer
 
     def _forget(self, peer: Peer) -> None:
@@ -284,10 +285,12 @@ class Peers:
     def announce(self, gid: int, term: int) -> None:
         """We lead a group in a term; term 0: no longer."""
         self._leads.announce(gid, term)
+        self._node.outward = True
 
     def beat(self, group: Group) -> None:
         """Reads wait for a round of heartbeats: have one at the end of this round."""
         self._urgent[group.gid] = group
+        self._node.outward = True
 
     def flush(self) -> None:
         """The round ends: send what was queued, one frame per peer and kind."""
