@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, PreconditionFailed
 from penstock.protocol.cluster import MovePartition, SetNodeState, TransferLeader
 from penstock.protocol.messages import Message
 from penstock_broker.simulation.cluster_clients import Link
@@ -60,6 +60,8 @@ class Operator:
             if not isinstance(reply, PenstockError):
                 self.world.counts.operations += 1
                 done()
+            elif isinstance(reply, PreconditionFailed):
+                done()  # a wiped disk took the node's place: what was drained is no more
 
         self.link.ask(message, answered)
 

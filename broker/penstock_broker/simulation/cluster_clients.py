@@ -192,7 +192,12 @@ class Lane:
 
     def _send(self, sequence: int, values: list[bytes]) -> None:
         batch = encode_batch(
-            list(values), codec=0, base_ts_us=1, producer_id=self.producer, base_sequence=sequence
+            list(values),
+            codec=0,
+            base_ts_us=1,
+            producer_id=self.producer,
+            base_sequence=sequence,
+            key_slots=self.world.slots_of(values),
         )
         gid = self.world.gids[self.partition]
 

@@ -99,6 +99,7 @@ class Host:
         self.disk.faults = DiskFaults()
         counts = world.counts
         counts.crashes += 1
+        world.died_at = world.now
         counts.power_cuts += power
         counts.disk_errors += error
         for end in world.network.ends_at(self.number):

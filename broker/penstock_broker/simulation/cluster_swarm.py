@@ -43,6 +43,14 @@ class Swarm:
     """0: nobody operates the cluster."""
     dead_after_ms: int
     storage: StorageConfig
+    shared: int
+    """Members of a shared group; 0: there is none."""
+    by_key: bool
+    attempts_max: int
+    lease_seconds: float
+    strict: str
+    topics: bool
+    """Whether topics come and go."""
 
 
 def draw(random: Random, nodes: int) -> Swarm:
@@ -51,12 +59,14 @@ def draw(random: Random, nodes: int) -> Swarm:
     kinds = [kind for kind in FAULTS if nodes > 1 or kind in LONELY]
     # Swarm testing: each seed has some kinds of fault only, so that none hides another.
     chosen = random.sample(kinds, random.randint(1, min(len(kinds), 8)))
+    # Each record of a shared group is several commands: there are fewer of them.
+    shared = pick((0, 0, 1, 2))
     return Swarm(
         nodes=nodes,
         hosts_of=tuple(f"machine{1 + at % pick((nodes, nodes, 3))}" for at in range(nodes)),
         partitions=2,
         producers=pick((1, 2)),
-        publishes=pick((4.0, 10.0, 30.0)),
+        publishes=pick((1.0, 2.0, 4.0) if shared else (4.0, 10.0, 30.0)),
         members=pick((0, 1, 3)),
         faults=tuple(sorted(chosen)),
         fault_every=pick((0.5, 1.5, 4.0)),
@@ -74,4 +84,10 @@ def draw(random: Random, nodes: int) -> Swarm:
             checkpoint_rewrite_bytes=16 << 10,
             reserve_bytes=0,
         ),
+        shared=shared,
+        by_key=pick((False, True)),
+        attempts_max=pick((2, 4)),
+        lease_seconds=pick((1.0, 1.5)),
+        strict=pick(("no", "yes")),
+        topics=pick((False, True)),
     )

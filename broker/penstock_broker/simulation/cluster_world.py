@@ -42,9 +42,11 @@ from penstock_broker.simulation.cluster_clients import (
 )
 from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_network import Network
+from penstock_broker.simulation.cluster_shared import Seat, SharedGroup
 from penstock_broker.simulation.cluster_swarm import Swarm, draw
 from penstock_broker.simulation.cluster_truth import ClusterTruth
 from penstock_broker.simulation.disk import Crash, SimDisk
+from penstock_broker.simulation.shared_world import SharedCounts
 from penstock_broker.storage.reads import Memory
 
 FORM_SECONDS: Final = 30.0
@@ -57,7 +59,7 @@ KEPT_BYTES = (600, 8 << 10, 512 << 10)
 
 
 @dataclass(slots=True)
-class ClusterCounts(Counts):
+class ClusterCounts(SharedCounts):
     """What happened, over all seeds."""
 
     simulated_seconds: float = 0.0
@@ -100,8 +102,11 @@ class ClusterWorld:
         """Groups of the topic's partitions."""
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
+        self.shared = SharedGroup(self) if self.swarm.shared else None
+        self.died_at = 0.0
+        """When a process ended last."""
         self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
-        self.clients: list[Producer | Reader | StrictReader | Member | Operator] = []
+        self.clients: list[Producer | Reader | StrictReader | Member | Operator | Seat] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._sessions = 0
@@ -168,15 +173,18 @@ class ClusterWorld:
         for host in self.hosts:
             host.start()
         if len(self.hosts) > 1:
-            self._until_told(InitCluster(), lambda reply: isinstance(reply, InitClusterReply), 1)
+            self.until_told(InitCluster(), lambda reply: isinstance(reply, InitClusterReply), 1)
             self._gather()
         create = CreateTopic(
             name="t",
             partitions=self.swarm.partitions,
             replication=min(3, len(self.hosts)),
+            config={"key_slots": "key"} if self.swarm.by_key and self.swarm.shared else {},
         )
-        self._until_told(create, self._created)
-        self._until_told(Metadata(topics=["t"]), self._described)
+        self.until_told(create, self._created)
+        self.until_told(Metadata(topics=["t"]), self._described)
+        if self.shared is not None:
+            self.shared.create()
 
     def _gather(self) -> None:
         """Wait until all have joined and know the metadata."""
@@ -193,12 +201,7 @@ class ClusterWorld:
             host.act(host.node, lambda: metadata.change_members(ids))
         assert self.advance(informed, FORM_SECONDS), "somebody does not learn of the cluster"
 
-    def _until_told(
-        self,
-        message: Message,
-        accepts: Callable[[Any], bool],
-        place: int = 0,
-    ) -> None:
+    def until_told(self, message: Message, accepts: Callable[[Any], bool], place: int = 0) -> None:
         """Ask until the answer is accepted."""
         answered: list[bool] = []
 
@@ -239,6 +242,8 @@ class ClusterWorld:
         self.clients += [Member(self, number) for number in range(swarm.members)]
         if swarm.operate_every:
             self.clients.append(Operator(self))
+        if self.shared is not None:
+            self.clients += self.shared.members()
 
     def node_config(self, host: Host) -> NodeConfig:
         """What a node is told about itself."""
@@ -256,6 +261,10 @@ class ClusterWorld:
         """Before a node starts."""
 
     # ----- for hosts and clients
+
+    def slots_of(self, values: list[bytes]) -> list[int] | None:
+        """With order by key, a record's slot follows from its value."""
+        return self.shared.slots_of(values) if self.shared is not None else None
 
     @property
     def alive(self) -> list[Host]:
@@ -303,12 +312,16 @@ class ClusterWorld:
             self.advance(lambda: False, 0.1)
         for partition, gid in enumerate(self.gids):
             self._read_everywhere(partition, gid)
+        if self.shared is not None:
+            self.shared.check_end()
 
     def waits_for(self) -> list[str]:
         """What is not yet as it must be."""
         if len(self.alive) < len(self.hosts):
             return ["hosts that are down"]
         found = [str(client) for client in self.clients if not client.idle]
+        if not found and self.shared is not None:
+            found = self.shared.waits_for()
         return found or self.waits_for_replicas()
 
     def waits_for_replicas(self) -> list[str]:

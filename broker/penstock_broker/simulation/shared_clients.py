@@ -7,6 +7,7 @@ is drawn from the seed; `SharedTruth` hears of all that it was told and all that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -22,10 +23,9 @@ from penstock.protocol.sharing import (
     RenewLeases,
     RenewLeasesReply,
 )
-from penstock_broker.simulation.broker_clients import Link
 
 if TYPE_CHECKING:
-    from penstock_broker.simulation.shared_world import SharedWorld
+    from penstock_broker.simulation.shared_truth import SharedLink, SharedScene
 
 GROUP: Final = "s"
 PAUSE: Final = 0.05
@@ -57,7 +57,9 @@ class Place:
 class SharedMember:
     """One consumer, attached to every partition of the topic and of its dead-letter topic."""
 
-    def __init__(self, world: SharedWorld, number: int) -> None:
+    link: SharedLink
+
+    def __init__(self, world: SharedScene, number: int) -> None:
         self.world = world
         self.name = f"s{number}"
         self.max_in_flight = world.random.choice((1, 5, 30))
@@ -72,13 +74,18 @@ class SharedMember:
     def begin(self) -> None:
         """Start."""
         self.places = [Place(*place) for place in self.world.places]
-        self.link = Link(self.world, self._again)
+        self.link = self.world.link_of(self._again)
         self._again()
         self._beat()
 
     def stop(self) -> None:
         """Be quick and kind to every record from now on."""
         self._stopped = True
+
+    def _refused(self, what: str, error: PenstockError, again: Callable[[], None]) -> None:
+        """Try again what was refused."""
+        assert error.retriable, f"{self.name} {what}: {error!r}"
+        self.world.after(PAUSE, again)
 
     # ----- attaching
 
@@ -106,8 +113,7 @@ class SharedMember:
     def _attached(self, place: Place, reply: AttachGroupReply | PenstockError) -> None:
         place.attaching = False
         if isinstance(reply, PenstockError):
-            assert reply.retriable, f"{self.name} attaches: {reply!r}"
-            self.world.after(PAUSE, lambda: self._attach(place))
+            self._refused("attaches", reply, lambda: self._attach(place))
             return
         place.handle = reply.handle
         for lease in reply.lost:
@@ -124,21 +130,23 @@ class SharedMember:
         place.acquiring = True
         random = self.world.random
         wanted = Acquire(place.handle, random.randint(1, free), random.choice((1, 1 << 16)), 500)
+        asked = self.world.now
         self.link.send(
             lambda correlation: leases.acquire_request(correlation, place.gid, wanted),
-            lambda flags, reply: self._acquired(place, wanted, flags, reply),
+            lambda flags, reply: self._acquired(place, wanted, asked, flags, reply),
         )
 
-    def _acquired(self, place: Place, wanted: Acquire, flags: int, reply: bytes) -> None:
+    def _acquired(
+        self, place: Place, wanted: Acquire, asked: float, flags: int, reply: bytes
+    ) -> None:
         place.acquiring = False
         if flags & frames.FLAG_ERROR:
-            error = decode_error(reply[16:])
-            assert error.retriable, f"{self.name} acquires: {error!r}"
-            self.world.after(PAUSE, lambda: self._acquire(place))
+            self._refused("acquires", decode_error(reply[16:]), lambda: self._acquire(place))
             return
         found = leases.read_acquired(reply, 0, len(reply))
         if found.spans:
-            told = self.world.shared_truth.granted(self.name, place.topic, place.partition, found)
+            truth = self.world.shared_truth
+            told = truth.granted(self.name, place.topic, place.partition, found, asked)
             assert len(told) <= wanted.max_records, "more records came than were asked for"
             place.held[found.lease] = set(told)
             for offset in told:
@@ -207,9 +215,7 @@ class SharedMember:
 
     def _settled(self, place: Place, verdict: Verdict, flags: int, reply: bytes) -> None:
         if flags & frames.FLAG_ERROR:
-            error = decode_error(reply[16:])
-            assert error.retriable, f"{self.name} settles: {error!r}"
-            self.world.after(PAUSE, lambda: self._say_again(place))
+            self._refused("settles", decode_error(reply[16:]), lambda: self._say_again(place))
             return
         answer = leases.read_settled(reply, 0, len(reply))
         if verdict in place.said:

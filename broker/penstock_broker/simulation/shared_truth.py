@@ -9,15 +9,74 @@ lies among the dead letters, and there exactly once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.protocol.leases import ACK, NACK, REJECT, RELEASE, Acquired, Settled, Span, Verdict
 
 if TYPE_CHECKING:
-    from penstock_broker.simulation.shared_world import SharedWorld
+    from collections.abc import Callable
+    from random import Random
+
+    from penstock.protocol.messages import Message
+    from penstock_broker.simulation.shared_world import SharedCounts
 
 Key = tuple[str, int, int]
 """Topic, partition, offset."""
+
+
+class SharedLink(Protocol):
+    """A member's connection."""
+
+    def send(self, make: Callable[[int], bytes], answer: Callable[[int, bytes], None]) -> None:
+        """Send a frame made for a correlation id; the answer gets flags and the reply frame."""
+
+    def ask(self, message: Message, answer: Callable[[Any], None]) -> None:
+        """Send a request; the answer gets the reply, or the error."""
+
+
+class SharedScene(Protocol):
+    """A world with a shared group, as its members and this truth see it."""
+
+    random: Random
+    topic: str
+    lease_seconds: float
+    places: list[tuple[str, int, int]]
+    """Topic, partition and group id of everything that the members consume."""
+
+    @property
+    def now(self) -> float:
+        """Virtual time."""
+
+    @property
+    def counts(self) -> SharedCounts:
+        """What happened."""
+
+    @property
+    def shared_truth(self) -> SharedTruth:
+        """What is known of the group."""
+
+    @property
+    def wall_us(self) -> int:
+        """What the members' clocks show."""
+
+    @property
+    def broker_us(self) -> int:
+        """The latest time of any broker so far."""
+
+    def after(self, delay: float, action: Callable[[], None]) -> None:
+        """Do something later."""
+
+    def link_of(self, again: Callable[[], None]) -> SharedLink:
+        """A connection for a member, which is told whenever it is open again."""
+
+    def slot_of(self, key: Key) -> int | None:
+        """The slot of a record, if the group keeps the order of keys."""
+
+    def is_over(self, key: Key) -> bool:
+        """Whether a record will not be delivered any more."""
+
+    def held_runs(self, partition: int) -> list[int]:
+        """Where dead letters wait, as an operator would be told."""
 
 
 @dataclass(slots=True)
@@ -36,7 +95,7 @@ class Grant:
 class SharedTruth:
     """All that is known of one shared group from outside the broker."""
 
-    def __init__(self, world: SharedWorld) -> None:
+    def __init__(self, world: SharedScene) -> None:
         self._world = world
         self._grants: dict[Key, Grant] = {}
         self._counters: dict[Key, Span] = {}
@@ -55,34 +114,43 @@ class SharedTruth:
 
     # ----- what members are told
 
-    def granted(self, member: str, topic: str, partition: int, found: Acquired) -> list[int]:
-        """A member got records; returns their offsets."""
+    def granted(
+        self, member: str, topic: str, partition: int, found: Acquired, asked: float
+    ) -> list[int]:
+        """A member got records that it had asked for at a time; returns their offsets."""
         granted_us = found.deadline_us - found.lease_ms * 1000
         offsets = []
         self._told.add(found.lease)
         for span in found.spans:
             for offset in range(span.first, span.first + span.records):
                 key = (topic, partition, offset)
+                self._check_final(key, granted_us, asked)
                 self._check_grant(key, granted_us)
                 self._check_counters(key, span)
-                self._check_order(key, granted_us)
+                self._check_order(key, granted_us, asked)
                 life = self._world.counts.crashes
                 self._grants[key] = Grant(found.lease, member, found.deadline_us, life)
                 offsets.append(offset)
         self._world.counts.granted += len(offsets)
         return offsets
 
-    def _check_grant(self, key: Key, granted_us: int) -> None:
+    def _check_final(self, key: Key, granted_us: int, asked: float) -> None:
         final_us = self._final_us.get(key, granted_us)
         assert granted_us <= final_us, f"{key} was settled and came again"
+
+    def _check_grant(self, key: Key, granted_us: int) -> None:
         before = self._grants.get(key)
         if before is not None and not before.over and granted_us < before.deadline_us:
-            lost = before.life != self._world.counts.crashes
+            lost = self._may_be_forgotten(before)
             assert lost, f"{key} is leased to {before.member} and was given to another"
         not_before = self._not_before.pop(key, 0)
         assert granted_us >= not_before, f"{key} came {not_before - granted_us} us too early"
         if key[0] != self._world.topic:
             assert key in self._redriven, f"{key} is a dead letter and came without a redrive"
+
+    def _may_be_forgotten(self, grant: Grant) -> bool:
+        """The broker has died since."""
+        return grant.life != self._world.counts.crashes
 
     def _check_counters(self, key: Key, span: Span) -> None:
         before = self._counters.get(key)
@@ -92,7 +160,7 @@ class SharedTruth:
             assert span.redrives >= before.redrives, f"{key}: redrives went down"
         self._counters[key] = span
 
-    def _check_order(self, key: Key, granted_us: int) -> None:
+    def _check_order(self, key: Key, granted_us: int, asked: float) -> None:
         slot = self._world.slot_of(key)
         if slot is None:
             return
@@ -105,10 +173,11 @@ class SharedTruth:
             return
         if before >= 0:
             ahead = (key[0], key[1], before)
-            assert self._may_be_over(ahead), f"{key} came before {before} of its key was settled"
+            over = self._may_be_over(ahead, asked)
+            assert over, f"{key} came before {before} of its key was settled"
         self._last_of_slot[lane] = key[2], granted_us
 
-    def _may_be_over(self, key: Key) -> bool:
+    def _may_be_over(self, key: Key, asked: float) -> bool:
         """Somebody settled it, or it was given up, maybe after deliveries nobody heard of."""
         return bool(self._said.get(key, set()) & {ACK, REJECT}) or self._world.is_over(key)
 

@@ -7,6 +7,7 @@ time, and the dead letters must be what the members' verdicts say.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -157,6 +158,10 @@ class SharedWorld(World):
 
     def _all_clients(self) -> list[Client]:
         return [*super()._all_clients(), self._delayer, *self._shared]
+
+    def link_of(self, again: Callable[[], None]) -> Link:
+        """A connection for a member of the group."""
+        return Link(self, again)
 
     # ----- keys
 
