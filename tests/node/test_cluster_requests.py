@@ -118,6 +118,20 @@ def test_a_partition_moves_after_a_dry_run_that_changes_nothing() -> None:
     assert cluster.leader(gid).number in others
 
 
+def test_a_partition_keeps_its_number_of_copies() -> None:
+    cluster = Cluster(3)
+    cluster.topic("orders")
+    with pytest.raises(PreconditionFailed, match="3 copies"):
+        asked(cluster, MovePartition(topic="orders", partition=0, replicas=[1, 2]))
+
+
+def test_a_drain_tells_of_replicas_that_no_other_broker_can_take() -> None:
+    cluster = Cluster(3)
+    cluster.topic("orders", 2)
+    assert asked(cluster, SetNodeState(node=2, state="draining", dry_run=True)).stuck >= 2
+    assert asked(cluster, SetNodeState(node=2, state="active", dry_run=True)).stuck == 0
+
+
 def test_unknown_places_are_refused() -> None:
     cluster = Cluster(3)
     cluster.topic("orders")

@@ -25,6 +25,8 @@ from penstock_broker.machine import commands
 from penstock_broker.machine.commands import Refused, encode_command
 from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import (
+    ACTIVE,
+    KIND_GROUPS,
     FeatureLevelRaised,
     NodeStateSet,
     Partition,
@@ -34,6 +36,7 @@ from penstock_broker.node.cluster_view import is_alive
 from penstock_broker.node.pending import Request
 
 if TYPE_CHECKING:
+    from penstock_broker.machine.metadata import MetadataMachine
     from penstock_broker.node.group import Group
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
@@ -53,13 +56,26 @@ def set_node_state(
             for topic in machine.topics.values()
             for partition in topic.partitions
         )
-        held = machine.holding().get(id_, 0)
         changed = cluster.SetNodeStateReply(
-            node=id_, state=reply.node.state, replicas=held, leaders=led
+            node=id_,
+            state=reply.node.state,
+            replicas=machine.holding().get(id_, 0),
+            leaders=led,
+            stuck=0 if reply.node.state == ACTIVE else _stuck(machine, id_),
         )
         node.reply(session, correlation, changed)
 
     _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
+
+
+def _stuck(machine: MetadataMachine, leaving: int) -> int:
+    """Replicas of a node that have nowhere to go."""
+    active = {entry.id for entry in machine.members.values() if entry.state == ACTIVE} - {leaving}
+    return sum(
+        leaving in partition.replicas and not active - set(partition.replicas)
+        for topic in machine.topics.values()
+        for partition in topic.partitions
+    )
 
 
 def raise_feature_level(
@@ -81,8 +97,15 @@ def raise_feature_level(
 def move_partition(
     node: Node, session: Session, correlation: int, asked: cluster.MovePartition
 ) -> None:
-    """Say where the copies of a partition shall be."""
+    """Say where the copies of a partition shall be.
+
+    Raises:
+        PreconditionFailed: that is more or fewer than the topic has.
+    """
     partition = _partition(node, asked.topic, asked.partition)
+    topic = node.groups.metadata.machine.topics[asked.topic]
+    if topic.kind != KIND_GROUPS and len(asked.replicas) != topic.replication:
+        raise PreconditionFailed(f"{asked.topic!r} has {topic.replication} copies: name as many")
     command = commands.ChangeReplicas(
         group=partition.group, replicas=asked.replicas, expected=partition.replicas
     )

@@ -31,6 +31,8 @@ LEADER_PAUSE: Final = 0.1
 """Between two questions for a leader that is not to be reached."""
 SEARCH_ATTEMPTS: Final = 4
 """While a leader is looked for pauses grow no longer than after so many attempts."""
+ATTEMPT_SECONDS: Final = 1.5
+"""How long one broker may take, if another one can be asked then."""
 REFRESH_PAUSE: Final = 0.05
 """Seconds between two refreshes at the least."""
 
@@ -180,8 +182,9 @@ class Metadata:
                     raise self._pool.no_connection()
                 yield self._pool.bell.wait(deadline)
                 continue
+            until = min(deadline, self._scheduler.now + ATTEMPT_SECONDS)
             try:
-                reply = yield self._pool.request(wire, MetadataRequest(topics=names), deadline)
+                reply = yield self._pool.request(wire, MetadataRequest(topics=names), until)
                 return cast("MetadataReply", reply)
             except RetriableError:
                 attempt += 1

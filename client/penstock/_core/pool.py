@@ -135,14 +135,12 @@ class Pool:
         return sending
 
     def any_wire(self) -> Wire | None:
-        """Some ready connection, the seed's first; one that is in doubt if there is no other."""
-        doubtful = None
+        """Some ready connection whose broker answers, the seed's first."""
         for peer in self._peers.values():
-            if peer.wire is not None and peer.wire.ready:
-                if not peer.wire.doubtful:
-                    return peer.wire
-                doubtful = peer.wire
-        return doubtful
+            wire = peer.wire
+            if wire is not None and wire.ready and not wire.doubtful:
+                return wire
+        return None
 
     @property
     def several(self) -> bool:

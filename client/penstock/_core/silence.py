@@ -77,12 +77,12 @@ class Silence:
                     quiet = self._quiet[wire] = before.get(wire) or _Quiet()
                     self._look(wire, quiet, passed)
                 else:
-                    wire.doubtful = False
+                    self._trust(wire)
 
     def _look(self, wire: Wire, quiet: _Quiet, passed: float) -> None:
         if wire.last_heard != quiet.heard_at:
             quiet.heard_at, quiet.seconds, quiet.asked = wire.last_heard, 0.0, None
-            wire.doubtful = False
+            self._trust(wire)
             return
         quiet.seconds += passed
         if quiet.asked is None:
@@ -96,6 +96,11 @@ class Silence:
             wire.doubtful = True
             self._pool.reach_out()
             self._metadata.refresh()
+
+    def _trust(self, wire: Wire) -> None:
+        if wire.doubtful:
+            wire.doubtful = False
+            self._pool.bell.ring()
 
     def _give_up(self, wire: Wire) -> None:
         if self._pool.several:

@@ -172,6 +172,8 @@ class SetNodeStateReply(Message, frozen=True, kw_only=True):
     replicas: int
     """What it still holds."""
     leaders: int
+    stuck: int = 0
+    """Replicas on it that no other active broker can take: there are too few brokers."""
 
 
 @request(0x65)
