@@ -73,6 +73,25 @@ def test_a_node_of_another_cluster_is_refused(formed: Cluster) -> None:
     assert error.detail["cluster"] == "cluster"
 
 
+def test_a_copy_of_the_directory_of_a_node_that_is_alive_is_refused() -> None:
+    cluster = Cluster(3)
+    member = cluster.members[1]
+    peer = member.node.peers.all()[2]
+    uuid, address = cluster.members[2].node.store.node_uuid.hex(), peer.address
+    copy = hello(uuid=uuid, node=2, address="copy:7400")
+
+    error = refusal(member, copy)
+
+    assert isinstance(error, WrongCluster)
+    assert address in str(error)
+    assert peer.address == address
+    assert peer.connected
+    cluster.kill(2)
+    _, flags, _ = greet(member, copy)
+    assert not flags & FLAG_ERROR
+    assert peer.address == "copy:7400"
+
+
 def test_a_copy_of_our_data_directory_is_refused(formed: Cluster) -> None:
     uuid = formed.members[1].node.store.node_uuid.hex()
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 class Inlet:
     """The link of a session that a peer opened; it names the sender of all that arrives on it."""
 
-    __slots__ = ("_peers", "bulky", "channel", "frame_bytes_max", "peer")
+    __slots__ = ("_peers", "address", "bulky", "channel", "frame_bytes_max", "peer")
 
-    def __init__(self, peers: Peers, peer: Peer, channel: Channel) -> None:
+    def __init__(self, peers: Peers, peer: Peer, channel: Channel, address: str) -> None:
         self._peers = peers
         self.peer = peer
         self.channel = channel
+        self.address = address
         self.frame_bytes_max = FRAME_BYTES_MAX[channel]
         self.bulky = channel != Channel.CONTROL
 

@@ -224,7 +224,7 @@ class Peers:
         old, peer.inlets[said.channel] = peer.inlets[said.channel], session
         if old is not None:
             self.hang_up(old)
-        session.link = Inlet(self, peer, Channel(said.channel))
+        session.link = Inlet(self, peer, Channel(said.channel), said.address)
         session.ready = True
         session.name = f"node {peer.id}"
         peer.heard_at = self.clock
@@ -235,8 +235,23 @@ class Peers:
         self._identity.check(said)
         self._identity.check_meant(said.to_node)
         peer = self._meet(said.node, said.address)
+        self._check_alone(peer, said.address)
         peer.address = said.address
         return peer
+
+    def _check_alone(self, peer: Peer, address: str) -> None:
+        """Refuse whoever has a copy of the directory of a node that is alive.
+
+        What one of the two has on its disk would else count as being on that of the other.
+        """
+        inlet = peer.inlets[Channel.CONTROL]
+        if inlet is None or not self.alive(peer.id):
+            return
+        assert isinstance(inlet.link, Inlet), "only inlets are kept"
+        if inlet.link.address != address:
+            raise WrongCluster(
+                f"node {peer.id} is alive at {inlet.link.address}: is this a copy of its directory?"
+            )
 
     def lost(self, peer: Peer) -> None:
         """A control connection broke: the process at the other end is gone, most likely."""
