@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.cluster_rows import NODES, PROBLEMS, find_node, node_row, problems
+from penstock.cli.cluster_rows import NODES, PROBLEMS, find_node, node_row, problems, versions
 from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_fields, print_object, print_rows, print_table, styled
@@ -76,6 +76,7 @@ def status(settings: Settings) -> None:
                 ("Health", _health(wrong)),
                 ("Metadata", _metadata(reply)),
                 ("Partitions", counted),
+                ("Versions", versions(reply)),
                 ("Feature level", f"{reply.feature_level} of {reply.feature_max}"),
             ]
         )

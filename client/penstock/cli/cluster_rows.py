@@ -97,10 +97,13 @@ def problems(status: ClusterStatusReply) -> list[dict[str, str]]:
     if status.under_replicated:
         counted = count_of(status.under_replicated, "partition")
         found.append(_problem("copies missing", f"{counted} with a replica away or far behind"))
-    versions = sorted({node.version for node in status.nodes if node.version})
-    if len(versions) > 1:
-        found.append(_problem("versions differ", f"{', '.join(versions)}: finish the upgrade"))
     return found
+
+
+def versions(status: ClusterStatusReply) -> str:
+    """What the brokers run, in words."""
+    found = sorted({node.version for node in status.nodes if node.version})
+    return ", ".join(found) + (" (an upgrade is under way)" if len(found) > 1 else "")
 
 
 def _problem(what: str, detail: str) -> dict[str, str]:
