@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 from zlib import crc32
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, TopicNotFound
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
@@ -135,6 +135,8 @@ class Checks:
         """id(raft) -> its commit when it was seen last."""
         self._known: dict[int, tuple[Raft, Host, int]] = {}
         self._rounds = 0
+        self._deleted: set[int] = set()
+        """Groups of topics that are gone: who restarts may begin them anew, until it hears so."""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -162,6 +164,9 @@ class Checks:
         def ended(groups: Groups, gid: int, error: PenstockError) -> bool:
             if isinstance(groups._node, Watched):
                 self._left(groups._node.host, gid)
+            if isinstance(error, TopicNotFound):
+                require(gid in self._world.gone, f"group {gid} is deleted, nobody asked for that")
+                self._deleted.add(gid)
             return end(groups, gid, error)
 
         with (
@@ -224,6 +229,8 @@ class Checks:
         if id(raft) not in self._known:
             return
         _, host, gid = self._known[id(raft)]
+        if gid in self._deleted:
+            return
         if raft.role is Role.LEADER:
             self._check_leader(gid, raft)
         before = self._commits.get(id(raft), 0)
@@ -250,7 +257,8 @@ class Checks:
                 if group.raft is raft:
                     self._known[id(raft)] = (raft, host, gid)
                     self._world.places[raft.id] = host.number
-                    self._check_recovered(host, gid, raft)
+                    if gid not in self._deleted:
+                        self._check_recovered(host, gid, raft)
 
     def _check_recovered(self, host: Host, gid: int, raft: Raft) -> None:
         """What was durable is there; there may be more, of which nobody had heard."""
@@ -344,6 +352,8 @@ class Checks:
     def departs(self, host: Host, group: Group, message: Message) -> None:
         """No promise leaves before what it promises is durable (Raft 5)."""
         gid = group.gid
+        if gid in self._deleted:
+            return
         durable = self._durable.get((host.number, gid)) or Durable()
         match message:
             case VoteRequest(pre=False):
@@ -371,7 +381,7 @@ class Checks:
         """Now and then: replicas that have applied the same are the same."""
         self._rounds += 1
         if self._rounds % SAMPLE_ROUNDS == 0:
-            gids = list(self.histories)
+            gids = [gid for gid in self.histories if gid not in self._deleted]
             if gids:
                 self.compare(gids[self._rounds // SAMPLE_ROUNDS % len(gids)])
 

@@ -44,6 +44,7 @@ from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_network import Network
 from penstock_broker.simulation.cluster_shared import Seat, SharedGroup
 from penstock_broker.simulation.cluster_swarm import Swarm, draw
+from penstock_broker.simulation.cluster_topics import TopicMaker
 from penstock_broker.simulation.cluster_truth import ClusterTruth
 from penstock_broker.simulation.disk import Crash, SimDisk
 from penstock_broker.simulation.shared_world import SharedCounts
@@ -71,6 +72,8 @@ class ClusterCounts(SharedCounts):
     strict_reads: int = 0
     operations: int = 0
     """Of the operator."""
+    topics: int = 0
+    """That came and went."""
     protocol_errors: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     failpoints: Counter[str] = field(default_factory=Counter)
@@ -100,13 +103,17 @@ class ClusterWorld:
         self.network = Network(self, self.random)
         self.gids: list[int] = []
         """Groups of the topic's partitions."""
+        self.gone: set[int] = set()
+        """Groups of topics that were deleted, or are about to be."""
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
         self.shared = SharedGroup(self) if self.swarm.shared else None
         self.died_at = 0.0
         """When a process ended last."""
         self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
-        self.clients: list[Producer | Reader | StrictReader | Member | Operator | Seat] = []
+        self.clients: list[
+            Producer | Reader | StrictReader | Member | Operator | Seat | TopicMaker
+        ] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._sessions = 0
@@ -242,6 +249,8 @@ class ClusterWorld:
         self.clients += [Member(self, number) for number in range(swarm.members)]
         if swarm.operate_every:
             self.clients.append(Operator(self))
+        if swarm.topics:
+            self.clients.append(TopicMaker(self))
         if self.shared is not None:
             self.clients += self.shared.members()
 
@@ -329,7 +338,10 @@ class ClusterWorld:
         found = []
         if len(self.alive) < len(self.hosts):
             found.append("hosts that are down")
-        for gid in list(self.checks.histories):
+        for gid in self.checks.histories:
+            if gid in self.gone:
+                found += [f"{host} keeps {gid}" for host in self.alive if host.group(gid)]
+                continue
             leader = self.leader_of(gid)
             group = leader.group(gid) if leader is not None else None
             if group is None or not group.leading:
