@@ -1,0 +1,184 @@
+"""`penstock cluster`, `node`, `partition` and `top`, on three brokers in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from penstock.cli.cluster_rows import node_row, partition_row, problems
+from penstock.cli.top import Look, render
+from penstock.protocol.cluster import (
+    ClusterStatusReply,
+    MetadataStatus,
+    NodeStatus,
+    PartitionState,
+)
+from penstock.testing import cluster
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Cli]:
+    with cluster(3) as running:
+        cli = Cli(running.address)
+        cli("topic", "create", "orders", "-p", "2", "-r", "3")
+        cli("cluster", "health", "--watch", "--exit-when-healthy", "--every", "100ms")
+        yield cli
+
+
+def rows(cli: Cli, *arguments: str) -> Any:
+    return json.loads(cli(*arguments, "-o", "json").stdout)
+
+
+def place(cli: Cli) -> dict[str, Any]:
+    (first, _) = rows(cli, "partition", "list", "orders")
+    assert isinstance(first, dict)
+    return first
+
+
+def test_the_status_shows_all_brokers(three: Cli) -> None:
+    shown = three("cluster", "status").stdout
+    assert re.search(r"Health +healthy", shown)
+    value = rows(three, "cluster", "status")
+    assert [node["state"] for node in value["nodes"]] == ["active"] * 3
+    assert value["problems"] == []
+    assert three("cluster", "health").stdout == ""
+
+
+def test_brokers_are_listed_and_described_by_id_and_address(three: Cli) -> None:
+    listed = rows(three, "node", "list")
+    assert listed == rows(three, "cluster", "members")
+    for name in (str(listed[1]["node"]), listed[1]["address"]):
+        described = rows(three, "node", "describe", name)
+        assert described["node"] == listed[1]["node"]
+        assert described["figures"]["groups"] > 2
+        assert {row["topic"] for row in described["partitions"]} == {"orders", "__groups"}
+    missing = three.any("node", "describe", "99")
+    assert missing.exit_code == 4
+    assert "there is no node 99" in missing.output
+
+
+def test_a_lead_is_handed_over(three: Cli) -> None:
+    before = place(three)
+    to = next(node for node in before["replicas"] if node != before["leader"])
+    dry = three("partition", "transfer", "orders", "0", "--to", str(to), "--dry-run")
+    assert f"leader {before['leader']} -> {to}" in dry.stderr
+    assert place(three)["leader"] == before["leader"]
+    three("partition", "transfer", "orders", "0", "--to", str(to), "--wait")
+    assert place(three)["leader"] == to
+
+
+def test_a_move_needs_as_many_brokers_as_there_are_copies(three: Cli) -> None:
+    refused = three.any("partition", "move", "orders", "0", "--to", "1,2")
+    assert refused.exit_code == 6
+    assert "3 copies" in refused.output
+    wanted = sorted(place(three)["replicas"], reverse=True)
+    names = ",".join(map(str, wanted))
+    three("partition", "move", "orders", "0", "--to", names, "--wait")
+    assert place(three)["replicas"] == wanted
+
+
+def test_a_drain_is_taken_back_and_tells_what_is_stuck(three: Cli) -> None:
+    dry = three("cluster", "drain", "2", "--dry-run")
+    assert "can't go anywhere" in dry.stderr
+    three("cluster", "drain", "2")
+    assert rows(three, "node", "describe", "2")["state"] == "draining"
+    held = three.any("cluster", "remove", "2", "--yes")
+    assert held.exit_code == 6
+    assert "drain it first" in held.output
+    waited = three.any("cluster", "drain", "2", "--wait", "--within", "100ms")
+    assert waited.exit_code == 1
+    assert "not done in time" in waited.output
+    three("cluster", "undrain", "2")
+    assert rows(three, "node", "describe", "2")["state"] == "active"
+
+
+def test_an_upgrade_without_anything_new_does_nothing(three: Cli) -> None:
+    assert "nothing to do" in three("cluster", "upgrade").stderr
+
+
+def test_partitions_are_chosen_by_state_broker_and_topic(three: Cli) -> None:
+    assert len(rows(three, "partition", "list")) == 2
+    assert len(rows(three, "partition", "list", "--internal", "--node", "1")) == 10
+    assert rows(three, "partition", "list", "--state", "leaderless") == []
+    assert three("partition", "list", "orders", "-o", "name").stdout == "orders 0\norders 1\n"
+
+
+def test_top_looks_once(three: Cli) -> None:
+    shown = three("top", "--once").stdout
+    assert "healthy" in shown.splitlines()[0]
+    assert re.search(r"(?m)^orders +2 +0", shown)
+    value = json.loads(three("top", "--once", "-o", "ndjson").stdout)
+    assert [node["connections"] > 0 for node in value["nodes"]] == [True] * 3
+
+
+# ----- rows
+
+
+def status(**changes: object) -> ClusterStatusReply:
+    made = {
+        "cluster": "c0ffee", "node": 1, "feature_level": 1, "feature_max": 1, "partitions": 4,
+        "leaderless": 0, "under_replicated": 0, "moving": 0,
+        "metadata": MetadataStatus(leader=1, term=3, voters=[1, 2, 3], learners=[4]),
+        "nodes": [node(1), node(2), node(3), node(4)],
+    }  # fmt: skip
+    return ClusterStatusReply(**{**made, **changes})  # type: ignore[arg-type]  # names and types fit
+
+
+def node(id_: int, state: str = "active", *, alive: bool = True) -> NodeStatus:
+    return NodeStatus(
+        id=id_, address=f"n{id_}:7400", host=f"h{id_}", state=state, alive=alive, answered=alive,
+        version="1.0" if alive else "",
+    )  # fmt: skip
+
+
+def test_a_healthy_cluster_has_no_problems() -> None:
+    assert problems(status()) == []
+    assert problems(status(nodes=[node(1), node(2, "removed", alive=False)])) == []
+
+
+def test_every_problem_is_named() -> None:
+    nobody = MetadataStatus(leader=0, term=3, voters=[1, 2, 3], learners=[])
+    found = problems(
+        status(metadata=nobody, nodes=[node(1), node(2, alive=False)], leaderless=1,
+               under_replicated=3)
+    )  # fmt: skip
+    assert [problem["problem"] for problem in found] == [
+        "no metadata leader", "broker away", "no leader", "copies missing",
+    ]  # fmt: skip
+    assert [problem["problem"] for problem in problems(status(cluster=""))] == ["not formed"]
+
+
+def test_a_brokers_row_says_whether_it_is_away_and_how_it_votes() -> None:
+    whole = status()
+    states = [
+        (node_row(whole, each)["state"], node_row(whole, each)["metadata"])
+        for each in (node(1), node(2, alive=False), node(4), node(5, "replaced", alive=False))
+    ]
+    assert states == [
+        ("active", "leader"), ("active, away", "voter"), ("active", "learner"), ("replaced", "-"),
+    ]  # fmt: skip
+
+
+def test_a_partitions_row_names_only_copies_that_lack_something() -> None:
+    state = PartitionState(
+        topic="orders", partition=0, group=9, leader=1, term=2, replicas=[1, 2, 3],
+        members=[1, 2, 3], learners=[], behind={2: 0, 3: -1, 4: 17}, moving=False, state="ok",
+    )  # fmt: skip
+    assert partition_row(state)["behind"] == {"3": "away", "4": 17}
+
+
+def test_top_fits_into_80_columns_and_the_height_of_the_terminal() -> None:
+    rows = [node_row(status(), node(n)) for n in range(1, 40)]
+    topics = [
+        {"topic": "t" * 100, "partitions": 4, "records_per_second": 1_234_567,
+         "records": 9_876_543_210, "size_bytes": 1 << 44}
+    ]  # fmt: skip
+    groups = [{"group": "g" * 90, "mode": "shared", "topics": ["t" * 90], "members": 3, "lag": 9}]
+    found = Look(0, "c0ffee", [], rows, topics, groups)
+    assert all(len(line) <= 80 for line in render(found, 80, None))
+    assert len(render(found, 80, 24)) == 24
