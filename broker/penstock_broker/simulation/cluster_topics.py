@@ -82,6 +82,14 @@ class TopicMaker:
         self._next, self._asked = step, 0
         self._go_on()
 
+    def _rest_before(self, step: Callable[[], None]) -> None:
+        """Nothing is due for a while, also if the connection is opened again."""
+        self._next = self._rest
+        self.world.after(REST, partial(self._step, step))
+
+    def _rest(self) -> None:
+        """Nothing to do."""
+
     def _refused(self, error: PenstockError) -> None:
         assert error.retriable or isinstance(error, _NOT_THERE), f"{self}: {error!r}"
         turn = self._turns
@@ -163,7 +171,7 @@ class TopicMaker:
             found = [value for _, value in records_of(reply, 0)]
             expected = [f"{self._number}-{at}".encode() for at in range(RECORDS)]
             assert found == expected, f"{self}: {found} is there instead of {expected}"
-            self.world.after(REST, partial(self._step, self._delete))
+            self._rest_before(self._delete)
 
         gid = self._gid
         self.link.send(
@@ -178,7 +186,7 @@ class TopicMaker:
             if done:
                 self.world.counts.topics += 1
                 self._name = ""
-                self.world.after(REST, partial(self._step, self._create))
+                self._rest_before(self._create)
             return done
 
         self._ask(DeleteTopic(name=self._name), take)
