@@ -84,7 +84,7 @@ def problems(status: ClusterStatusReply) -> list[dict[str, str]]:
     if not status.cluster:
         return [_problem("not formed", "run `penstock cluster init` once, on any one broker")]
     found = []
-    if not status.metadata.leader:
+    if status.metadata.leader not in {node.id for node in status.nodes if node.alive}:
         found.append(_problem("no metadata leader", "a majority of its voters must be up"))
     found += [
         _problem("broker away", f"node {node.id} at {node.address} is not heard of")
