@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +32,34 @@ def test_the_same_seed_gives_the_same_history() -> None:
         world.run(2.0)
         found.append((world.counts, world.network.digest))
     assert found[0] == found[1]
+
+
+_TRACE = """
+from dataclasses import replace
+from random import Random
+from penstock_broker.simulation.cluster_swarm import draw
+from penstock_broker.simulation.cluster_world import ClusterWorld
+swarm = replace(draw(Random(4), 3), shared=2, topics=True, members=2, operate_every=0.5)
+world = ClusterWorld(4, 3, swarm)
+world.run(1.0)
+print(world.network.digest, world.counts)
+"""
+
+
+def test_nothing_depends_on_the_order_of_hashes() -> None:
+    """What is under way in two processes with other hashes of strings is the same, byte by byte."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", _TRACE],
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1, found
 
 
 @pytest.mark.no_cover
