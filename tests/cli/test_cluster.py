@@ -51,7 +51,8 @@ def test_the_status_shows_all_brokers(three: Cli) -> None:
 
 def test_brokers_are_listed_and_described_by_id_and_address(three: Cli) -> None:
     listed = rows(three, "node", "list")
-    assert listed == rows(three, "cluster", "members")
+    names = [row["address"] for row in rows(three, "cluster", "members")]
+    assert names == [row["address"] for row in listed]
     for name in (str(listed[1]["node"]), listed[1]["address"]):
         described = rows(three, "node", "describe", name)
         assert described["node"] == listed[1]["node"]
