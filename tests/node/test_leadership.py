@@ -9,6 +9,7 @@ import pytest
 from penstock.errors import LeaderUnknown, NotLeader, PenstockError
 from penstock.protocol.messages import ListOffsets
 from penstock_broker.raft import Heartbeat, Role
+from tests.node.cluster import Cluster
 from tests.node.harness import Client, Harness
 
 OTHER = 2
@@ -61,3 +62,23 @@ def leader_told_by(act: Callable[[], object]) -> object:
         act()
     assert isinstance(caught.value, NotLeader)
     return caught.value.detail["leader"]
+
+
+def test_when_a_leader_dies_the_next_replica_leads_soon_and_in_one_election() -> None:
+    cluster = Cluster(3, seed=7)
+    gids = cluster.topic("orders", 12)
+    cluster.advance(1.0)
+    before = {gid: cluster.leader(gid) for gid in gids}
+    terms = {gid: before[gid].group(gid).raft.term for gid in gids}
+    cluster.kill(1)
+    cluster.advance(0.4)
+    for gid in gids:
+        leader = cluster.leader(gid)
+        if before[gid].number != 1:
+            assert leader is before[gid]
+            continue
+        place = leader.node.groups.metadata.machine.locate(gid)
+        assert place is not None
+        replicas = place[0].partitions[place[1]].replicas
+        assert leader.number == next(node for node in replicas if node != 1)
+        assert leader.group(gid).raft.term == terms[gid] + 1

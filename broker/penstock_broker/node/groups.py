@@ -384,6 +384,20 @@ class Groups:
             if group.raft.leader == node_id:
                 group.suspect()
 
+                group.raft.stand_in_turn(self._turn(group, node_id))
+
+    def _turn(self, group: Group, gone: int) -> int:
+        """How many stand before this node when a leader is gone: leads go in replicas' order."""
+        place = self.metadata.machine.locate(group.gid)
+        voters = group.raft.configuration.voters
+        order = voters if place is None else place[0].partitions[place[1]].replicas
+        before = order[: order.index(self.node_id)] if self.node_id in order else order
+        return sum(node != gone and self._node.peers.alive(node) for node in before)
+
+    def offer_to_lead(self) -> None:
+        """Another node is there: preferred leaders need not wait for silence after a start."""
+        for group in self._restless.values():
+            if group.raft.leader == NOBODY and self._is_preferred(group):
     # ----- time
 
     def tick(self) -> None:

@@ -43,6 +43,8 @@ Handler = Callable[[RaftState, Any], None]
 _FRESH = HardState()
 SUSPICION_TICKS = 3
 """Those who lost one leader together stand within so many ticks, hence rarely at once."""
+TURN_TICKS = 2
+"""Between one turn and the next: the ticks of two nodes are up to one apart."""
 _kind = itemgetter(0)
 
 
@@ -243,6 +245,17 @@ class Raft(RaftState):
         if self.role is Role.FOLLOWER and self.leader != NOBODY:
             self.leader = NOBODY
             soon = 1 + self.randomness.randrange(SUSPICION_TICKS)
+            self.elapsed = max(self.elapsed, self.timeout - soon)
+
+    def stand_in_turn(self, turn: int) -> None:
+        """The leader is gone: stand soon, but let those go first whose turn is before ours.
+
+        If all that remain stood at once they could split the votes, and would wait for an election
+        time then.
+        """
+        if self.role is Role.FOLLOWER:
+            self.leader = NOBODY
+            soon = 1 + TURN_TICKS * turn
             self.elapsed = max(self.elapsed, self.timeout - soon)
 
     def transfer(self, to: int) -> None:
