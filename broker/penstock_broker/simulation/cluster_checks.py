@@ -152,6 +152,24 @@ class Checks:
                 self._ready(raft, made, deciding)
             return made
 
+        take = Raft.step
+
+        def step(raft: Raft, message: Message) -> None:
+            # A message may truncate what was not committed: look at what was on the disk before.
+            if id(raft) not in self._known:
+                self._meet(raft)
+            take(raft, message)
+
+        with (
+            patch.object(Raft, "ready", ready),
+            patch.object(Raft, "step", step),
+            self._watching_groups(),
+        ):
+            yield
+
+    @contextmanager
+    def _watching_groups(self) -> Iterator[None]:
+        """See replicas that are put in place, and those that are taken away."""
         put = Group.installed
 
         def installed(group: Group, index: int, term: int) -> None:
@@ -169,11 +187,7 @@ class Checks:
                 self._deleted.add(gid)
             return end(groups, gid, error)
 
-        with (
-            patch.object(Raft, "ready", ready),
-            patch.object(Group, "installed", installed),
-            patch.object(Groups, "_end", ended),
-        ):
+        with patch.object(Group, "installed", installed), patch.object(Groups, "_end", ended):
             yield
 
     # ----- hosts

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from penstock.errors import (
     NotLeader,
-    OffsetOutOfRange,
     PenstockError,
     TopicNotFound,
     UnknownProducer,
@@ -296,9 +295,8 @@ class Reader:
         world = self.world
         if flags & frames.FLAG_ERROR:
             error = decode_error(reply[16:])
-            behind = isinstance(error, OffsetOutOfRange) and self._flags & ANY_REPLICA
             gone = isinstance(error, TopicNotFound)
-            assert error.retriable or gone or behind, f"{self}: {error!r}"
+            assert error.retriable or gone, f"{self}: {error!r}"
             self.link.follow(error, self._fetch)
             return
         records = records_of(reply, offset)

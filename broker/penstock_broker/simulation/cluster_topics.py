@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from penstock.errors import (
     PartitionNotFound,
     PenstockError,
+    PreconditionFailed,
     TopicExists,
     TopicNotFound,
 )
@@ -91,7 +92,8 @@ class TopicMaker:
         """Nothing to do."""
 
     def _refused(self, error: PenstockError) -> None:
-        assert error.retriable or isinstance(error, _NOT_THERE), f"{self}: {error!r}"
+        fleeting = isinstance(error, (*_NOT_THERE, PreconditionFailed))  # brokers are drained
+        assert error.retriable or fleeting, f"{self}: {error!r}"
         turn = self._turns
 
         def again() -> None:
