@@ -398,6 +398,14 @@ class Groups:
         """Another node is there: preferred leaders need not wait for silence after a start."""
         for group in self._restless.values():
             if group.raft.leader == NOBODY and self._is_preferred(group):
+                group.suspect()
+
+    def _is_preferred(self, group: Group) -> bool:
+        if group.gid == METADATA:
+            return group.raft.configuration.voters[:1] == (self.node_id,)
+        place = self.metadata.machine.locate(group.gid)
+        return place is not None and place[0].partitions[place[1]].replicas[0] == self.node_id
+
     # ----- time
 
     def tick(self) -> None:
