@@ -382,8 +382,6 @@ class Groups:
         """A node's process is gone: whatever it led needs another leader soon."""
         for group in self._restless.values():
             if group.raft.leader == node_id:
-                group.suspect()
-
                 group.raft.stand_in_turn(self._turn(group, node_id))
 
     def _turn(self, group: Group, gone: int) -> int:
