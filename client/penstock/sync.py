@@ -24,6 +24,7 @@ from penstock._core.options import (
 )
 from penstock._core.outgoing import Outgoing, Receipt, Receipts
 from penstock._core.positions import Start
+from penstock._core.reads import Read
 from penstock._core.sharing import shared_subscription
 from penstock._core.sharing.shared_subscription import OnError
 from penstock._core.subscription import Commit, Offsets, OutOfRange
@@ -227,6 +228,7 @@ class Client:
         commit: Commit = "auto",
         max_bytes: int = 16 * 1024 * 1024,
         on_out_of_range: OutOfRange = "earliest",
+        read: Read = "leader",
         commit_interval: Duration = 5.0,
         session_timeout: Duration = 10.0,
     ) -> Subscription: ...
@@ -256,6 +258,7 @@ class Client:
         commit: Commit = "auto",
         max_bytes: int = 16 * 1024 * 1024,
         on_out_of_range: OutOfRange = "earliest",
+        read: Read = "leader",
         commit_interval: Duration = 5.0,
         session_timeout: Duration = 10.0,
         max_in_flight: int = 100,
@@ -297,6 +300,7 @@ class Client:
             commit=commit,
             max_bytes=max_bytes,
             on_out_of_range=on_out_of_range,
+            read=read,
             commit_interval=seconds(commit_interval, "commit_interval"),
             session_timeout=seconds(session_timeout, "session_timeout"),
         )

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from penstock._core.metadata import Metadata
 from penstock._core.positions import Start, exact_offset, resolvable
+from penstock._core.reads import Read, flags_of
 from penstock._core.requests import Requests
 from penstock._core.scheduler import Operation, Scheduler
 from penstock.errors import BadRequest, PenstockError
@@ -115,7 +116,10 @@ class Admin:
         return self._requests.call(DescribeTopic(name=name), DescribeTopicReply)
 
     def list_offsets(
-        self, topic: str, positions: Start | Mapping[int, Start] = "latest"
+        self,
+        topic: str,
+        positions: Start | Mapping[int, Start] = "latest",
+        read: Read = "leader",
     ) -> Operation[dict[int, int]]:
         """Resolve positions to offsets: one for all partitions, or one for each."""
         yield from self._metadata.ensure(topic)
@@ -125,10 +129,12 @@ class Admin:
             wanted = dict.fromkeys(self._metadata.partitions(topic), positions)
         wall_us = self._scheduler.wall_us
         raw = {number: resolvable(start, wall_us) for number, start in wanted.items()}
-        found = yield from self.list_offsets_raw(topic, raw)
+        found = yield from self.list_offsets_raw(topic, raw, flags_of(read))
         return found
 
-    def list_offsets_raw(self, topic: str, positions: dict[int, int]) -> Operation[dict[int, int]]:
+    def list_offsets_raw(
+        self, topic: str, positions: dict[int, int], flags: int = 0
+    ) -> Operation[dict[int, int]]:
         """Resolve -2, -1 and times in microseconds; each leader is asked for its partitions."""
         yield from self._metadata.ensure(topic)
         by_leader: dict[int, dict[int, int]] = {}
@@ -138,7 +144,7 @@ class Admin:
             by_leader.setdefault(leader, {})[number] = position
         found: dict[int, int] = {}
         for leader, part in by_leader.items():
-            request = ListOffsets(topic=topic, positions=part)
+            request = ListOffsets(topic=topic, positions=part, flags=flags)
             reply = yield from self._requests.call(request, ListOffsetsReply, node=leader)
             found.update(reply.offsets)
         if found.keys() != positions.keys():

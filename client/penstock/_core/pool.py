@@ -162,6 +162,16 @@ class Pool:
             self._add_peer(node, lambda: (self._addresses[node],))
         return None
 
+    def wire_to_nearest(self, nodes: Sequence[int]) -> Wire | None:
+        """The ready connection to the first of the given servers that is one of these nodes."""
+        for server in self._options.servers:
+            for node in nodes:
+                if self._addresses.get(node) == server:
+                    wire = self.wire_to(node)
+                    if wire is not None and not wire.doubtful:
+                        return wire
+        return None
+
     def knows(self, node: int) -> bool:
         """Whether it is known where a node is."""
         return node in self._addresses or self.wire_to(node) is not None

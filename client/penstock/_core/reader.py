@@ -88,6 +88,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_ask_leader",
         "_attempt",
         "_bell",
         "_fetch_offset",
@@ -125,6 +126,8 @@ class Reader:
         """Whether it stands in the subscription's queue."""
         self._fetch_offset = -1
         self._start = EARLIEST
+        self._ask_leader = False
+        """Whether another replica could not answer."""
         self._attempt = 0
         self._bell = Bell(subscription.scheduler)
         self._process: Process[None] | None = None
@@ -193,7 +196,8 @@ class Reader:
                     yield from self._fetch()
                     self._attempt = 0
             except OffsetOutOfRange as error:
-                yield from self._out_of_range(error)
+                if not self._turns_to_leader():
+                    yield from self._out_of_range(error)
             except MISDIRECTED as error:
                 yield from self._search(error)
             except RetriableError:
@@ -210,7 +214,8 @@ class Reader:
         return not self.batches or self.kept_bytes + self._fetch_bytes <= self._subscription.share
 
     def _fetch(self) -> Operation[None]:
-        wire = yield from self._subscription.metadata.leader_wire(self.topic, self.partition)
+        source = self._subscription.source
+        wire = yield from source.wire(self.topic, self.partition, self._ask_leader)
         scheduler, offset = self._subscription.scheduler, self._fetch_offset
         deadline = scheduler.now + FETCH_WAIT + self._subscription.options.request_timeout
         call = FetchCall(scheduler, deadline)
@@ -222,10 +227,12 @@ class Reader:
             self._fetch_bytes,
             1,
             int(FETCH_WAIT * 1000),
+            source.flags,
         )
         scheduler.watch(deadline)
         self._subscription.pool.send(wire, request)
         self._take((yield call.ticket))
+        self._ask_leader = False
 
     def _take(self, fetched: Fetched) -> None:
         self.high_watermark = fetched.high_watermark
@@ -256,7 +263,8 @@ class Reader:
 
     def _find_start(self, start: int) -> Operation[None]:
         positions = {self.partition: start}
-        reply = yield from self._subscription.admin.list_offsets_raw(self.topic, positions)
+        flags = self._subscription.source.flags
+        reply = yield from self._subscription.admin.list_offsets_raw(self.topic, positions, flags)
         self._set(reply[self.partition])
 
     def _out_of_range(self, error: OffsetOutOfRange) -> Operation[None]:
@@ -284,7 +292,14 @@ class Reader:
             reset_to=self._fetch_offset,
         )
 
+    def _turns_to_leader(self) -> bool:
+        """Whether it was a replica that is behind which could not answer: the leader may."""
+        turns = self._subscription.source.nearest and not self._ask_leader
+        self._ask_leader = turns
+        return turns
+
     def _search(self, error: PenstockError) -> Operation[None]:
+        self._ask_leader = True
         metadata = self._subscription.metadata
         hint = leader_hint(error)
         metadata.note_leader(self.topic, self.partition, hint)

@@ -17,6 +17,7 @@ from penstock._core.delivery import Delivery
 from penstock._core.membership import Membership
 from penstock._core.positions import EARLIEST, Start, exact_offset, resolvable
 from penstock._core.reader import Reader
+from penstock._core.reads import Read, Source
 from penstock._core.scheduler import Bell, Operation, Process, renewed
 from penstock.errors import BadRequest, ClientClosed, PartitionNotFound, PenstockError
 from penstock.protocol.names import check_name
@@ -57,6 +58,7 @@ class Subscription:
         commit: Commit = "auto",
         max_bytes: int = 16 * 1024 * 1024,
         on_out_of_range: OutOfRange = "earliest",
+        read: Read = "leader",
         commit_interval: float = 5.0,
         session_timeout: float = 10.0,
     ) -> None:
@@ -65,6 +67,7 @@ class Subscription:
         self.options = core.options
         self.pool = core.pool
         self.metadata = core.metadata
+        self.source = Source(read, core.metadata, core.pool)
         self.admin = core.admin
         self.events = core.events
         self.topics = tuple(dict.fromkeys(topics))

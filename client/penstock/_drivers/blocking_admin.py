@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock._core import admin
 from penstock._core.positions import Start
+from penstock._core.reads import Read
 from penstock._drivers.blocking_cluster_admin import BlockingClusterAdmin
 from penstock._drivers.blocking_shared_admin import BlockingSharedAdmin
 from penstock.protocol.messages import (
@@ -106,14 +107,20 @@ class BlockingAdmin(BlockingSharedAdmin, BlockingClusterAdmin):
         return self._driver.run(self._admin.describe_topic(name))
 
     def list_offsets(
-        self, topic: str, positions: Start | Mapping[int, Start] = "latest"
+        self,
+        topic: str,
+        positions: Start | Mapping[int, Start] = "latest",
+        *,
+        read: Read = "leader",
     ) -> dict[int, int]:
         """Resolve "earliest", "latest", a datetime or "-1h": partition -> offset.
+
+        With `read="linearizable"` the leaders make sure that they still lead.
 
         Raises:
             TopicNotFound, PartitionNotFound: there is nothing of that name or number.
         """
-        return self._driver.run(self._admin.list_offsets(topic, positions))
+        return self._driver.run(self._admin.list_offsets(topic, positions, read))
 
     def trim(self, topic: str, partition: int, offset: int) -> TrimLogReply:
         """Delete a partition's records below an offset.

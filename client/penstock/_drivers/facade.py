@@ -28,6 +28,7 @@ from penstock._core.options import (
 from penstock._core.outgoing import Outgoing, Receipt, Receipts
 from penstock._core.positions import Start
 from penstock._core.producer import Producer
+from penstock._core.reads import Read
 from penstock._core.sharing import shared_subscription
 from penstock._core.sharing.shared_subscription import OnError
 from penstock._core.subscription import Commit, OutOfRange
@@ -318,6 +319,7 @@ class Client:
         commit: Commit = "auto",
         max_bytes: int = 16 * 1024 * 1024,
         on_out_of_range: OutOfRange = "earliest",
+        read: Read = "leader",
         commit_interval: Duration = 5.0,
         session_timeout: Duration = 10.0,
     ) -> Subscription: ...
@@ -347,6 +349,7 @@ class Client:
         commit: Commit = "auto",
         max_bytes: int = 16 * 1024 * 1024,
         on_out_of_range: OutOfRange = "earliest",
+        read: Read = "leader",
         commit_interval: Duration = 5.0,
         session_timeout: Duration = 10.0,
         max_in_flight: int = 100,
@@ -369,6 +372,9 @@ class Client:
                 a partition is given away and at the end; "manual" leaves it to `commit()`.
             max_bytes: how much is fetched ahead.
             on_out_of_range: where to go on when the wanted records are gone; "error" raises.
+            read: who answers: the "leader"; the leader when it has made sure that it still leads
+                ("linearizable"); or the replica among the servers given to `connect` that comes
+                first ("nearest"), which may be some way behind. Committed records in all cases.
             commit_interval: seconds.
             session_timeout: seconds without a heartbeat after which the group gives the
                 partitions to others.
@@ -408,6 +414,7 @@ class Client:
             commit=commit,
             max_bytes=max_bytes,
             on_out_of_range=on_out_of_range,
+            read=read,
             commit_interval=seconds(commit_interval, "commit_interval"),
             session_timeout=seconds(session_timeout, "session_timeout"),
         )
