@@ -121,3 +121,32 @@ def test_a_lead_that_nobody_takes_goes_on(cluster: Cluster) -> None:
     client.publish_nowait(gid, b"a")
     cluster.run_until(lambda: client.session.out)
     assert client.publish_reply() == (0, False)
+
+
+def test_after_a_start_of_all_preferred_leaders_do_not_wait_for_silence() -> None:
+    cluster = Cluster(3)
+    gids = cluster.topic(partitions=12)
+    for number in cluster.members:
+        cluster.kill(number)
+    for number in cluster.members:
+        cluster.restart(number)
+    began = cluster.clock
+    cluster.run_until(lambda: all(member.node.ready for member in cluster.members.values()))
+    assert cluster.clock - began < 0.9, "an election after silence takes one to two seconds"
+    topics = cluster.members[1].node.groups.metadata.machine.topics
+    preferred = [partition.replicas[0] for partition in topics["orders"].partitions]
+    assert [cluster.leader(gid).number for gid in gids] == preferred
+    assert len(set(preferred)) > 1
+
+
+def test_who_starts_again_leaves_the_leads_where_they_are() -> None:
+    cluster = Cluster(3)
+    (gid,) = cluster.topic()
+    old = cluster.leader(gid).number
+    cluster.kill(old)
+    leader = cluster.leader(gid)
+    term = leader.group(gid).raft.term
+    cluster.restart(old)
+    cluster.advance(3.0)
+    assert cluster.leader(gid) is leader
+    assert leader.group(gid).raft.term == term

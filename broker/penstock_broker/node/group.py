@@ -103,7 +103,7 @@ class Group:
         self.node.mark(self)
 
     def suspect(self) -> None:
-        """The leader's process is gone: stand for election soon."""
+        """Nobody leads, as far as is known here: stand for election soon."""
         self.raft.suspect()
 
     def change_members(self, voters: Sequence[int], learners: Sequence[int] = ()) -> None:

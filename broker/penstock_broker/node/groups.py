@@ -270,6 +270,8 @@ class Groups:
         fresh = bool(founders) and recovered is None and effect.replicas[0] == self.node_id
         if fresh or raft.configuration.is_sole_voter(self.node_id):
             group.campaign()
+        elif effect.replicas[0] == self.node_id:
+            group.suspect()
         early = self._early.pop(gid, None)
         if early is not None:
             self.peer_message(gid, early)

@@ -241,8 +241,8 @@ class Raft(RaftState):
         election.campaign(self)
 
     def suspect(self) -> None:
-        """The leader is gone, as somebody else found out: stand soon instead of after silence."""
-        if self.role is Role.FOLLOWER and self.leader != NOBODY:
+        """Nobody leads, as somebody else found out: stand soon instead of after silence."""
+        if self.role is Role.FOLLOWER:
             self.leader = NOBODY
             soon = 1 + self.randomness.randrange(SUSPICION_TICKS)
             self.elapsed = max(self.elapsed, self.timeout - soon)

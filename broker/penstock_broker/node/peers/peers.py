@@ -196,6 +196,7 @@ class Peers:
             other.hurry()
         for frame in self._leads.everything():
             line.send([frame])
+        self._node.groups.offer_to_lead()
         log.info("connected to a node", extra={"node": peer.id, "address": peer.address})
 
     def refused(self, peer: Peer, error: PenstockError) -> None:
