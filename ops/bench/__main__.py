@@ -1,6 +1,6 @@
 """`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON.
 
-`python -m ops.bench failover` has options of its own.
+`python -m ops.bench failover` and `python -m ops.bench cluster-idle` have options of their own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 
-from ops.bench import failover
+from ops.bench import cluster_idle, failover
 from ops.bench.cases import CASES
 
 
@@ -17,6 +17,9 @@ def main() -> None:
     """Run the cases named, or all."""
     if sys.argv[1:2] == ["failover"]:
         failover.main(sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["cluster-idle"]:
+        cluster_idle.main(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
