@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import BadRequest, NotLeader
+from penstock.errors import BadRequest, NotLeader, OffsetOutOfRange
 from penstock.protocol.codec import encode_message
 from penstock.protocol.frames import FETCH_ANY_REPLICA, FETCH_LINEARIZABLE, fetch_request
 from penstock.protocol.messages import ListOffsets
@@ -79,6 +79,40 @@ def test_a_leader_that_is_cut_off_answers_no_linearizable_read(cluster: Cluster)
     assert not client.session.out
     cluster.advance(3.0)
     with pytest.raises(NotLeader):
+        client.fetched()
+
+
+def test_a_leader_that_others_have_replaced_does_not_say_that_a_record_is_not_there(
+    cluster: Cluster,
+) -> None:
+    (gid,) = cluster.topic()
+    stale = cluster.leader(gid)
+    cluster.advance(0.5)
+    client = stale.client()
+    cluster.isolate(stale.number)
+    for flags in (0, FETCH_ANY_REPLICA):
+        fetch(client, gid, 7, flags)
+    cluster.pump()
+    assert not client.session.out
+    cluster.advance(4.0)
+    replies = client.take()
+    assert len(replies) == 2
+    for reply in replies:
+        with pytest.raises(NotLeader):
+            client.decode(*reply)
+
+
+def test_a_leader_of_several_refuses_an_offset_beyond_the_end_once_it_is_certain(
+    cluster: Cluster,
+) -> None:
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    cluster.advance(0.5)
+    client = leader.client()
+    fetch(client, gid, 7, 0)
+    assert not client.session.out
+    cluster.pump()
+    with pytest.raises(OffsetOutOfRange):
         client.fetched()
 
 

@@ -83,13 +83,16 @@ def admit(
 def begin(partition: PartitionGroup, fetch: Fetch) -> None:
     """Serve a fetch if this broker may.
 
+    That the log ends before an offset is told only after a round of heartbeats: others may have
+    elected another leader meanwhile, and followers may have applied what this disk is late with.
+
     Raises:
         NotLeader: the leader is to be asked.
         Throttled: too many reads wait for their turn.
         OffsetOutOfRange, CorruptData: the offset can't be read.
     """
     if partition.leading:
-        if fetch.flags & FETCH_LINEARIZABLE:
+        if fetch.flags & FETCH_LINEARIZABLE or fetch.offset > partition.log.end_offset:
             partition.read(lambda error: _confirmed(partition, fetch, error))
             return
     elif not may_follow(fetch) or fetch.offset > partition.log.end_offset:
