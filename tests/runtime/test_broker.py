@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from penstock_broker.runtime import embed
 from penstock_broker.runtime import reactor as reactor_module
 from penstock_broker.runtime.broker import BrokerOptions
 from penstock_broker.runtime.files import RealFile
+from penstock_broker.simulation.memory_files import MemoryFile
 
 HELLO = encode_message(Hello(magic="penstock", version_min=1, version_max=1), 1)
 
@@ -50,6 +52,25 @@ def test_a_record_goes_through_a_broker_in_memory() -> None:
     with embed.start() as broker, sync.connect(broker.address) as client:
         client.admin.create_topic("t")
         assert client.publish("t", b"a").offset == 0
+
+
+def test_the_bytes_of_a_broker_in_memory_go_with_it() -> None:
+    def held() -> int:
+        return sum(each.size() for each in gc.get_objects() if isinstance(each, MemoryFile))
+
+    before = held()
+    gc.disable()
+    try:
+        broker = embed.start()
+        assert held() > before + 1_000_000
+        broker.stop()
+        assert held() > before + 1_000_000, "it may be started again"
+        broker.start()
+        broker.stop()
+        del broker
+        assert held() <= before
+    finally:
+        gc.enable()
 
 
 def test_records_outlive_an_orderly_stop(tmp_path: Path) -> None:

@@ -110,6 +110,9 @@ class EmbeddedBroker:
                 log.error("the embedded broker failed", exc_info=error)
             self._error = error
         finally:
+            files = self._options.files
+            if isinstance(files, MemoryFiles):  # else they live until garbage is collected
+                self._options = replace(self._options, files=files.handed_over())
             self._started.set()
 
     async def _serve(self) -> None:

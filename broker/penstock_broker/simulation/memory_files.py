@@ -49,6 +49,12 @@ class MemoryFile:
     def close(self) -> None:
         """Nothing to release."""
 
+    def handed_over(self) -> MemoryFile:
+        """Another file with these bytes; this one has none any more."""
+        other = MemoryFile()
+        other._data, self._data = self._data, other._data
+        return other
+
 
 class MemoryFiles:
     """A directory tree in a dict; directories exist by having files in them."""
@@ -103,3 +109,9 @@ class MemoryFiles:
 
     def unlock(self) -> None:
         self._locked = False
+
+    def handed_over(self) -> MemoryFiles:
+        """The same tree for the next process: nothing that is left of the last one holds it."""
+        other = MemoryFiles(self._capacity)
+        other._files = {path: file.handed_over() for path, file in self._files.items()}
+        return other
