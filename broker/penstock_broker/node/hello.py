@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import RemoteProtocolError, UnsupportedVersion
+from penstock.errors import RemoteProtocolError, Throttled, UnsupportedVersion
 from penstock.protocol.batch import BATCH_BYTES_MAX
 from penstock.protocol.frames import REQUEST_BYTES_MAX
 from penstock.protocol.messages import (
@@ -56,3 +56,10 @@ def answer(node: Node, session: Session, correlation: int, hello: Hello) -> None
             credit_bytes=CREDIT_BYTES,
         ),
     )
+
+
+def refuse(node: Node, session: Session, type_: int, correlation: int) -> None:
+    """It is beyond the limit of connections, and not from another broker: close it."""
+    error = Throttled("the broker has as many connections as it may")
+    node.reply_error(session, correlation, type_, error)
+    node.hang_up(session)

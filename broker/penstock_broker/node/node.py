@@ -481,6 +481,9 @@ class Node:
         if type_ == PEER_HELLO:
             self.peers.greeted(session, correlation, body)
             return
+        if session.reserved:
+            hello.refuse(self, session, type_, correlation)
+            return
         if type_ != TYPE_OF[Hello]:
             raise RemoteProtocolError("the first frame of a connection must be a hello")
         try:

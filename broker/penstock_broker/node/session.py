@@ -45,6 +45,7 @@ class Session:
         "reading_bytes",
         "ready",
         "relayed",
+        "reserved",
         "since",
         "unanswered_bytes",
         "unsent_bytes",
@@ -61,6 +62,8 @@ class Session:
         """The hello was exchanged."""
         self.link: Link | None = None
         """What it is for, if the other end is no client."""
+        self.reserved = False
+        """Whether it is beyond the limit of connections: only another broker may have it."""
         self.relayed = False
         """Whether another node sends requests on it: they are not passed on a second time."""
         self.closing = False

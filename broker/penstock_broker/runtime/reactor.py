@@ -51,6 +51,8 @@ UNFLUSHED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes for the disk beyond which other brokers are not read: what was acknowledged elsewhere
 does not count, or two brokers could wait for each other."""
 CONNECTIONS_MAX: Final = 10_000
+RESERVED_CONNECTIONS: Final = 64
+"""Beyond that limit, for other brokers: clients that take all the rest keep no cluster apart."""
 BACKGROUND_JOBS_MAX: Final = 2
 AWAITED_FLUSH_BYTES_MAX: Final = 256 * 1024
 AWAITED_FLUSH_SECONDS_MAX: Final = 0.002
@@ -243,13 +245,14 @@ class Reactor:
         }
 
     def add(self, sock: socket.socket, peer: str) -> None:
-        """Serve an accepted connection; one too many is closed at once."""
-        if len(self.connections) >= self.connections_max:
+        """Serve an accepted connection; one too many is closed, at once or after its hello."""
+        beyond = len(self.connections) - self.connections_max
+        if beyond >= (RESERVED_CONNECTIONS if self.node.peers.all() else 0):
             self._refused += 1
             sock.close()
             return
         sock.setblocking(False)
-        self._serve(sock, peer)
+        self._serve(sock, peer).reserved = beyond >= 0
 
     def _serve(self, sock: socket.socket, peer: str) -> Session:
         session = Session(self._next_session, sock.fileno(), peer, self.clock.monotonic())
