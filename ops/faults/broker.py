@@ -104,7 +104,7 @@ class BrokerProcess:
         if not self.listens:
             self.kill()
             raise StartError(f"the broker does not listen; its log ends so:\n{self.log()[-3000:]}")
-        self.address = f"127.0.0.1:{self._port_file.read_text().strip()}"
+        self.address = f"{self.host}:{self._port_file.read_text().strip()}"
         return self
 
     @property

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from ops.faults.broker import BrokerProcess, StartError, wait_until
+from ops.faults.network import Network
 from penstock import sync
 from penstock.errors import PenstockError
 
@@ -46,17 +47,25 @@ class ClusterProcesses:
         *,
         options: Sequence[str] = (),
         kind: MemberKind = BrokerProcess,
+        network: Network | None = None,
     ) -> None:
         ports = free_ports(size)
-        self.address = ",".join(f"127.0.0.1:{port}" for port in ports)
+        addresses = [
+            f"{network.address(at) if network is not None else '127.0.0.1'}:{port}"
+            for at, port in enumerate(ports)
+        ]
+        self.address = ",".join(addresses)
         self.members = [
             kind(
                 folder / f"{number}",
-                address=f"127.0.0.1:{port}",
+                address=address,
                 options=["--join", self.address, "--host-label", f"host-{number}", *options],
             )
-            for number, port in enumerate(ports)
+            for number, address in enumerate(addresses)
         ]
+        if network is not None:
+            for number, member in enumerate(self.members):
+                member.prefix = network.prefix(number)
 
     def start(self) -> Self:
         """Start all of them and form the cluster; returns when each knows all.

@@ -14,14 +14,16 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ops.faults.broker import BrokerProcess, wait_until
 from ops.faults.cluster import ClusterProcesses
+from ops.faults.cluster_groups import GroupLoad
 from ops.faults.cluster_load import ClusterLoad
+from ops.faults.network import Network
 from ops.history.check import check
 from ops.history.form import Writer, read
 from penstock import sync
@@ -45,6 +47,10 @@ class ClusterReport:
     episodes: int = 0
     acknowledged: int = 0
     checked: int = 0
+    leases: int = 0
+    """Records of a shared group that somebody was told of."""
+    commits: int = 0
+    """Of an ordered group."""
     operations: int = 0
     """Lines of the histories."""
     breaches: list[str] = field(default_factory=list)
@@ -58,6 +64,8 @@ class ClusterReport:
             ("episodes", self.episodes),
             ("records acknowledged", self.acknowledged),
             ("records checked", self.checked),
+            ("records leased in a shared group", self.leases),
+            ("commits of an ordered group", self.commits),
             ("operations in the histories", self.operations),
         ]
         return rows
@@ -84,11 +92,26 @@ class ClusterCampaign:
             "full disk": self._fill_disk,
             "wipe": self._wipe,
         }
+        self._half = 0.0
+        """Until then no clock jumps: afterwards nobody can tell when a lease runs out."""
+        self._network = Network(SIZE) if Network.possible() else None
+        if self._network is not None:
+            self._kinds |= {
+                "cut two": self._cut_two,
+                "cut one way": self._cut_one_way,
+                "isolate the leader": self._isolate_leader,
+                "slow network": self._slow_network,
+            }
 
     def run(self, seconds: float) -> ClusterReport:
         """Run episodes until the time is over or a promise is broken."""
         until = time.monotonic() + seconds
-        with ClusterProcesses(self._folder / "cluster", SIZE) as cluster:
+        self._half = time.monotonic() + seconds / 2
+        folder = self._folder / "cluster"
+        with ExitStack() as stack:
+            if self._network is not None:
+                stack.enter_context(self._network)
+            cluster = stack.enter_context(ClusterProcesses(folder, SIZE, network=self._network))
             self._cluster = cluster
             for member in cluster.members:
                 control = member.folder / "control"
@@ -111,18 +134,35 @@ class ClusterCampaign:
             client.admin.create_topic(topic, partitions, SIZE)
         with Writer(path) as history:
             load = ClusterLoad(self._cluster.address, topic, partitions, history)
-            load.start(chance.randint(1, 3), chance.choice([0, 100, 5000]))
-            for _ in range(chance.randint(1, 4)):
-                time.sleep(chance.uniform(0.2, 1.5))
-                self._happen()
-            time.sleep(0.5)
-            load.join()
-            report.breaches += load.errors[:10]
-            report.checked += load.read_back()
+            groups = GroupLoad(self._cluster.address, topic, history, load.stopping)
+            groups.clocks_differ = time.monotonic() >= self._half
+            with groups.watching():
+                load.start(chance.randint(1, 3), chance.choice([0, 100, 5000]))
+                groups.begin(load.run)
+                for _ in range(chance.randint(1, 4)):
+                    time.sleep(chance.uniform(0.2, 1.5))
+                    self._happen(groups)
+                time.sleep(0.5)
+                self._audit(load, groups)
         report.acknowledged += load.acknowledged
         self._judge(path)
         self._count_failpoints()
         self._say(self.line())
+
+    def _audit(self, load: ClusterLoad, groups: GroupLoad) -> None:
+        """Have everything end, and note what is there then."""
+        report = self.report
+        load.stop()
+        ends = load.read_back()
+        left = groups.drain(ends)
+        load.join()
+        groups.end()
+        with sync.connect(self._cluster.address, name="positions") as client:
+            groups.ask_positions(client)
+        report.breaches += load.errors[:10] + ([left] if left else [])
+        report.checked += sum(ends.values())
+        report.leases += groups.delivered
+        report.commits += groups.committed
 
     def _judge(self, path: Path) -> None:
         with path.open(encoding="utf-8") as lines:
@@ -132,8 +172,9 @@ class ClusterCampaign:
         old = self._folder / f"history-{self.report.episodes - HISTORIES_KEPT}.jsonl"
         old.unlink(missing_ok=True)
 
-    def _happen(self) -> None:
-        kind = self._chance.choice(sorted(self._kinds))
+    def _happen(self, groups: GroupLoad) -> None:
+        clocks = groups.clocks_differ
+        kind = self._chance.choice([k for k in sorted(self._kinds) if k != "clock" or clocks])
         self.report.faults[kind] += 1
         self._kinds[kind]()
         time.sleep(self._chance.choice([0.0, 0.3, 2.0]))
@@ -216,6 +257,37 @@ class ClusterCampaign:
         full.write_text("")
         time.sleep(self._chance.uniform(0.2, 1.5))
         full.unlink()
+
+    def _lasts(self) -> None:
+        """Longer or shorter than an election."""
+        assert self._network is not None
+        time.sleep(self._chance.choice([0.3, 1.5, 4.0]))
+        self._network.heal()
+
+    def _cut_two(self) -> None:
+        assert self._network is not None
+        one, other = self._chance.sample(range(SIZE), 2)
+        self._network.cut([(one, other), (other, one)])
+        self._lasts()
+
+    def _cut_one_way(self) -> None:
+        assert self._network is not None
+        one, other = self._chance.sample(range(SIZE), 2)
+        self._network.cut([(one, other)])
+        self._lasts()
+
+    def _isolate_leader(self) -> None:
+        """The other brokers and it don't hear each other; programs reach all of them."""
+        assert self._network is not None
+        lone = self._cluster.members.index(self._leader())
+        ways = [(lone, other) for other in range(SIZE) if other != lone]
+        self._network.cut(ways + [(other, one) for one, other in ways])
+        self._lasts()
+
+    def _slow_network(self) -> None:
+        assert self._network is not None
+        self._network.slow(self._chance.randrange(SIZE))
+        self._lasts()
 
     def _wipe(self) -> None:
         """A broker loses its disk, and comes back as another node."""

@@ -39,16 +39,20 @@ class ClusterLoad:
     errors: list[str] = field(default_factory=list)
     acknowledged: int = 0
     _threads: list[threading.Thread] = field(default_factory=list)
+    _producers: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, producers: int, size: int) -> None:
         """Let everybody begin; records have about `size` bytes."""
         for number in range(producers):
-            self._run(lambda name=f"p{number}": self._produce(name, size))  # type: ignore[misc]  # the default
+            self.run(lambda name=f"p{number}": self._produce(name, size))  # type: ignore[misc]  # the default
+        self._producers = list(self._threads)
         for partition in range(self.partitions):
-            self._run(lambda at=partition: self._read(at))  # type: ignore[misc]  # as above
+            self.run(lambda at=partition: self._read(at))  # type: ignore[misc]  # as above
 
-    def _run(self, program: Callable[[], None]) -> None:
+    def run(self, program: Callable[[], None]) -> None:
+        """Have a program run in a thread, and what it fails with become an error."""
+
         def guarded() -> None:
             try:
                 program()
@@ -59,11 +63,18 @@ class ClusterLoad:
         self._threads.append(thread)
         thread.start()
 
-    def join(self) -> None:
-        """Have everything end by itself: all that was handed over is settled."""
+    def stop(self) -> None:
+        """Begin nothing new, and wait until all that was handed over is acknowledged."""
         self.stopping.set()
+        self._join(self._producers)
+
+    def join(self) -> None:
+        """Wait until everything has ended by itself."""
+        self._join(self._threads)
+
+    def _join(self, threads: list[threading.Thread]) -> None:
         give_up = time.monotonic() + PATIENCE_SECONDS + 30.0
-        for thread in self._threads:
+        for thread in threads:
             thread.join(max(give_up - time.monotonic(), 0.0))
             if thread.is_alive():
                 self.errors.append(f"{thread.name} hangs")
@@ -144,9 +155,9 @@ class ClusterLoad:
                         linearizable=False,
                     )
 
-    def read_back(self) -> int:
-        """Write the final partitions into the history; returns how many records they have."""
-        count = 0
+    def read_back(self) -> dict[int, int]:
+        """Write the final partitions into the history; returns where each one ends."""
+        ends = {}
         with sync.connect(self.address, name="auditor") as client:
             for partition in range(self.partitions):
                 start = time.monotonic()
@@ -162,8 +173,8 @@ class ClusterLoad:
                         offset=part[0][0] if part else 0,
                         records=part,
                     )
-                count += len(rows)
-        return count
+                ends[partition] = len(rows)
+        return ends
 
 
 def row_of(offset: int, value: bytes) -> list[object]:
