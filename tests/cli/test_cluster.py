@@ -130,10 +130,10 @@ def status(**changes: object) -> ClusterStatusReply:
     return ClusterStatusReply(**{**made, **changes})  # type: ignore[arg-type]  # names and types fit
 
 
-def node(id_: int, state: str = "active", *, alive: bool = True) -> NodeStatus:
+def node(id_: int, state: str = "active", *, alive: bool = True, full: bool = False) -> NodeStatus:
     return NodeStatus(
         id=id_, address=f"n{id_}:7400", host=f"h{id_}", state=state, alive=alive, answered=alive,
-        version="1.0" if alive else "",
+        version="1.0" if alive else "", full=full,
     )  # fmt: skip
 
 
@@ -145,11 +145,11 @@ def test_a_healthy_cluster_has_no_problems() -> None:
 def test_every_problem_is_named() -> None:
     nobody = MetadataStatus(leader=0, term=3, voters=[1, 2, 3], learners=[])
     found = problems(
-        status(metadata=nobody, nodes=[node(1), node(2, alive=False)], leaderless=1,
-               under_replicated=3)
+        status(metadata=nobody, nodes=[node(1), node(2, alive=False), node(3, full=True)],
+               leaderless=1, under_replicated=3)
     )  # fmt: skip
     assert [problem["problem"] for problem in found] == [
-        "no metadata leader", "broker away", "no leader", "copies missing",
+        "no metadata leader", "broker away", "disk full", "no leader", "copies missing",
     ]  # fmt: skip
     assert [problem["problem"] for problem in problems(status(cluster=""))] == ["not formed"]
 

@@ -33,6 +33,8 @@ LEADERLESS = "leaderless"
 
 Leads = dict[int, tuple[int, questions.GroupLead]]
 """Group -> (leader, what it says)."""
+Answers = Mapping[int, questions.NodeLeadsReply]
+"""Node -> what it says."""
 
 
 def is_alive(node: Node, id_: int) -> bool:
@@ -51,7 +53,9 @@ def leads(node: Node, session: Session, correlation: int, asked: questions.NodeL
         found = map(node.groups.get, asked.groups)
         led = [group for group in found if group is not None and group.leading]
     reply = questions.NodeLeadsReply(
-        version=node.config.version, leads=[_lead(node, group) for group in led]
+        version=node.config.version,
+        leads=[_lead(node, group) for group in led],
+        full=node.store.full,
     )
     node.reply(session, correlation, reply)
 
@@ -78,21 +82,21 @@ def _ask(
     node: Node,
     request: Request,
     groups: list[int] | None,
-    finish: Callable[[Leads, Mapping[int, str]], None],
+    finish: Callable[[Leads, Answers], None],
 ) -> None:
-    """Ask everybody who is heard of; `finish` gets the leads, and the version of who answered."""
+    """Ask everybody who is heard of; `finish` gets the leads, and what each said."""
 
     def answer(replies: Replies) -> None:
         found: Leads = {}
-        versions: dict[int, str] = {}
+        answers: dict[int, questions.NodeLeadsReply] = {}
         for leader, reply in replies.items():
             if not isinstance(reply, questions.NodeLeadsReply):
                 continue
-            versions[leader] = reply.version
+            answers[leader] = reply
             for lead in reply.leads:
                 if lead.group not in found or found[lead.group][1].term < lead.term:
                     found[lead.group] = (leader, lead)
-        finish(found, versions)
+        finish(found, answers)
 
     members = [id_ for id_ in node.groups.metadata.machine.members if is_alive(node, id_)]
     gather(node, request, dict.fromkeys(members, questions.NodeLeads(groups=groups)), answer)
@@ -114,7 +118,7 @@ def list_partitions(
         raise TopicNotFound(f"there is no topic {asked.topic!r}", topic=asked.topic)
     places = [(topic, number) for topic in chosen for number in range(len(topic.partitions))]
 
-    def answer(found: Leads, _: Mapping[int, str]) -> None:
+    def answer(found: Leads, _: Answers) -> None:
         states = [_state(node, topic, number, found) for topic, number in places]
         node.reply(session, correlation, cluster.ListPartitionsReply(partitions=states))
 
@@ -169,7 +173,7 @@ def status(node: Node, session: Session, correlation: int, asked: cluster.Cluste
         node,
         request,
         None,
-        lambda found, versions: node.reply(session, correlation, _status(node, found, versions)),
+        lambda found, answers: node.reply(session, correlation, _status(node, found, answers)),
     )
 
 
@@ -185,7 +189,7 @@ def _unformed(node: Node) -> cluster.ClusterStatusReply:
     )  # fmt: skip
 
 
-def _status(node: Node, found: Leads, versions: Mapping[int, str]) -> cluster.ClusterStatusReply:
+def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatusReply:
     machine, raft = node.groups.metadata.machine, node.groups.metadata.raft
     partitions = [partition for topic in machine.topics.values() for partition in topic.partitions]
     words = [_word(node, p, found.get(p.group, (0, None))[1]) for p in partitions]
@@ -202,7 +206,7 @@ def _status(node: Node, found: Leads, versions: Mapping[int, str]) -> cluster.Cl
             voters=list(raft.configuration.voters),
             learners=list(raft.configuration.learners),
         ),
-        nodes=[_node(node, entry, led, held, versions) for entry in shown],
+        nodes=[_node(node, entry, led, held, answers) for entry in shown],
         feature_level=machine.feature_level,
         feature_max=machine.feature_max,
         partitions=len(partitions),
@@ -217,16 +221,18 @@ def _node(
     entry: NodeEntry,
     led: Mapping[int, int],
     held: Mapping[int, int],
-    versions: Mapping[int, str],
+    answers: Answers,
 ) -> cluster.NodeStatus:
+    answer = answers.get(entry.id)
     return cluster.NodeStatus(
         id=entry.id,
         address=entry.address,
         host=entry.host,
         state=entry.state,
         alive=is_alive(node, entry.id),
-        answered=entry.id in versions,
-        version=versions.get(entry.id, ""),
+        answered=answer is not None,
+        version=answer.version if answer is not None else "",
+        full=answer is not None and answer.full,
         leaders=led.get(entry.id, 0),
         replicas=held.get(entry.id, 0),
         feature_max=entry.feature_max,

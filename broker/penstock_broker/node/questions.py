@@ -167,3 +167,5 @@ class NodeLeadsReply(Message, frozen=True, kw_only=True):
 
     version: str
     leads: list[GroupLead]
+    full: bool = False
+    """Whether its disk is nearly full."""

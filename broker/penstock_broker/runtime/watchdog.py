@@ -1,7 +1,8 @@
-"""Looks whether the disk answers and the rounds stay short, by the machine's own clock.
+"""Looks whether the disk answers and has room, and the rounds stay short, by the machine's clock.
 
 It says so once per stall, and counts. A disk that does not answer for seconds blocks every
-acknowledgment that this broker gives, so the leads are handed to brokers whose disks do.
+acknowledgment that this broker gives, and one that is full every publish, so the leads are handed
+to brokers whose disks do better.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ STALL_SECONDS: Final = 2.0
 """After which a flush that is under way is told of."""
 HAND_OVER_SECONDS: Final = 5.0
 """After which the leads are handed over, if anybody can take them."""
+FULL_SECONDS: Final = 1.0
+"""After which leads are handed over because the disk is full."""
+AGAIN_SECONDS: Final = 15.0
+"""Not more often than that: the other disks may be full as well."""
 SLOW_ROUND_SECONDS: Final = 0.5
 
 log = logging.getLogger("penstock.broker.watchdog")
@@ -32,6 +37,11 @@ class Watchdog:
         """Beginning of the stall that was told of."""
         self._handed_over: float | None = None
         """Beginning of the stall for which leads were handed over."""
+        self._full_since: float | None = None
+        self._full_seen = -FULL_SECONDS
+        """When it was full last: what can't be written is tried again now and then."""
+        self._full_told = -AGAIN_SECONDS
+        """When leads were handed over last because the disk was full."""
         self.disk_stalls = 0
         self.slow_rounds = 0
 
@@ -41,7 +51,8 @@ class Watchdog:
         log.warning("a round took long", extra={"seconds": round(seconds, 3)})
 
     def look(self) -> None:
-        """A few times a second: how long has the disk been silent?"""
+        """A few times a second: how long has the disk been silent, or full?"""
+        self._look_for_room(time.monotonic())
         since = self._committer.since
         if since is None:
             if self._told_of is not None:
@@ -53,12 +64,26 @@ class Watchdog:
             self._told_of = since
             self.disk_stalls += 1
             log.warning("the disk does not answer", extra={"seconds": round(silent, 1)})
-        if silent > HAND_OVER_SECONDS and self._handed_over != since:
-            self._hand_over(since)
-
-    def _hand_over(self, since: float) -> None:
-        hand_over = self._node.hand_over
-        if self._node.membership.started and hand_over.possible and not hand_over.under_way:
+        due = silent > HAND_OVER_SECONDS and self._handed_over != since
+        if due and self._hand_over("the disk does not answer"):
             self._handed_over = since
-            log.warning("leads are handed over: the disk does not answer")
-            hand_over.begin()
+
+    def _look_for_room(self, now: float) -> None:
+        if not self._node.store.full:
+            if now - self._full_seen >= FULL_SECONDS:
+                self._full_since = None
+            return
+        self._full_seen = now
+        self._full_since = now if self._full_since is None else self._full_since
+        due = now - self._full_since >= FULL_SECONDS and now - self._full_told >= AGAIN_SECONDS
+        if due and self._hand_over("the disk is nearly full"):
+            self._full_told = now
+
+    def _hand_over(self, reason: str) -> bool:
+        """Give the leads away; False: nobody can take any, or it is under way."""
+        hand_over = self._node.hand_over
+        if not self._node.membership.started or hand_over.under_way or not hand_over.possible:
+            return False
+        log.warning("leads are handed over: " + reason)
+        hand_over.begin()
+        return True

@@ -254,7 +254,12 @@ class Store:
     def accepting(self) -> bool:
         """False when publishes must be refused: the disk is nearly full, or hopelessly slow."""
         given_up = self._behind_ticks > BEHIND_TICKS_MAX
-        return not (self._low or self._full or self.wal.stalled or given_up)
+        return not (self.full or self.wal.stalled or given_up)
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is nearly full, or so full that something could not be written."""
+        return self._low or self._full
 
     @property
     def behind(self) -> bool:

@@ -91,6 +91,11 @@ def problems(status: ClusterStatusReply) -> list[dict[str, str]]:
         for node in status.nodes
         if not node.alive and node.state in ("active", "draining")
     ]
+    found += [
+        _problem("disk full", f"node {node.id} at {node.address} refuses publishes")
+        for node in status.nodes
+        if node.full
+    ]
     if status.leaderless:
         counted = count_of(status.leaderless, "partition")
         found.append(_problem("no leader", f"{counted} can't be written or read"))

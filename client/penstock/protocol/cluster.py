@@ -75,6 +75,8 @@ class NodeStatus(Message, frozen=True, kw_only=True):
     """Partitions that it should hold a copy of, or still may."""
     feature_max: int = 0
     """The highest feature level that it knows."""
+    full: bool = False
+    """Whether its disk is nearly full: it refuses publishes, and leads nothing that others can."""
 
 
 class MetadataStatus(Message, frozen=True, kw_only=True):

@@ -23,6 +23,9 @@ STEADY_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 1.0
 SETTLED_SECONDS: Final = 10.0
 """A lead that is younger stays: who gave it away may be about to stop."""
+RETURNED_SECONDS: Final = 60.0
+"""A lead that came back within this time after it was given away stays for as long: who does not
+want it may have a full disk."""
 ENTRIES_BEHIND_MAX: Final = 64
 PER_TICK: Final = 2
 """Leads that go in one tick; there are four ticks a second."""
@@ -37,6 +40,8 @@ class Leads:
         self._queue: deque[int] = deque()
         self._since: dict[int, float] = {}
         """Group that is led here -> since when, or when it was tried last to hand it over."""
+        self._given: dict[int, tuple[int, float]] = {}
+        """Group -> (term, when) it was handed over."""
 
     def tick(self) -> None:
         """Look who should lead what, and hand over a few."""
@@ -44,7 +49,9 @@ class Leads:
         if node.clock >= self._look_at:
             self._look_at = node.clock + LOOK_SECONDS
             led = list(node.groups.led())
-            self._since = {g.gid: self._since.get(g.gid, node.clock) for g in led}
+            self._since = {g.gid: self._led_since(g) for g in led}
+            young = node.clock - RETURNED_SECONDS
+            self._given = {gid: g for gid, g in self._given.items() if g[1] >= young}
             old = node.clock - SETTLED_SECONDS
             self._queue = deque(
                 g.gid for g in led if self._since[g.gid] <= old and self._successor(g)
@@ -59,6 +66,16 @@ class Leads:
                 found.transfer(successor)
             except PenstockError:
                 continue  # its members are being changed: later
+            self._given[found.gid] = (found.raft.term, node.clock)
+
+    def _led_since(self, group: Group) -> float:
+        """From when on a lead counts as old."""
+        now = self._node.clock
+        term, _ = self._given.get(group.gid, (group.raft.term, now))
+        if group.raft.term == term:
+            return self._since.get(group.gid, now)
+        del self._given[group.gid]
+        return now + RETURNED_SECONDS - SETTLED_SECONDS
 
     def _successor(self, group: Group) -> int:
         """Who should lead a group instead; 0: nobody."""
