@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 STRICTLY_LATER: Final = 0.001
 """Added where a deadline must have passed, not only be reached."""
+LOOKED_AT_MAX: Final = 200
+"""Partitions with shared groups that the runtime looks at after each tick: with more of them it
+would take longer than what is due sooner may be late."""
 
 
 def seconds_to_next(node: Node) -> float:
@@ -26,8 +29,11 @@ def seconds_to_next(node: Node) -> float:
 def seconds_to_shared(node: Node) -> float:
     """Seconds until a shared group has something to do that it has not now; infinity: nothing.
 
-    What is due already was looked at, and goes on at the usual rhythm.
+    What is due already was looked at, and goes on at the usual rhythm, as all does where very many
+    partitions have such groups.
     """
+    if len(node.sharing) > LOOKED_AT_MAX:
+        return inf
     now_us = node.wall_us
     times = [at_us for each in node.sharing.values() for at_us in _times(each) if at_us > now_us]
     return (min(times) - now_us) / 1_000_000 if times else inf

@@ -98,3 +98,13 @@ def test_the_runtime_is_told_of_what_is_due_before_its_usual_tick() -> None:
     assert due.seconds_to_shared(node.node) == pytest.approx(2.0, abs=0.3)  # looked at anew by then
     node.advance(1.99)
     assert 0 < due.seconds_to_shared(node.node) <= 0.01 + GRAIN_US / 1_000_000
+
+
+def test_with_very_many_partitions_nobody_looks_when_the_next_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node, _ = prepared(1, lease_ms=2000)
+    Member(node).acquire()
+    assert due.seconds_to_shared(node.node) < inf
+    monkeypatch.setattr(due, "LOOKED_AT_MAX", len(node.node.sharing) - 1)
+    assert due.seconds_to_shared(node.node) == inf, "the usual rhythm has to do"

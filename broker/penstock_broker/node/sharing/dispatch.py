@@ -414,9 +414,13 @@ class Dispatcher:
     @property
     def next_us(self) -> int | None:
         """When the next lease may run out, retry be due, or limit be lifted; 0: work is left."""
-        look_us = 0 if self._looking else None
-        times = (look_us, self._retries.next_us, self._expiry.next_us, self.ready.next_us)
-        return min((at_us for at_us in times if at_us is not None), default=None)
+        if self._looking:
+            return 0
+        least: int | None = None
+        for at_us in (self._retries.next_us, self._expiry.next_us, self.ready.next_us):
+            if at_us is not None and (least is None or at_us < least):
+                least = at_us
+        return least
 
     # ----- the end
 

@@ -65,6 +65,8 @@ class Mover:
 
     @property
     def next_us(self) -> int | None:
+        if not self._lanes:
+            return None
         return min((lane.retry_us for lane in self._lanes.values() if lane.retry_us), default=None)
 
     def _wake(self, name: str) -> None:

@@ -251,7 +251,11 @@ class SharedPartition:
 
     def restless(self, until_us: int) -> bool:
         """Whether somebody waits, or something is due before a time."""
-        if any(dispatcher.restless(until_us) for dispatcher in self.dispatchers.values()):
-            return True
-        times = [part.next_us for part in self.parts]
-        return any(at is not None and at <= until_us for at in times)
+        for dispatcher in self.dispatchers.values():  # all partitions are asked: no generators
+            if dispatcher.restless(until_us):
+                return True
+        for part in self.parts:
+            at_us = part.next_us
+            if at_us is not None and at_us <= until_us:
+                return True
+        return False
