@@ -32,6 +32,7 @@ from penstock_broker.raft import (
     VoteResponse,
 )
 from penstock_broker.raft.quorum import majority_value
+from penstock_broker.simulation.cluster_disks import Durable, Write, may_be
 from penstock_broker.storage import Flush, Job
 
 if TYPE_CHECKING:
@@ -46,44 +47,6 @@ def require(holds: bool, words: str) -> None:
     """Raise AssertionError unless it holds."""
     if not holds:
         raise AssertionError(words)
-
-
-@dataclass(slots=True)
-class Durable:
-    """What is on the disk of one host for one group, as flush by flush was reported."""
-
-    term: int = 0
-    vote: int = 0
-    base: int = 0
-    terms: dict[int, int] = field(default_factory=dict)
-    """Index -> term of the entries above the base."""
-    last: int = 0
-
-    def holds(self, index: int, term: int) -> bool:
-        """Whether it has an entry."""
-        return index <= self.base or self.terms.get(index) == term
-
-    def append(self, entries: Sequence[tuple[int, int]]) -> None:
-        """Entries (index, term) were written over whatever was there."""
-        for index in range(entries[0][0], self.last + 1):
-            self.terms.pop(index, None)
-        self.terms.update(entries)
-        self.last = entries[-1][0]
-
-    def install(self, index: int) -> None:
-        """A snapshot replaced everything."""
-        self.base = self.last = index
-        self.terms.clear()
-
-
-@dataclass(slots=True)
-class Write:
-    """What one `Ready` wants on the disk."""
-
-    flush: int
-    gid: int
-    hard_state: tuple[int, int] | None
-    entries: list[tuple[int, int]]
 
 
 @dataclass(slots=True)
@@ -131,6 +94,8 @@ class Checks:
         self._writes: dict[int, deque[Write]] = {}
         self._behind: dict[tuple[int, int], list[Write]] = {}
         """(host, group) -> what waits until the snapshot before it is durable."""
+        self._unreported: dict[tuple[int, int], list[Write]] = {}
+        """(host, group) -> what was on its way to the disk when the process ended."""
         self._commits: dict[int, int] = {}
         """id(raft) -> its commit when it was seen last."""
         self._known: dict[int, tuple[Raft, Host, int]] = {}
@@ -193,18 +158,20 @@ class Checks:
     # ----- hosts
 
     def forget(self, host: Host) -> None:
-        """The process ended: what was not durable is no more."""
+        """The process ended: nobody knows whether what was on its way reached the disk."""
         for raft in [raft for raft, known in self._known.items() if known[1] is host]:
             del self._known[raft]
             self._commits.pop(raft, None)
-        self._writes.pop(host.number, None)
+        for write in self._writes.pop(host.number, ()):
+            self._unreported.setdefault((host.number, write.gid), []).append(write)
         for key in [key for key in self._behind if key[0] == host.number]:
-            del self._behind[key]
+            self._unreported.setdefault(key, []).extend(self._behind.pop(key))
 
     def wiped(self, host: Host) -> None:
         """Its disk is another one."""
-        for key in [key for key in self._durable if key[0] == host.number]:
-            del self._durable[key]
+        for known in (self._durable, self._unreported):
+            for key in [key for key in known if key[0] == host.number]:
+                del known[key]
 
     def _left(self, host: Host, gid: int) -> None:
         """A group is on a host no more; what was on its way to the disk is void."""
@@ -275,17 +242,16 @@ class Checks:
                         self._check_recovered(host, gid, raft)
 
     def _check_recovered(self, host: Host, gid: int, raft: Raft) -> None:
-        """What was durable is there; there may be more, of which nobody had heard."""
-        durable = self._durable.get((host.number, gid)) or Durable()
-        log, hard_state = raft.log, raft._told_hard
-        where = f"{host}, group {gid}: on its disk was term {durable.term}, vote {durable.vote}, "
-        where += f"up to {durable.last}; it starts with {hard_state}, up to {log.durable}"
-        same = hard_state.term > durable.term or durable.vote in (0, hard_state.vote)
-        require(hard_state.term >= durable.term and same and log.durable >= durable.last, where)
+        """What was durable is there, and what was on its way to the disk may be."""
+        key, log, hard_state = (host.number, gid), raft.log, raft._told_hard
         found = Durable(hard_state.term, hard_state.vote, log.base_index)
         terms = {entry.index: entry.term for entry in log.slice(log.base_index + 1, log.durable)}
         found.terms, found.last = terms, log.durable
-        self._durable[host.number, gid] = found
+        durable, unreported = self._durable.get(key), self._unreported.pop(key, [])
+        if durable is not None and not may_be(durable, unreported, found):
+            where = f"{host}, group {gid}: on its disk was {durable}, on its way {unreported}"
+            raise AssertionError(f"{where}; it starts with {found}")
+        self._durable[key] = found
 
     def _note_write(self, host: Host, gid: int, made: Ready, told: tuple[int, int]) -> None:
         hard_state, key = made.hard_state, (host.number, gid)
@@ -295,7 +261,7 @@ class Checks:
             taken = host.node.store.wal.sequence
             kept = [write for write in writes if write.gid != gid or write.flush < taken]
             self._writes[host.number] = deque(kept)
-            self._behind[key] = [Write(0, gid, told, [])]
+            self._behind[key] = [Write(0, gid, told, [], made.snapshot.index)]
         if not (made.entries or hard_state) or host.node is None:
             return
         write = Write(
