@@ -47,6 +47,20 @@ def test_who_waits_is_told_that_the_leader_changed() -> None:
     assert not member.client.session.unanswered_bytes
 
 
+def test_who_has_heard_of_a_later_term_grants_nothing_in_its_name() -> None:
+    node, gid = prepared(5)
+    member = Member(node)
+    group = node.node.partitions[gid]
+    led = group.raft.term
+    group.raft.step(Heartbeat(2, 1, led + 1, 0, 1))
+    member.ask(5, wait_ms=60_000)
+    assert group.shared.next_lease() >> 32 == led
+    node.node.mark(group)
+    node.pump()
+    with pytest.raises(NotLeader):
+        member.acquired()
+
+
 def test_a_new_leader_honours_the_leases_that_it_knows() -> None:
     node, gid = prepared(10, jitter="none")
     member, other = Member(node), Member(node, "b")

@@ -53,11 +53,11 @@ def attachment_of(node: Node, session: Session, handle: int, gid: int) -> Attach
         TopicNotFound, NotLeader, LeaderUnknown, MemberUnknown: it is not attached (any more).
     """
     attachment = session.attachments.get(handle)
-    if attachment is not None and attachment.gid == gid:
-        return attachment
     partition = node.partitions.get(gid)
     if partition is None or not partition.leading:
         raise elsewhere(node, gid)
+    if attachment is not None and attachment.gid == gid:
+        return attachment
     raise MemberUnknown("attach to the group first; the handle is not known on this connection")
 
 

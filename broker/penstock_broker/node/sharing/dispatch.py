@@ -212,7 +212,9 @@ class Dispatcher:
                 acquire.answer_empty(self, asked)
 
     def pump(self) -> None:
-        """Something changed: serve those who wait."""
+        """Something changed: serve those who wait, unless the lead is lost and not given up yet."""
+        if not self.shared.partition.leading:
+            return
         if self.waiting:
             self.waiting.serve(self.serve)
         if self._impatient and not self.ready.scanning:

@@ -113,9 +113,12 @@ class SharedPartition:
             self.partition.node.mark(self.partition)
 
     def next_lease(self) -> int:
-        """A lease id that was never used."""
+        """A lease id that was never used.
+
+        It bears the term that this broker leads: the latest one may be another's already.
+        """
         self._leases += 1
-        return self.partition.raft.term << 32 | self._leases
+        return self.partition.ready_at_term << 32 | self._leases
 
     def propose(self) -> None:
         """Propose what was gathered, as one entry."""
