@@ -35,6 +35,11 @@ Said = tuple[int, int, int, int, int]
 """A verdict: the partition's group id, lease, first offset, count, what it is."""
 
 
+def name_of(lease: int) -> str:
+    """A lease as the history has it: the term of its leader, and its number."""
+    return f"{lease >> 32}.{lease & 0xFFFFFFFF}"
+
+
 class GroupLoad:
     """Members, each in a thread of its own."""
 
@@ -114,7 +119,7 @@ class GroupLoad:
                     (min(granted, now), now),
                     group=SHARED,
                     offset=offset,
-                    lease=f"{acquired.lease:x}",
+                    lease=name_of(acquired.lease),
                     attempt=span.failed + span.timed_out,
                     until=until,
                 )
@@ -138,7 +143,7 @@ class GroupLoad:
                 "unknown" if gone else "ok",
                 group=SHARED,
                 offset=offset,
-                lease=f"{lease:x}",
+                lease=name_of(lease),
                 verdict=NAMES[verdict],
             )
 

@@ -169,6 +169,15 @@ def test_two_leases_at_a_time_are_told() -> None:
     assert not History().deliver("a", until=2.1).deliver("b", 2).found()
 
 
+def test_a_lease_that_a_dead_leader_gave_last_may_overlap_for_a_moment() -> None:
+    assert not History().deliver("1.7").deliver("2.1").found()
+    assert History().deliver("1.7").deliver("1.8").found() == {"shared": 1}
+    late = History().deliver("1.7").note("seek", group="g", offset=0, start=3.0, end=3.5)
+    for _ in range(10):
+        late.note("seek", group="g", offset=0)
+    assert late.deliver("2.1").found() == {"shared": 1}
+
+
 def test_attempts_that_go_down_are_told() -> None:
     history = History().deliver("a", 3).settle("a", "nack").deliver("b", 2)
     assert history.found() == {"forgotten": 1}
