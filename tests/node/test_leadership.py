@@ -57,6 +57,18 @@ def test_what_was_under_way_is_told_the_leader_too() -> None:
     assert leader_told_by(writer.publish_reply) == OTHER
 
 
+def test_a_full_disk_here_is_no_answer_where_another_broker_leads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = Harness()
+    (group,) = node.topic()
+    depose(node, group)
+    node.node.end_round()
+    monkeypatch.setattr(node.node.store, "_low", True)
+    client = node.client()
+    assert leader_told_by(lambda: client.publish(group, b"a")) == OTHER
+
+
 def leader_told_by(act: Callable[[], object]) -> object:
     with pytest.raises(PenstockError) as caught:
         act()

@@ -64,8 +64,8 @@ def publish(
             raise elsewhere(node, gid)
         if node.draining:
             raise ShuttingDown()
-        if not node.store.accepting:
-            raise StorageFull()
+        if partition.leading and not node.store.accepting:
+            raise StorageFull()  # else there may be room where it is led
         batch = buffer[start + PUBLISH_REQUEST_BYTES : end]
         partition.publish(session, correlation, acks, batch if owned else bytearray(batch))
     except PenstockError as error:
