@@ -97,6 +97,7 @@ class Requests:
         patience = self._scheduler.now + NODE_PATIENCE
         if node and not self._pool.knows(node):
             self._metadata.refresh()
+            yield self._metadata.bell.wait(min(deadline, patience))
         while True:
             wire = self._pool.wire_to(node) if node else None
             if wire is None and (not node or self._scheduler.now >= patience):

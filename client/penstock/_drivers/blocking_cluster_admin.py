@@ -126,7 +126,7 @@ class BlockingClusterAdmin:
     def transfer_leader(
         self, topic: str, partition: int, to: int, *, dry_run: bool = False
     ) -> TransferLeaderReply:
-        """Hand the lead of a partition to another of its replicas, which keeps it from then on.
+        """Hand the lead of a partition to another of its replicas, which is preferred from then on.
 
         Raises:
             TopicNotFound, PartitionNotFound: there is no such partition.

@@ -115,7 +115,7 @@ def transfer(
     wait: bool,
     within: float,
 ) -> None:
-    """Hand the lead of a partition to another of its replicas, which keeps it."""
+    """Hand the lead of a partition to another of its replicas."""
     with settings.connect() as client:
         node = find_node(client, to)
         reply = client.admin.transfer_leader(topic, partition, node, dry_run=dry_run)

@@ -201,7 +201,10 @@ class MovePartitionReply(Message, frozen=True, kw_only=True):
 
 @request(0x66)
 class TransferLeader(Message, frozen=True, kw_only=True):
-    """Hands the lead of a partition to another of its replicas, which is preferred from then on."""
+    """Hands the lead of a partition to another of its replicas, which is preferred from then on.
+
+    It stays there as long as leads are even without moving it.
+    """
 
     topic: str
     partition: int
