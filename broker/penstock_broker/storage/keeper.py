@@ -62,6 +62,8 @@ class Keeper:
         self._blocked = False
         """The disk is full; `tick` ends it."""
         self._no_spare = False
+        self._awaited = -1
+        """A group that is about to commit: while it is, no other is looked at in each round."""
 
     # ----- cutting
 
@@ -78,11 +80,9 @@ class Keeper:
     def due(self) -> list[int]:
         """Groups whose state the WAL's rotation asks for; empty while nothing is due."""
         sealed = self._wal.sealed
-        if not sealed or self._cuts or self._running or self._blocked:
+        if not sealed or self._cuts or self._running or self._blocked or self._patient():
             return []
         needed = {gid for file in sealed for gid in file.groups if self._uncovered(gid, file)}
-        if not needed or self._patient(needed):
-            return []
         return sorted(needed)
 
     def everything(self) -> list[int]:
@@ -96,14 +96,20 @@ class Keeper:
         last = file.last_sequence if group is None else min(file.last_sequence, group.touched)
         return self._covered.get(gid, 0) <= last
 
-    def _patient(self, needed: Iterable[int]) -> bool:
+    def _patient(self) -> bool:
         """Wait a little for entries that are about to be committed: it saves logging them again."""
         wal = self._wal
         current = wal.current
         if len(wal.sealed) > 1 or (current and current.position * 2 > current.size):
             return False
         file = wal.sealed[0]
-        return any(file.groups.get(gid, 0) > wal.group(gid).commit for gid in needed)
+        if not self._awaits(self._awaited, file):
+            self._awaited = next((gid for gid in file.groups if self._awaits(gid, file)), -1)
+        return self._awaited >= 0
+
+    def _awaits(self, gid: int, file: WalFile) -> bool:
+        last = file.groups.get(gid, 0)
+        return bool(last) and last > self._wal.group(gid).commit and self._uncovered(gid, file)
 
     def cut(self, states: Iterable[State], due: Iterable[int]) -> None:
         """Take the states of one instant; groups that are due without one keep what they have."""
