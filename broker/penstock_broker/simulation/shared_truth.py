@@ -210,7 +210,8 @@ class SharedTruth:
             self._settle(key, ACK)
         elif verdict.verdict == REJECT and topic == self._world.topic:
             self._settle(key, REJECT)
-        elif verdict.verdict == NACK and verdict.ready_at_us:
+        elif verdict.verdict == NACK and verdict.ready_at_us and topic == self._world.topic:
+            # A dead letter is held again instead, and comes as soon as somebody redrives it.
             grant = self._grants.get(key)
             if grant is not None and grant.lease == verdict.lease:
                 self._not_before[key] = verdict.ready_at_us
