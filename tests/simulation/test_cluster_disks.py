@@ -6,7 +6,9 @@ disk all the same. In it a new leader's entry took the place of four that nobody
 
 from __future__ import annotations
 
-from penstock_broker.simulation.cluster_disks import Durable, Write, may_be
+from collections import defaultdict, deque
+
+from penstock_broker.simulation.cluster_disks import Durable, Write, flushed, may_be
 
 HAD = Durable(4, 3, 7, {8: 3, 9: 4, 10: 4}, 10)
 VOID = Write(58, 9, (5, 0), [(9, 5), (10, 5)])
@@ -60,3 +62,34 @@ def test_what_was_reported_is_not_touched_by_the_question() -> None:
     before = dict(HAD.terms)
     may_be(HAD, [VOID], HAD)
     assert HAD.terms == before
+
+
+def run(start: int, end: int, term: int) -> list[tuple[int, int]]:
+    """Entries of one term."""
+    return [(index, term) for index in range(start, end + 1)]
+
+
+def test_what_did_not_fit_into_a_flush_is_not_on_the_disk_with_it() -> None:
+    disks: defaultdict[int, Durable] = defaultdict(Durable)
+    writes = deque([Write(5, 9, (4, 1), run(1, 6, 4)), Write(5, 8, (4, 2), run(1, 2, 4))])
+    flushed(writes, 5, {9: 4}, lambda gid: disks[gid])
+    assert disks[9] == Durable(4, 1, 0, dict(run(1, 4, 4)), 4)
+    assert disks[8] == Durable()
+    assert list(writes) == [Write(6, 9, None, run(5, 6, 4)), Write(6, 8, (4, 2), run(1, 2, 4))]
+    flushed(writes, 6, {9: 6, 8: 2}, lambda gid: disks[gid])
+    assert (disks[9].last, disks[8].last, disks[8].vote) == (6, 2, 2)
+    assert not writes
+
+
+def test_what_was_replaced_before_it_was_flushed_never_comes_to_the_disk() -> None:
+    disks: defaultdict[int, Durable] = defaultdict(Durable)
+    writes = deque([Write(5, 9, (4, 1), run(1, 6, 4)), Write(5, 9, (5, 0), run(3, 4, 5))])
+    flushed(writes, 5, {9: 4}, lambda gid: disks[gid])
+    assert disks[9] == Durable(5, 0, 0, {1: 4, 2: 4, 3: 5, 4: 5}, 4)
+    assert not writes
+
+
+def test_a_hard_state_alone_is_told_by_a_flush_without_entries() -> None:
+    disks: defaultdict[int, Durable] = defaultdict(Durable)
+    flushed(deque([Write(5, 9, (4, 1), [])]), 5, {9: 0}, lambda gid: disks[gid])
+    assert disks[9] == Durable(4, 1)

@@ -32,8 +32,9 @@ from penstock_broker.raft import (
     VoteResponse,
 )
 from penstock_broker.raft.quorum import majority_value
-from penstock_broker.simulation.cluster_disks import Durable, Write, may_be
+from penstock_broker.simulation.cluster_disks import Durable, Write, flushed, may_be
 from penstock_broker.storage import Flush, Job
+from penstock_broker.storage.wal_format import RUN_MARK
 
 if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_host import Host
@@ -76,7 +77,7 @@ class Watched(Node):
     ) -> None:
         """A job was carried out."""
         if isinstance(job, Flush) and not job.full:
-            self.host.world.checks.flushed(self.host, job.sequence)
+            self.host.world.checks.flushed(self.host, job)
         super().job_done(job, error)
 
 
@@ -142,6 +143,13 @@ class Checks:
                 self._installed(group.node.host, group.gid, index)
             put(group, index, term)
 
+        drop = Groups._drop
+
+        def dropped(groups: Groups, gid: int, last_index: int, last_term: int) -> None:
+            if isinstance(groups._node, Watched):
+                self._left(groups._node.host, gid)
+            drop(groups, gid, last_index, last_term)
+
         end = Groups._end
 
         def ended(groups: Groups, gid: int, error: PenstockError) -> bool:
@@ -152,7 +160,11 @@ class Checks:
                 self._deleted.add(gid)
             return end(groups, gid, error)
 
-        with patch.object(Group, "installed", installed), patch.object(Groups, "_end", ended):
+        with (
+            patch.object(Group, "installed", installed),
+            patch.object(Groups, "_drop", dropped),
+            patch.object(Groups, "_end", ended),
+        ):
             yield
 
     # ----- hosts
@@ -175,21 +187,25 @@ class Checks:
 
     def _left(self, host: Host, gid: int) -> None:
         """A group is on a host no more; what was on its way to the disk is void."""
+        self._unreported.pop((host.number, gid), None)
         self._durable.pop((host.number, gid), None)
         self._behind.pop((host.number, gid), None)
         writes = self._writes.get(host.number, deque())
         self._writes[host.number] = deque(write for write in writes if write.gid != gid)
 
-    def flushed(self, host: Host, sequence: int) -> None:
+    def flushed(self, host: Host, flush: Flush) -> None:
         """A flush is on the disk."""
-        writes = self._writes.get(host.number)
-        while writes and writes[0].flush <= sequence:
-            write = writes.popleft()
-            durable = self._durable.setdefault((host.number, write.gid), Durable())
-            if write.entries:
-                durable.append(write.entries)
-            if write.hard_state is not None:
-                durable.term, durable.vote = write.hard_state
+        ends: dict[int, int] = {}
+        for run in flush.runs:
+            if not run.flags & RUN_MARK:
+                last = run.last if run.entries and not run.origin else 0
+                ends[run.gid] = max(ends.get(run.gid, 0), last)
+        writes = self._writes.setdefault(host.number, deque())
+
+        def durable(gid: int) -> Durable:
+            return self._durable.setdefault((host.number, gid), Durable())
+
+        flushed(writes, flush.sequence, ends, durable)
 
     def _installed(self, host: Host, gid: int, index: int) -> None:
         """A snapshot is on the disk; what follows it goes with the next flush."""

@@ -7,7 +7,8 @@ so, since a leader decided otherwise. Nothing else of what was durable may be go
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 
@@ -57,6 +58,37 @@ class Write:
     entries: list[tuple[int, int]]
     snapshot: int = 0
     """Index of the snapshot that goes before all else; 0: none."""
+
+
+def flushed(
+    writes: deque[Write], sequence: int, ends: Mapping[int, int], of: Callable[[int], Durable]
+) -> None:
+    """Take in a flush, which may hold a part of what was written, or nothing of some groups.
+
+    Args:
+        writes: of all groups of a host, in order; what is not on the disk yet stays in it.
+        sequence: the flush.
+        ends: group -> the last entry of it in the flush; 0: only its hard state.
+        of: what is on the disk for a group.
+    """
+    rest: list[Write] = []
+    while writes and writes[0].flush <= sequence:
+        write = writes.popleft()
+        end = ends.get(write.gid, -1)
+        for late in rest if write.entries else ():
+            if late.gid == write.gid:  # never written: replaced before
+                late.entries = [entry for entry in late.entries if entry[0] < write.entries[0][0]]
+        there = [entry for entry in write.entries if entry[0] <= end]
+        missing = [entry for entry in write.entries if entry[0] > end]
+        told = write.hard_state if end >= 0 else None
+        if there:
+            of(write.gid).append(there)
+        if told is not None:
+            of(write.gid).term, of(write.gid).vote = told
+        if missing or end < 0:
+            state = write.hard_state if told is None else None
+            rest.append(Write(sequence + 1, write.gid, state, missing))
+    writes.extendleft(reversed([write for write in rest if write.entries or write.hard_state]))
 
 
 def may_be(durable: Durable, unreported: Sequence[Write], found: Durable) -> bool:
