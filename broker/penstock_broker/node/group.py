@@ -183,6 +183,11 @@ class Group:
             if self.reads or ready.snapshot_requests:
                 self._serve(ready)
 
+    def _drop_pending(self) -> None:
+        if self.pending and not self.ready_at_term:
+            self.on_lost_leadership()  # proposed before we might serve: no loss of a lead tells
+        self.pending.clear()
+
     def _propose_pending(self) -> None:
         """Make the gathered proposals, unless the lead is lost or about to be handed over.
 
@@ -190,7 +195,7 @@ class Group:
         """
         raft = self.raft
         if raft.role is not Role.LEADER:
-            self.pending.clear()  # whoever waits is told in `_role_changed`
+            self._drop_pending()  # whoever waits is told in `_role_changed`
         elif self.pending and raft.transferee == NOBODY:
             pending, self.pending = self.pending, []
             raft.propose(pending)
@@ -251,7 +256,7 @@ class Group:
         self.node.groups.disturb(self)
         if soft.role is Role.LEADER:
             return
-        self.pending.clear()
+        self._drop_pending()
         if self.ready_at_term:
             self.ready_at_term = 0
             self.node.groups.announce(self.gid, 0)

@@ -10,6 +10,7 @@ from penstock.errors import CorruptData, MemberUnknown, NotLeader
 from penstock.protocol.leases import NACK
 from penstock.protocol.messages import DeleteGroup
 from penstock.protocol.partitioning import key_slots
+from penstock_broker.machine.sharing.ops import Expire
 from penstock_broker.node.sharing import dispatch
 from penstock_broker.raft.messages import Heartbeat
 from penstock_broker.simulation.memory_files import MemoryFile
@@ -218,3 +219,16 @@ def test_an_order_that_begins_while_records_are_read_delivers_none_twice(
     assert 0 < len(offsets(mine)) < 15
     assert not set(offsets(mine)) & set(offsets(other.acquired()))
     assert not node.node.partitions[gid].shared.dispatchers[GROUP].reading
+
+
+def test_an_op_that_was_dropped_before_its_leader_served_holds_up_none_after_it() -> None:
+    node, gid = prepared(5)
+    group = node.node.partitions[gid]
+    told: list[object] = []
+    group.shared.offer(Expire(GROUP, []), told.append)
+    group.shared.propose()
+    group.ready_at_term = 0
+    depose(node, gid)
+    node.pump()
+    assert isinstance(told[0], NotLeader)
+    assert not group.shared.uncommitted_bytes

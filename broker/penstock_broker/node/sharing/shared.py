@@ -144,6 +144,8 @@ class SharedPartition:
                 self._configured(effect.group)
         for part in self.parts:
             part.on_effects(effects)
+        while self._flights and self._flights[0][0] < index:
+            self._passed_over()
         if self._flights and self._flights[0][0] == index:
             self._landed(reply)
         for dispatcher in list(self.dispatchers.values()):
@@ -157,6 +159,16 @@ class SharedPartition:
             node.sharing[self.partition.gid] = self
         else:
             node.sharing.pop(self.partition.gid, None)
+
+    def _passed_over(self) -> None:
+        """An entry is not where it was to be: the lead was lost for a moment, and it with that."""
+        _, dones, weight = self._flights.popleft()
+        self.uncommitted_bytes -= weight
+        self.partition.node.uncommitted_bytes -= weight
+        leader = self.partition.raft.leader
+        for done in dones:
+            if done is not None:
+                done(NotLeader("the leader changed; the outcome is unknown", leader=leader))
 
     def _landed(self, reply: object) -> None:
         _, dones, weight = self._flights.popleft()
