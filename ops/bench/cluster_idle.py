@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from ops.bench.machine import TICKS
-from ops.faults.cluster import ClusterProcesses, wait_until
+from ops.faults.broker import wait_until
+from ops.faults.cluster import ClusterProcesses
 from penstock import sync
 from penstock.errors import PenstockError
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ops.faults.cluster import ClusterProcesses, wait_until
+from ops.faults.broker import wait_until
+from ops.faults.cluster import ClusterProcesses
 from penstock import sync
 from penstock.errors import PenstockError
 
