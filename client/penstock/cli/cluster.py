@@ -222,7 +222,7 @@ def drain(settings: Settings, node: str, dry_run: bool, wait: bool, within: floa
     with settings.connect() as client:
         id_ = find_node(client, node)
         reply = client.admin.drain_node(id_, dry_run=dry_run)
-        _say_state(settings, reply, "is drained", dry_run=dry_run)
+        _say_state(settings, reply, "is draining", dry_run=dry_run)
         if reply.stuck:
             stuck = count_of(reply.stuck, "replica")
             settings.warn(f"{stuck} can't go anywhere: add a broker, the others have them all")
