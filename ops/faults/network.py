@@ -2,12 +2,13 @@
 
 The namespaces hang on one bridge, on which the programs of the campaign are too. A way between two
 brokers is cut silently: one sends its packets to a hardware address that nobody has. Needs root and
-the program `ip`; `Network.possible` says whether that works here.
+the programs `ip` and `tc`; `Network.possible` says whether that works here.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,8 +21,25 @@ SLOW: Final = ("rate", "400kbit", "burst", "4k", "latency", "2000ms")
 _BITS: Final = 24
 
 
+def _program(name: str) -> str:
+    """Where a program of the system's administrator is, also for a path without such.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        raise FileNotFoundError(f"the program {name} is not installed")
+    return found
+
+
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    subprocess.run([_program("ip"), *words], check=True, capture_output=True)
+
+
+def _tc(place: str, what: str, *words: str) -> None:
+    command = [_program("tc"), "-n", place, "qdisc", what, "dev", "eth0", "root", *words]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 class Network:
@@ -38,6 +56,7 @@ class Network:
         """Whether namespaces can be made here."""
         name = f"pk{os.getpid() % 60_000}try"
         with suppress(OSError, subprocess.CalledProcessError):
+            _program("tc")
             _ip("netns", "add", name)
             _ip("netns", "del", name)
             return True
@@ -49,7 +68,7 @@ class Network:
 
     def prefix(self, place: int) -> list[str]:
         """What runs a command in a place."""
-        return ["ip", "netns", "exec", self._name(place)]
+        return [_program("ip"), "netns", "exec", self._name(place)]
 
     def _name(self, place: int) -> str:
         return f"{self._bridge}n{place}"
@@ -103,18 +122,14 @@ class Network:
 
     def slow(self, place: int) -> None:
         """All that leaves a place waits in a queue."""
-        words = ["tc", "-n", self._name(place), "qdisc", "add", "dev", "eth0", "root", "tbf", *SLOW]
-        subprocess.run(words, check=True, capture_output=True)
+        _tc(self._name(place), "add", "tbf", *SLOW)
 
     def heal(self) -> None:
         """Everything passes again."""
         for place in range(self._size):
             name = self._name(place)
-            subprocess.run(
-                ["tc", "-n", name, "qdisc", "del", "dev", "eth0", "root"],
-                check=False,  # there may be none
-                capture_output=True,
-            )
+            with suppress(subprocess.CalledProcessError):  # there may be none
+                _tc(name, "del")
             for other in range(self._size):
                 with suppress(subprocess.CalledProcessError):
                     _ip("-n", name, "neigh", "del", self.address(other), "dev", "eth0")
