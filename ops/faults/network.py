@@ -99,6 +99,9 @@ class Network:
     def close(self) -> None:
         """Take everything down."""
         for place in range(self._size):
+            # A namespace goes some time after its end: the name of its wire must be free at once.
+            with suppress(subprocess.CalledProcessError):
+                _ip("link", "del", f"{self._bridge}v{place}")
             with suppress(subprocess.CalledProcessError):
                 _ip("netns", "del", self._name(place))
         with suppress(subprocess.CalledProcessError):
