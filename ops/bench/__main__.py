@@ -1,6 +1,6 @@
 """`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON.
 
-`python -m ops.bench failover` and `python -m ops.bench cluster-idle` have options of their own.
+`failover` and `cluster-idle` have options of their own (`python -m ops.bench failover --help`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import json
 import sys
 
 from ops.bench import cluster_idle, failover
-from ops.bench.cases import CASES
+from ops.bench.cases import CASES as ALONE
+from ops.bench.cluster_publish import cluster_publish
+
+CASES = {**ALONE, "cluster-publish": cluster_publish}
 
 
 def main() -> None:

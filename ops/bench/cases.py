@@ -46,13 +46,15 @@ def records(count: int, size: int, seed: int = 1) -> list[bytes]:
 _WORDS = ("pump", "valve", "river", "stone", "gate", "basin", "turbine", "level", "spill", "head")
 
 
-def _topic(address: str, name: str, partitions: int = 1) -> list[int]:
+def topic(address: str, name: str, partitions: int = 1) -> list[int]:
+    """Create a topic; the groups of its partitions."""
     with sync.connect(address) as client:
-        topic = client.admin.create_topic(name, partitions=partitions).topic
-    return [partition.group for partition in topic.partitions]
+        made = client.admin.create_topic(name, partitions=partitions).topic
+    return [partition.group for partition in made.partitions]
 
 
-def _batch_file(values: list[bytes]) -> str:
+def batch_file(values: list[bytes]) -> str:
+    """A file with one sealed batch, for the loader."""
     path = Path(tempfile.gettempdir()) / f"penstock-bench-batch-{len(values)}-{len(values[0])}"
     batch = encode_batch(values, codec=CODEC_NONE, base_ts_us=time.time_ns() // 1000)
     path.write_bytes(batch)
@@ -89,9 +91,9 @@ def large_batches() -> Iterator[Row]:
 def _publish_case(
     name: str, values: list[bytes], connections: int, depth: int, size: int
 ) -> Iterator[Row]:
-    path = _batch_file(values)
+    path = batch_file(values)
     with machine.broker() as broker:
-        (group,) = _topic(broker.address, "bench")
+        (group,) = topic(broker.address, "bench")
         args = ("publish", "127.0.0.1", broker.port, group, connections, depth, path)
         machine.load(*args, 1.0)
         cpu = broker.cpu_seconds()
@@ -111,9 +113,9 @@ def _publish_case(
 
 def tail_reads() -> Iterator[Row]:
     """8 consumers reading 64 KiB at a time from the RAM tail."""
-    path = _batch_file([b"x" * 65_000])
+    path = batch_file([b"x" * 65_000])
     with machine.broker() as broker:
-        (group,) = _topic(broker.address, "bench")
+        (group,) = topic(broker.address, "bench")
         machine.load("publish", "127.0.0.1", broker.port, group, 1, 4, path, 0.03)
         cpu = broker.cpu_seconds()
         result = machine.load("fetch", "127.0.0.1", broker.port, group, 8, 65_536, SECONDS)
@@ -140,11 +142,11 @@ def idle() -> Iterator[Row]:
 
 def partitions() -> Iterator[Row]:
     """Cost per record and idle CPU against the number of partitions."""
-    path = _batch_file([b"x" * 100])
+    path = batch_file([b"x" * 100])
     base = 0.0
     for count in (1, 10, 100, 1000):
         with machine.broker() as broker:
-            groups = _topic(broker.address, "bench", count)
+            groups = topic(broker.address, "bench", count)
             args = ("publish", "127.0.0.1", broker.port, groups[-1], 64, 1, path)
             machine.load(*args, 1.0)
             cpu = broker.cpu_seconds()
@@ -162,12 +164,12 @@ def partitions() -> Iterator[Row]:
 
 def log_size() -> Iterator[Row]:
     """Cost of publishing, reading and starting against the length of the log (sparse files)."""
-    path = _batch_file([b"x" * 4])
+    path = batch_file([b"x" * 4])
     base: list[float] = []
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-", dir=os.environ.get("BENCH_DIR")))
     try:
         with machine.broker(folder / "data") as broker:
-            (group,) = _topic(broker.address, "bench")
+            (group,) = topic(broker.address, "bench")
             machine.load("publish", "127.0.0.1", broker.port, group, 1, 1, path, 0.1)
             broker.stop()
         for gib in (1, 10, 100):
@@ -208,8 +210,8 @@ def restart() -> Iterator[Row]:
     folder = Path(tempfile.mkdtemp(prefix="penstock-bench-", dir=os.environ.get("BENCH_DIR")))
     try:
         broker = machine.start(folder / "data")
-        (group,) = _topic(broker.address, "bench")
-        path = _batch_file([b"x" * 65_000])
+        (group,) = topic(broker.address, "bench")
+        path = batch_file([b"x" * 65_000])
         written = 0.0
         while written < 4 * 1024**3:
             args = ("publish", "127.0.0.1", broker.port, group, 8, 4, path, 2.0)
