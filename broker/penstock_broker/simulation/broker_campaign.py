@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from penstock.errors import PenstockError
 from penstock_broker.simulation.broker_mutations import MUTATIONS, SHARED_MUTATIONS, mutated
 from penstock_broker.simulation.broker_world import Counts, World
+from penstock_broker.simulation.catching import catch_all
 from penstock_broker.simulation.shared_world import SharedCounts, SharedWorld
 
 Say = Callable[[str], object]
@@ -77,7 +78,7 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     if arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)
     if arguments.mutation == "all":
-        return _catch_all(seeds, say)
+        return catch_all(MUTATIONS, first_caught, seeds, say)
     shared = arguments.shared or arguments.mutation in SHARED_MUTATIONS
     counts = SharedCounts() if shared else Counts()
     with mutated(arguments.mutation):
@@ -95,19 +96,6 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
         f"--seed {failure.seed} --seconds {arguments.seconds}{broken}"
     )
     return 1
-
-
-def _catch_all(seeds: range, say: Say) -> int:
-    missed = 0
-    for name in sorted(MUTATIONS):
-        failure = first_caught(name, seeds)
-        if failure is None:
-            missed += 1
-            say(f"{name}: not caught in {len(seeds)} seeds")
-        else:
-            count = failure.seed - seeds.start + 1
-            say(f"{name}: caught after {count} seeds: {failure.reason[:120]}")
-    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 
 from penstock.errors import PenstockError
+from penstock_broker.simulation.catching import catch_all
 from penstock_broker.simulation.cluster_mutations import MUTATIONS, SOONEST, mutated
 from penstock_broker.simulation.cluster_swarm import draw
 from penstock_broker.simulation.cluster_world import ClusterCounts, ClusterWorld
@@ -115,7 +116,7 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     if arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)
     if arguments.mutation == "all":
-        return _catch_all(seeds, say)
+        return catch_all(MUTATIONS, first_caught, seeds, say)
     counts = ClusterCounts()
     began = time.process_time()
     with mutated(arguments.mutation):
@@ -146,19 +147,6 @@ def render(counts: ClusterCounts) -> str:
     words = [f"{name} {value}" for name, value in numbers.items()]
     words += [f"{name} {value}" for name, value in sorted(faults.items())]
     return ", ".join(words)
-
-
-def _catch_all(seeds: range, say: Say) -> int:
-    missed = 0
-    for name in sorted(MUTATIONS):
-        failure = first_caught(name, seeds)
-        if failure is None:
-            missed += 1
-            say(f"{name}: not caught in {len(seeds)} seeds")
-        else:
-            count = failure.seed - seeds.start + 1
-            say(f"{name}: caught after {count} seeds: {failure.reason[:120]}")
-    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from penstock_broker.raft import json_lines
+from penstock_broker.simulation.catching import catch_all
 from penstock_broker.simulation.raft_mutations import MUTATIONS, mutated
 from penstock_broker.simulation.raft_swarm import MIXES, Mix, any_mix
 from penstock_broker.simulation.raft_world import Counts, World
@@ -72,7 +73,7 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     if arguments.seed is not None:
         seeds = range(arguments.seed, arguments.seed + 1)
     if arguments.mutation == "all":
-        return _catch_all(seeds, say)
+        return catch_all(MUTATIONS, first_caught, seeds, say, reason_characters=160)
     counts = Counts()
     with mutated(arguments.mutation):
         failure = run_seeds(seeds, counts, MIXES[arguments.mix])
@@ -109,20 +110,6 @@ def _replay(arguments: argparse.Namespace, say: Say) -> int:
             return 1
     say(f"seed {world.seed} passes; digest {world.digest:08x}")
     return 0
-
-
-def _catch_all(seeds: range, say: Say) -> int:
-    """Break every rule in turn."""
-    missed = 0
-    for name in sorted(MUTATIONS):
-        failure = first_caught(name, seeds)
-        if failure is None:
-            missed += 1
-            say(f"{name}: not caught in {len(seeds)} seeds")
-        else:
-            ran = failure.seed - seeds.start + 1
-            say(f"{name}: caught after {ran} seeds: {failure.reason[:160]}")
-    return 1 if missed else 0
 
 
 if __name__ == "__main__":
