@@ -24,21 +24,30 @@ ENVIRONMENT = {
 }
 
 
-def heed_interrupts() -> None:
-    """A shell has what it starts in the background ignore Ctrl-C, and its children with it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and so do its children.
+
+    A handler here gives children the default. Code between fork and exec (`preexec_fn`) is no
+    way: these tests run beside threads, whose locks the child would find locked for ever.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
 def program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "penstock.cli", *arguments],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_interrupts,
-    )
+    with heeding_interrupts():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock.cli", *arguments],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     try:
         yield process
     finally:
