@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock_broker.failpoints import STEPS, BadPlan, Rule, installed, parse, points
+from penstock_broker.failpoints import ON_DISK, STEPS, BadPlan, Rule, installed, parse, points
 from penstock_broker.failpoints.wrapping import _resolve, install
 from penstock_broker.raft import Configuration, Raft
 from penstock_broker.raft.messages import VoteRequest
@@ -32,6 +32,7 @@ def make_raft() -> Raft:
 def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
     assert len(set(points())) == len(points()) >= 60
     assert len({(step.target, step.message) for step in STEPS}) == len(STEPS)
+    assert ON_DISK <= {step.name for step in STEPS}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -123,3 +124,41 @@ print("not reached")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert log.read_text() == "recovery.open.after crash\n"
     assert not done.stdout
+
+
+def test_new_rules_are_counted_from_the_moment_they_are_given() -> None:
+    acted: list[str] = []
+    with installed({}, lambda name, _: acted.append(name)) as failpoints:
+        make_raft().campaign()
+        failpoints.plan({"raft.campaign.after": Rule("pause", count=1)})
+        make_raft().campaign()
+        failpoints.plan({"raft.campaign.after": Rule("pause", count=1)})
+        make_raft().campaign()
+    assert acted == ["raft.campaign.after"]
+
+
+def test_a_plan_in_a_file_is_read_again_when_a_signal_comes(tmp_path: Path) -> None:
+    plan, log = tmp_path / "plan", tmp_path / "log"
+    plan.write_text("")
+    program = f"""
+import os, pathlib, signal
+from penstock_broker.failpoints import install
+install(os.environ)
+from penstock_broker.simulation.memory_files import MemoryFiles
+from penstock_broker.storage import Store, StorageConfig
+Store.open(MemoryFiles(), StorageConfig(), fresh_uuid=bytes(16))
+pathlib.Path({str(plan)!r}).write_text("recovery.open.before=crash@1")
+os.kill(os.getpid(), signal.SIGUSR1)
+Store.open(MemoryFiles(), StorageConfig(), fresh_uuid=bytes(16))
+"""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "client"), str(ROOT / "broker")]),
+        "PENSTOCK_FAILPOINTS": f"@{plan}",
+        "PENSTOCK_FAILPOINTS_LOG": str(log),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert log.read_text() == "recovery.open.before crash\n"

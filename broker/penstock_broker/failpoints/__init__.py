@@ -12,15 +12,19 @@ stops its thread for some seconds, `error` raises an I/O error there. `@5` acts 
 `%0.01` each time with that probability; without either it acts every time. PENSTOCK_FAILPOINTS_LOG
 names a file that gets a line for each action, written before it happens.
 
+`@/path/of/a/file` stands for the plan in that file, which may be empty: all steps are wrapped then,
+and the file is read again at each SIGUSR1, so that points can be set while the broker works.
+
 `python -m penstock_broker.failpoints` lists all points.
 """
 
 from penstock_broker.failpoints.plan import BadPlan, Rule, parse, points
-from penstock_broker.failpoints.steps import STEPS, Step
+from penstock_broker.failpoints.steps import ON_DISK, STEPS, Step
 from penstock_broker.failpoints.wrapping import LOG, PLAN, Failpoints, install, installed
 
 __all__ = [
     "LOG",
+    "ON_DISK",
     "PLAN",
     "STEPS",
     "BadPlan",

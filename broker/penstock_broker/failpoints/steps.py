@@ -81,3 +81,17 @@ STEPS: Final = (
     Step("membership.join", _NODE + "membership:Membership._joined", "a cluster takes the node in"),
     Step("membership.start", _NODE + "membership:Membership._start", "the node begins as a member"),
 )
+
+ON_DISK: Final = frozenset(
+    f"{kind}.{what}"
+    for kind, words in {
+        "wal": "prepare relog remove",
+        "flush": "work",
+        "segment": "write remove",
+        "checkpoint": "work rewrite",
+        "identity": "write",
+        "recovery": "open wal",
+    }.items()
+    for what in words.split()
+)
+"""Steps that work on the disk: an I/O error there is something that a broker has to bear."""

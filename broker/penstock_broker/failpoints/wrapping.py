@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from penstock_broker.failpoints.plan import Rule, parse
@@ -33,6 +34,13 @@ class Failpoints:
         self.acted: Counter[str] = Counter()
         self._act = act
         self._chance = chance
+
+    def plan(self, rules: Mapping[str, Rule]) -> None:
+        """Go on with these rules: new ones are counted from now on, equal ones as before."""
+        for name, rule in rules.items():
+            if self.rules.get(name) != rule:
+                self.reached[name] = 0
+        self.rules = dict(rules)
 
     def reach(self, name: str) -> None:
         """A point is reached: do what the plan says."""
@@ -107,9 +115,12 @@ def install(environment: Mapping[str, str]) -> bool:
 
     Raises:
         BadPlan: see `parse`.
+        OSError: the plan is in a file that can't be read.
     """
-    rules = parse(environment.get(PLAN, ""))
-    if not rules:
+    text = environment.get(PLAN, "")
+    file = Path(text[1:]) if text.startswith("@") else None
+    rules = parse(file.read_text() if file is not None else text)
+    if not rules and file is None:
         return False
     log = environment.get(LOG)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log else -1
@@ -119,10 +130,19 @@ def install(environment: Mapping[str, str]) -> bool:
             os.write(descriptor, f"{name} {rule.action}\n".encode())
         _do(name, rule)
 
+    failpoints = Failpoints(rules, act, random.random)
     named = {name.rpartition(".")[0] for name in rules}
-    wanted = [step for step in STEPS if step.name in named]
-    _put_around(Failpoints(rules, act, random.random), wanted)
+    _put_around(failpoints, [step for step in STEPS if file is not None or step.name in named])
+    if file is not None:
+        _read_again_on_signal(failpoints, file)
     return True
+
+
+def _read_again_on_signal(failpoints: Failpoints, file: Path) -> None:
+    def read_again(*_: object) -> None:
+        failpoints.plan(parse(file.read_text()))
+
+    signal.signal(signal.SIGUSR1, read_again)
 
 
 def _do(name: str, rule: Rule) -> None:
