@@ -306,6 +306,10 @@ class PartitionGroup(Group):
 
     # ----- who leads
 
+    def transfer(self, to: int) -> None:
+        self.shared.propose()  # leases that members were told of go into the log before
+        super().transfer(to)
+
     def on_noop(self, entry: Entry) -> None:
         self.machine.apply_noop(Stamp(entry.index, entry.term, 0))
 

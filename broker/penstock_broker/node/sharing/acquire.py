@@ -132,8 +132,8 @@ def _finish_cold(
     job: SharedRead,
     error: PenstockError | None,
 ) -> None:
-    """Grant what a cold read brought, if there still is somebody to grant it to."""
-    if _is_gone(asked):
+    """Grant what a cold read brought, if there still is somebody to grant it to, and it may be."""
+    if _is_gone(asked) or not dispatcher.may_grant:
         dispatcher.put_back(asked.member, spans)
         answer_empty(dispatcher, asked)
         dispatcher.pump()

@@ -32,6 +32,7 @@ from penstock_broker.node.sharing.ready import Ready, ReadyByOffset, grantable
 from penstock_broker.node.sharing.spans import Spans, flat, merged, pairs, total, without
 from penstock_broker.node.sharing.timers import Timers, take_in
 from penstock_broker.node.sharing.waiting import Asked, Outcome, Waiting
+from penstock_broker.raft import NOBODY
 
 if TYPE_CHECKING:
     from penstock_broker.machine.sharing.group import SharedGroup
@@ -224,8 +225,19 @@ class Dispatcher:
                     self.waiting.settle(asked)
                     acquire.answer_empty(self, asked)
 
+    @property
+    def may_grant(self) -> bool:
+        """Whether a grant goes into the log at the end of this round.
+
+        While the lead is handed over nothing is proposed: what were told would be lost with it.
+        """
+        partition = self.shared.partition
+        return partition.leading and partition.raft.transferee == NOBODY
+
     def serve(self, asked: Asked) -> Outcome:
         """Try to answer an acquire with records."""
+        if not self.may_grant:
+            return Outcome.EMPTY
         member, settings = asked.member, self.group.settings
         if asked.session.unsent_bytes >= OUTPUT_BYTES_MAX:
             return Outcome.BLOCKED

@@ -1,0 +1,93 @@
+"""Shared groups while their partition is handed over: no lease that was told is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock.errors import NotLeader
+from penstock.protocol.sharing import CreateGroup
+from penstock_broker.node.sharing.dispatch import Dispatcher
+from penstock_broker.raft import NOBODY
+from tests.node.cluster import Cluster
+from tests.node.cluster import Member as Broker
+from tests.node.sharing.members import GROUP, Member, offsets
+
+
+class Handing:
+    """A cluster of three with a group of ten records, and who leads its partition."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster(3)
+        (self.gid,) = self.cluster.topic()
+        self.cluster.ask(
+            self.cluster.members[1].client(),
+            CreateGroup(topic="orders", group=GROUP, settings={"lease_ms": 30_000}),
+        )
+        self.old = self.leader()
+        others = [broker for broker in self.cluster.alive if broker is not self.old]
+        self.new, self.third = others
+        self.old.client().publish(self.gid, *(b"%d" % number for number in range(10)))
+
+    def leader(self) -> Broker:
+        """Who leads, and has heard of the group."""
+        self.cluster.run_until(lambda: self.dispatcher(self.cluster.leader(self.gid)))
+        return self.cluster.leader(self.gid)
+
+    def dispatcher(self, broker: Broker) -> Dispatcher | None:
+        shared: Any = broker.group(self.gid)
+        found: Dispatcher | None = shared.shared.dispatchers.get(GROUP)
+        return found
+
+    def member(self, broker: Broker, name: str, **held: Any) -> Member:
+        """A member that is attached there."""
+        return Member(broker, name, **held)  # type: ignore[arg-type]  # as a harness is used
+
+    def hand_over(self) -> None:
+        self.old.group(self.gid).transfer(self.new.node.node_id)
+
+
+def test_what_was_granted_in_the_round_of_a_handover_goes_along() -> None:
+    handing = Handing()
+    member = handing.member(handing.old, "m1")
+    member.ask(4)
+    handing.hand_over()
+    handing.cluster.pump()
+    got = member.acquired()
+    assert offsets(got) == [0, 1, 2, 3]
+    assert handing.leader() is handing.new
+    other = handing.member(handing.new, "m2")
+    assert offsets(other.acquire()) == [4, 5, 6, 7, 8, 9]
+    assert handing.member(handing.new, "m1", held=[got.lease]).attached.lost == []
+
+
+def test_nothing_is_granted_while_the_lead_is_on_its_way() -> None:
+    handing = Handing()
+    cluster = handing.cluster
+    member = handing.member(handing.old, "m1")
+    cluster.cut(handing.old.number, handing.new.number)
+    handing.old.client().publish_nowait(handing.gid, b"it lacks this one")
+    handing.hand_over()
+    member.ask(4, wait_ms=60_000)
+    cluster.advance(0.3)
+    assert handing.old.group(handing.gid).raft.transferee == handing.new.node.node_id
+    assert not member.client.session.out
+    cluster.heal()
+    cluster.run_until(lambda: member.client.session.out)
+    with pytest.raises(NotLeader):
+        member.acquired()
+    assert len(offsets(handing.member(handing.leader(), "m2").acquire())) == 11
+
+
+def test_who_waited_is_served_when_a_handover_is_given_up() -> None:
+    handing = Handing()
+    cluster = handing.cluster
+    member = handing.member(handing.old, "m1")
+    cluster.isolate(handing.new.number)
+    handing.old.client().publish_nowait(handing.gid, b"it lacks this one")
+    handing.hand_over()
+    member.ask(4, wait_ms=60_000)
+    cluster.run_until(lambda: member.client.session.out)
+    assert handing.old.group(handing.gid).raft.transferee == NOBODY
+    assert offsets(member.acquired()) == [0, 1, 2, 3]
