@@ -22,6 +22,7 @@ from penstock.protocol.messages import TYPE_OF
 from penstock_broker.machine.commands import Command, encode_command
 from penstock_broker.machine.topology import MetadataReply
 from penstock_broker.node import questions
+from penstock_broker.node.certainty import read_all
 from penstock_broker.node.pending import Request
 from penstock_broker.raft import NOBODY
 
@@ -174,7 +175,16 @@ def log_ends(node: Node, session: Session, correlation: int, asked: questions.Lo
         found = list(node.partitions.values())
     else:
         found = [node.partitions[gid] for gid in asked.groups if gid in node.partitions]
-    ends = {
-        each.gid: [each.log.start_offset, each.log.end_offset] for each in found if each.leading
-    }
-    node.reply(session, correlation, questions.LogEndsReply(ends=ends))
+    led = [each for each in found if each.leading]
+
+    def answer(error: PenstockError | None) -> None:
+        if error is not None:
+            node.reply_error(session, correlation, TYPE_OF[type(asked)], error)
+            return
+        ends = {each.gid: [each.log.start_offset, each.log.end_offset] for each in led}
+        node.reply(session, correlation, questions.LogEndsReply(ends=ends))
+
+    if asked.certain:
+        read_all(led, answer)
+    else:
+        answer(None)

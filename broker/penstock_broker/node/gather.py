@@ -103,6 +103,11 @@ def led_here(node: Node, gids: Iterable[int]) -> bool:
     return all((group := node.groups.get(gid)) is not None and group.leading for gid in gids)
 
 
+def alone(node: Node, gids: Iterable[int]) -> bool:
+    """Whether nobody else could lead these groups, which are led here."""
+    return not any((group := node.groups.get(gid)) is not None and group.raft.peers for gid in gids)
+
+
 def other_leaders(node: Node, gids: Iterable[int]) -> list[int]:
     """The other nodes that lead some of these groups."""
     return sorted(by_leader(node, gids).keys() - {NOBODY, node.node_id})
@@ -122,8 +127,8 @@ def log_ends(
         request: answered by errors.
         gids: the partitions.
         finish: gets group -> [start, end]; called at once if nobody else has to be asked.
-        strict: whether only leaders will do; else what is known here is given of those that are
-            out of reach.
+        strict: whether only leaders will do, and they must make sure that they are it; else what is
+            known here is given of those that are out of reach.
 
     Raises:
         LeaderUnknown: it is strict, and one of them has no leader.
@@ -145,8 +150,8 @@ def log_ends(
         finish(ends)
 
     asked = {
-        to: questions.LogEnds(groups=sorted(some))
+        to: questions.LogEnds(groups=sorted(some), certain=strict)
         for to, some in leaders.items()
-        if to not in (NOBODY, node.node_id)
+        if to != NOBODY and (to != node.node_id or (strict and not alone(node, some)))
     }
     gather(node, request, asked, gathered)

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from penstock.errors import PenstockError
 from penstock.protocol import messages
+from penstock.protocol.messages import TYPE_OF
 from penstock_broker.machine.group_views import GroupDescription
 from penstock_broker.machine.sharing.state import DONE, SHARED
 from penstock_broker.machine.topology import KIND_GROUPS, SharedDefinition, Topic
+from penstock_broker.node.certainty import read_all
 from penstock_broker.node.questions import (
     GroupParts,
     GroupPartsReply,
@@ -29,8 +32,20 @@ ORDERED: Final = "ordered"
 
 
 def answer(node: Node, session: Session, correlation: int, asked: GroupParts) -> None:
-    """Another node puts groups together."""
-    node.reply(session, correlation, parts(node, asked))
+    """Another node puts groups together: that one is not here is said once it is certain."""
+    found = parts(node, asked)
+    if not asked.group or found.ordered or found.shared:
+        node.reply(session, correlation, found)
+        return
+
+    def certain(error: PenstockError | None) -> None:
+        if error is None:
+            node.reply(session, correlation, parts(node, asked))
+        else:
+            node.reply_error(session, correlation, TYPE_OF[GroupParts], error)
+
+    group = node.groups.get(node.groups.coordinator_group(asked.group))
+    read_all([group] if group is not None and group.leading else [], certain)
 
 
 def parts(node: Node, asked: GroupParts) -> GroupPartsReply:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import BadRequest, LeaderUnknown, NotLeader, PenstockError
 from penstock.protocol import messages
 from penstock.protocol.frames import FETCH_ANY_REPLICA, FETCH_FLAGS, FETCH_LINEARIZABLE
 from penstock.protocol.messages import TYPE_OF
+from penstock_broker.node.certainty import read_all
 from penstock_broker.node.gather import Replies, all_led, gather, led_here, raise_first
 from penstock_broker.node.pending import Request
 from penstock_broker.node.topic_requests import leader_of, partition_gid
@@ -78,31 +79,6 @@ def reader_of(node: Node, topic: str, partition: int, flags: int) -> PartitionGr
     if group is None or not (group.leading or flags == FETCH_ANY_REPLICA):
         return None
     return group
-
-
-def read_all(
-    groups: Sequence[PartitionGroup], done: Callable[[PenstockError | None], None]
-) -> None:
-    """Call `done` when all that was decided before now is applied in each of these groups.
-
-    Raises:
-        NotLeader, Throttled: one of them can't be read.
-    """
-    waiting = len(groups)
-    errors: list[PenstockError] = []
-
-    def one(error: PenstockError | None) -> None:
-        nonlocal waiting
-        waiting -= 1
-        if error is not None:
-            errors.append(error)
-        if not waiting:
-            done(errors[0] if errors else None)
-
-    for group in groups:
-        group.read(lambda error: one(error))
-    if not groups:
-        done(None)
 
 
 def _resolve_here(node: Node, topic: str, positions: Mapping[int, int]) -> dict[int, int]:

@@ -53,6 +53,8 @@ class LogEnds(Message, frozen=True, kw_only=True):
 
     groups: list[int] | None
     """None: all that the node leads."""
+    certain: bool = False
+    """Whether it shall make sure first that nobody has taken its place."""
 
 
 @reply(0xF2)

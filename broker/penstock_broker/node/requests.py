@@ -1,22 +1,19 @@
 """One frame of a client: who handles it, and what is answered if it can't be.
 
 Publishes and fetches are for the leader of their partition alone: others say where that is. Of all
-other requests this node handles what it leads itself and passes the rest on. A request that names
-what is not known here is handled again once the metadata is certain to be up to date.
+other requests this node handles what it leads itself and passes the rest on. What is to be refused
+for good is handled again once that is certain.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from penstock.errors import (
     BadRequest,
-    GroupNotFound,
-    PartitionNotFound,
     PenstockError,
     ShuttingDown,
     StorageFull,
-    Throttled,
     TopicNotFound,
 )
 from penstock.protocol.batch import Buffer
@@ -32,6 +29,7 @@ from penstock.protocol.frames import (
 from penstock.protocol.messages import Message, Metadata
 from penstock_broker.node import fetches
 from penstock_broker.node.asking import elsewhere
+from penstock_broker.node.certainty import DEFINITE, make_sure
 from penstock_broker.node.handlers import BETWEEN_NODES, HANDLERS, Handler
 from penstock_broker.node.pending import Request
 from penstock_broker.node.routing import target_of
@@ -39,9 +37,6 @@ from penstock_broker.node.routing import target_of
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
-
-UNCERTAIN: Final = (TopicNotFound, PartitionNotFound, GroupNotFound)
-"""What a node may say only if its metadata is up to date."""
 
 
 def publish(
@@ -107,36 +102,31 @@ def request(
         certain: whether the metadata here is up to date, as far as it matters.
     """
 
-    def again() -> bool:
+    def again(error: PenstockError) -> bool:
         kept = bytes(body)
 
-        def go_on(error: PenstockError | None) -> None:
-            if error is None:
+        def go_on(failure: PenstockError | None) -> None:
+            if failure is None:
                 request(node, session, type_, correlation, kept, certain=True)
             else:
-                node.reply_error(session, correlation, type_, error)
+                node.reply_error(session, correlation, type_, failure)
 
-        return not certain and node.asking.refresh(go_on)
+        return not certain and make_sure(node, message, error, go_on)
 
     try:
         message = decode_request(type_, body)
         handler = _handler_of(session, message)
         node.membership.check(message)
-        if isinstance(message, Metadata) and _names_unknown(node, message) and again():
+        if _names_unknown(node, message) and again(TopicNotFound()):
             return
         to = 0 if session.relayed or not node.membership.started else target_of(node, message)
         if to:
             node.relay.pass_on(to, Request(session, correlation, type_), body)
         else:
             handler(node, session, correlation, message)
-    except UNCERTAIN as error:
-        try:
-            if not again():
-                node.reply_error(session, correlation, type_, error)
-        except Throttled as refusal:
-            node.reply_error(session, correlation, type_, refusal)
     except PenstockError as error:
-        node.reply_error(session, correlation, type_, error)
+        if not (isinstance(error, DEFINITE) and again(error)):
+            node.reply_error(session, correlation, type_, error)
 
 
 def _handler_of(session: Session, message: Message) -> Handler:
@@ -148,9 +138,11 @@ def _handler_of(session: Session, message: Message) -> Handler:
     return handler
 
 
-def _names_unknown(node: Node, asked: Metadata) -> bool:
+def _names_unknown(node: Node, asked: Message) -> bool:
+    if not isinstance(asked, Metadata) or not asked.topics:
+        return False
     topics = node.groups.metadata.machine.topics
-    return any(name not in topics for name in asked.topics or ())
+    return any(name not in topics for name in asked.topics)
 
 
 def with_address(node: Node, error: PenstockError) -> PenstockError:

@@ -67,6 +67,29 @@ def _coordinator(node: Node, asked: Any) -> int:  # noqa: ANN401 - any request w
     return node.groups.coordinator_group(asked.group)
 
 
+def _each_named(node: Node, asked: messages.CommitOffsets) -> set[int]:
+    offsets = asked.offsets.items()
+    return {partition_gid(node, topic, number) for topic, parts in offsets for number in parts}
+
+
+def _explained(node: Node, asked: sharing.ExplainRecord) -> set[int]:
+    return {_coordinator(node, asked)} if asked.group else set()
+
+
+def _everywhere(node: Node, asked: Any) -> set[int]:  # noqa: ANN401 - any request with a topic
+    found = node.groups.metadata.machine.topics.get(asked.topic)
+    return {each.group for each in found.partitions} if found is not None else set()
+
+
+def grounds(node: Node, message: Message) -> set[int]:
+    """All groups whose leaders decide what a request is told."""
+    route, more = ROUTES.get(type(message)), ALSO.get(type(message))
+    found = set() if more is None else more(node, message)
+    if route is not None:
+        found.add(route(node, message))
+    return found - {UNKNOWN}
+
+
 def _deleted_group(node: Node, asked: messages.DeleteGroup) -> int:
     return METADATA if asked.topic else _coordinator(node, asked)
 
@@ -100,3 +123,13 @@ ROUTES: Final[dict[type, Route]] = {
     sharing.CancelScheduled: _companion,
     sharing.CreateSchedule: _first_partition,
 }
+
+ALSO: Final[dict[type, Callable[[Node, Any], set[int]]]] = {
+    messages.CommitOffsets: _each_named,
+    sharing.ExplainRecord: _explained,
+    sharing.AttachGroup: lambda node, asked: {_partition(node, asked)},
+    sharing.DetachGroup: lambda node, asked: {_partition(node, asked)},
+    sharing.PauseSchedule: _everywhere,
+    sharing.DeleteSchedule: _everywhere,
+}
+"""Groups that have a say in requests beside those that these are routed to."""

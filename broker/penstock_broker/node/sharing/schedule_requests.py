@@ -201,13 +201,15 @@ def _ask_leaders(
     question: Message,
     finish: Callable[[Replies], None],
 ) -> None:
-    """Ask all other nodes that lead partitions of a topic; who was asked himself asks nobody.
+    """Ask the other nodes that lead partitions of a topic; who was asked himself asks nobody.
 
     Raises:
         LeaderUnknown: one of the partitions has no leader.
     """
     partitions = node.groups.metadata.machine.topics[topic].partitions
-    leaders = all_led(node, [place.group for place in partitions]).keys() - {node.node_id}
+    leaders = set(all_led(node, [place.group for place in partitions]))
+    if not isinstance(question, wire.PauseSchedule | wire.DeleteSchedule) or len(leaders) == 1:
+        leaders -= {node.node_id}  # these make sure before they say that there is no such schedule
     if request.session.relayed and not isinstance(question, FindSchedule):
         leaders = set()
     gather(node, request, dict.fromkeys(sorted(leaders), question), finish)

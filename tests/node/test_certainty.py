@@ -1,0 +1,98 @@
+"""A definite refusal is told by nobody whom others may have replaced as leader."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.errors import (
+    Fenced,
+    GroupNotFound,
+    MemberUnknown,
+    OffsetOutOfRange,
+    PenstockError,
+    ScheduleNotFound,
+)
+from penstock.protocol.codec import encode_message
+from penstock.protocol.messages import (
+    CommitOffsets,
+    DescribeGroup,
+    GroupHeartbeat,
+    JoinGroup,
+    Message,
+    SeekGroup,
+    TrimLog,
+)
+from penstock.protocol.sharing import DeleteSchedule, ExplainRecord, StuckRecords
+from tests.node.cluster import Cluster
+from tests.node.harness import Client
+
+BEYOND = {"orders": {0: 7}}
+REFUSED: list[tuple[type[PenstockError], Message]] = [
+    (OffsetOutOfRange, CommitOffsets(group="g", member="m", generation=1, offsets=BEYOND)),
+    (OffsetOutOfRange, SeekGroup(group="g", topic="orders", positions={0: 7})),
+    (OffsetOutOfRange, TrimLog(topic="orders", partition=0, offset=7)),
+    (OffsetOutOfRange, ExplainRecord(topic="orders", partition=0, offset=7)),
+    (GroupNotFound, SeekGroup(group="nobody", topic="orders", to=-2)),
+    (GroupNotFound, DescribeGroup(group="nobody")),
+    (GroupNotFound, StuckRecords(topic="orders", partition=0, group="nobody")),
+    (MemberUnknown, GroupHeartbeat(group="g", member="stranger", generation=1)),
+    (Fenced, GroupHeartbeat(group="g", member="m", generation=0)),
+    (ScheduleNotFound, DeleteSchedule(topic="orders", name="nothing")),
+]
+
+
+def grown() -> Cluster:
+    """Three brokers; the first leads all that the requests are about."""
+    cluster = Cluster(3)
+    cluster.topic()
+    cluster.advance(15.0)  # the coordinators get their replicas
+    groups = cluster.members[1].node.groups
+    topic = groups.metadata.machine.topics["orders"]
+    named = [groups.coordinator_group(name) for name in ("g", "nobody")]
+    wanted = [cluster.members[1].group(gid) for gid in {0, topic.partitions[0].group, *named}]
+    for group in wanted:
+        if cluster.leader(group.gid).number != 1:
+            cluster.leader(group.gid).group(group.gid).transfer(1)
+    cluster.run_until(lambda: all(group.leading for group in wanted))
+    joined = JoinGroup(group="g", member="m", topics=["orders"], session_timeout_ms=60_000)
+    cluster.ask(cluster.members[1].client(), joined)
+    return cluster
+
+
+def errors(client: Client) -> list[PenstockError]:
+    found = []
+    for frame, data in client.take():
+        with pytest.raises(PenstockError) as caught:
+            client.decode(frame, data)
+        found.append(caught.value)
+    return found
+
+
+def test_what_is_refused_for_good_is_refused_through_every_broker() -> None:
+    cluster = grown()
+    for error, message in REFUSED:
+        for member in cluster.alive:
+            with pytest.raises(error):
+                cluster.ask(member.client(), message)
+
+
+def test_a_leader_that_others_may_have_replaced_refuses_nothing_for_good() -> None:
+    cluster = grown()
+    client = cluster.members[1].client()
+    (place,) = cluster.members[1].node.groups.metadata.machine.topics["orders"].partitions
+    cluster.isolate(1)
+    for number, (_, message) in enumerate(REFUSED):
+        client.send(encode_message(message, number + 1))
+    cluster.advance(0.3)
+    assert errors(client) == []
+    others = [member for member in cluster.alive if member.number != 1]
+    cluster.run_until(lambda: any(member.group(place.group).leading for member in others))
+    leader = next(member for member in others if member.group(place.group).leading)
+    leader.client().publish(place.group, b"a")
+    cluster.advance(18.0)
+    told = errors(client)
+    assert len(told) == len(REFUSED)
+    assert all(error.retriable for error in told), told
+    cluster.heal()
+    commit = CommitOffsets(group="g", member="m", generation=1, offsets={"orders": {0: 1}})
+    cluster.ask(client, commit)
