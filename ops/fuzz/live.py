@@ -20,7 +20,8 @@ from penstock.protocol import sharing as wire
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
 from penstock.protocol.messages import Message
 from penstock.protocol.records import encode_batch
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.config import NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store

@@ -17,9 +17,10 @@ from penstock.protocol.cluster import InitCluster
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import CreateTopic
 from penstock.protocol.records import RecordBatch
+from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.group import Group
 from penstock_broker.node.link import Dial
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store

@@ -16,7 +16,8 @@ from penstock.protocol.messages import (
     MetadataReply,
 )
 from penstock.protocol.records import RecordBatch, encode_batch
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.config import NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store

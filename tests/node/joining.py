@@ -5,8 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.link import Dial
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store

@@ -7,7 +7,7 @@ import pytest
 from penstock.protocol import frames
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import Metadata
-from penstock_broker.node.node import PUT_OFF, REQUESTS_PER_READ_MAX
+from penstock_broker.node.receiving import PUT_OFF, REQUESTS_PER_READ_MAX
 from penstock_broker.node.session import (
     OUTPUT_BYTES_MAX,
     OUTPUT_BYTES_PER_ROUND,

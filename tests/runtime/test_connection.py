@@ -11,7 +11,7 @@ from penstock.errors import RemoteProtocolError, Throttled
 from penstock.protocol import frames
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import Hello, Metadata
-from penstock_broker.node.node import REQUESTS_PER_READ_MAX
+from penstock_broker.node.receiving import REQUESTS_PER_READ_MAX
 from penstock_broker.node.session import Session
 from penstock_broker.runtime import connection as module
 from penstock_broker.runtime.connection import Connection, Intake

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import RemoteProtocolError, Throttled, UnsupportedVersion
-from penstock.protocol.batch import BATCH_BYTES_MAX
-from penstock.protocol.frames import REQUEST_BYTES_MAX
+from penstock.errors import BadRequest, RemoteProtocolError, Throttled, UnsupportedVersion
+from penstock.protocol.batch import BATCH_BYTES_MAX, Buffer
+from penstock.protocol.codec import decode_request
+from penstock.protocol.frames import (
+    FRAME_HEADER,
+    FRAME_HEADER_BYTES,
+    HELLO_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+)
 from penstock.protocol.messages import (
     PROTOCOL_MAGIC,
     TYPE_OF,
@@ -15,6 +21,7 @@ from penstock.protocol.messages import (
     Hello,
     HelloReply,
 )
+from penstock_broker.node.peers.frames import PEER_HELLO
 from penstock_broker.node.session import CREDIT_BYTES
 
 if TYPE_CHECKING:
@@ -22,6 +29,52 @@ if TYPE_CHECKING:
     from penstock_broker.node.session import Session
 
 NAME_CHARACTERS_MAX: Final = 200
+HELLO_SECONDS_MAX: Final = 5.0
+
+
+def receive(node: Node, session: Session, buffer: memoryview, end: int) -> tuple[int, int]:
+    """Handle the first frame of a connection, if all of it is in `buffer[:end]`.
+
+    Returns:
+        As `Node.receive`.
+
+    Raises:
+        RemoteProtocolError: it is no hello.
+    """
+    if end < FRAME_HEADER_BYTES:
+        return 0, 0
+    length, type_, _, zero, correlation, _ = FRAME_HEADER.unpack_from(buffer, 0)
+    if not FRAME_HEADER_BYTES <= length <= HELLO_BYTES_MAX or zero:
+        raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {HELLO_BYTES_MAX})")
+    if length > end:
+        return 0, length
+    body = buffer[FRAME_HEADER_BYTES:length]
+    if type_ == PEER_HELLO:
+        node.peers.greeted(session, correlation, body)
+    elif session.reserved:
+        refuse(node, session, type_, correlation)
+    else:
+        answer(node, session, correlation, _decoded(type_, body))
+    return length, 0
+
+
+def _decoded(type_: int, body: Buffer) -> Hello:
+    if type_ != TYPE_OF[Hello]:
+        raise RemoteProtocolError("the first frame of a connection must be a hello")
+    try:
+        message = decode_request(type_, body)
+    except BadRequest as error:
+        raise RemoteProtocolError(f"the hello is malformed: {error}") from error
+    assert isinstance(message, Hello)
+    return message
+
+
+def expire(node: Node) -> None:
+    """Close the connections that have not said what they are."""
+    for session in list(node.sessions.values()):
+        late = node.clock - session.since > HELLO_SECONDS_MAX
+        if late and not session.ready and session.link is None:
+            node.refuse(session, RemoteProtocolError("no hello arrived in time"))
 
 
 def answer(node: Node, session: Session, correlation: int, hello: Hello) -> None:

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import tzinfo
 from random import Random
 from typing import Final
 
-from penstock.errors import (
-    BadRequest,
-    PenstockError,
-    RemoteProtocolError,
-)
+from penstock.errors import PenstockError
 from penstock.protocol.batch import Buffer
-from penstock.protocol.codec import decode_request, encode_error, encode_message
-from penstock.protocol.frames import (
-    FETCH,
-    FRAME_HEADER,
-    FRAME_HEADER_BYTES,
-    HELLO_BYTES_MAX,
-    PUBLISH,
-    REQUEST_BYTES_MAX,
-)
-from penstock.protocol.leases import ACQUIRE, SETTLE
-from penstock.protocol.messages import TYPE_OF, Hello, Message
+from penstock.protocol.codec import encode_error, encode_message
+from penstock.protocol.messages import Message
 from penstock_broker.machine.commands import Command
-from penstock_broker.node import fetches, hello, link, requests
+from penstock_broker.node import fetches, hello, link, receiving, requests
 from penstock_broker.node.asking import Asking
 from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.checkpoints import Checkpoints
+from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.deliveries import Abroad
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
@@ -39,58 +26,28 @@ from penstock_broker.node.handover import HandOver
 from penstock_broker.node.link import Dial
 from penstock_broker.node.membership import Membership
 from penstock_broker.node.partition import PartitionGroup
-from penstock_broker.node.peers.frames import PEER_HELLO
 from penstock_broker.node.peers.peers import Peers
 from penstock_broker.node.pending import PendingRequests
 from penstock_broker.node.relay import Relay
-from penstock_broker.node.retained import KEPT_BYTES
 from penstock_broker.node.session import (
-    OUTPUT_BYTES_MAX,
     OUTPUT_BYTES_PER_ROUND,
     OUTPUT_BYTES_TOTAL_MAX,
     Session,
 )
-from penstock_broker.node.sharing import acquire, settle
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.node.sharing.schedules import only_utc
 from penstock_broker.node.sharing.shared import SharedPartition
-from penstock_broker.node.sharing.timers import GRAIN_BITS
 from penstock_broker.raft import InstallSnapshot
 from penstock_broker.raft import Message as RaftMessage
 from penstock_broker.storage import Flush, Job, Store
 
-HELLO_SECONDS_MAX: Final = 5.0
 HOUSEKEEPING_SECONDS: Final = 0.25
 REST_US: Final = 150_000
 """Nobody rests who has something to do so soon: the runtime's rests last 100 ms."""
 CATCHING_UP: Final = 0.9
 """How fast time goes while the machine's clock, which was put back, catches up."""
-REQUESTS_PER_READ_MAX: Final = 64
-"""Requests other than publishes that one connection gets answered before others have their turn."""
-PUT_OFF: Final = -1
-"""Instead of a length: whole frames are left, for which it is too early."""
-
-_FRAME_HEADER: Final = FRAME_HEADER.unpack_from
 
 log = logging.getLogger("penstock.broker.node")
-
-
-@dataclass(frozen=True)
-class NodeConfig:
-    """What a node is told about itself."""
-
-    address: str
-    version: str
-    host: str = ""
-    """Label of the machine: replicas of a partition keep apart by it."""
-    join: Sequence[str] = ()
-    """Addresses of brokers to form a cluster with; none: this one is a cluster of its own."""
-    node_dead_after_ms: int = 30_000
-    """Silence after which a node is taken for dead, and its replicas are made anew elsewhere."""
-    kept_bytes: int = KEPT_BYTES
-    """Of the applied entries of each group, so many stay in memory in any case."""
-    timer_grain_bits: int = GRAIN_BITS
-    """Leases and retries are watched by the 2 ** so many microseconds; 0 for clocks of tests."""
 
 
 class Node:
@@ -246,57 +203,12 @@ class Node:
         """
         at = 0
         if session.link is None and not session.ready:
-            at, length = self._receive_hello(session, buffer, end)
+            at, length = hello.receive(self, session, buffer, end)
             if not at:
                 return 0, length
         if session.link is not None:
             return link.receive(session, session.link, buffer, at, end, owned)
-        return self._receive_requests(session, buffer, at, end, owned)
-
-    def _receive_hello(self, session: Session, buffer: memoryview, end: int) -> tuple[int, int]:
-        if end < FRAME_HEADER_BYTES:
-            return 0, 0
-        length, type_, _, zero, correlation, _ = _FRAME_HEADER(buffer, 0)
-        if not FRAME_HEADER_BYTES <= length <= HELLO_BYTES_MAX or zero:
-            raise RemoteProtocolError(
-                f"a frame of {length} bytes can't be (limit {HELLO_BYTES_MAX})"
-            )
-        if length > end:
-            return 0, length
-        self._hello(session, type_, correlation, buffer[FRAME_HEADER_BYTES:length])
-        return length, 0
-
-    def _receive_requests(
-        self, session: Session, buffer: memoryview, at: int, end: int, owned: bool
-    ) -> tuple[int, int]:
-        asked, limit = 0, REQUEST_BYTES_MAX
-        while end - at >= FRAME_HEADER_BYTES and not session.closing:
-            length, type_, _, zero, correlation, gid = _FRAME_HEADER(buffer, at)
-            if not FRAME_HEADER_BYTES <= length <= limit or zero:
-                raise RemoteProtocolError(f"a frame of {length} bytes can't be (limit {limit})")
-            if length > end - at:
-                return at, length
-            if type_ == PUBLISH:
-                requests.publish(self, session, buffer, at, at + length, correlation, gid, owned)
-            else:
-                if asked == REQUESTS_PER_READ_MAX or not (owned or self._may_answer(session)):
-                    return at, PUT_OFF
-                asked += 1
-                if type_ == FETCH:
-                    requests.fetch(self, session, buffer, at, at + length, correlation, gid)
-                elif type_ == ACQUIRE:
-                    acquire.handle(self, session, buffer, at, at + length, correlation, gid)
-                elif type_ == SETTLE:
-                    settle.handle(self, session, buffer, at, at + length, correlation, gid)
-                else:
-                    body = buffer[at + FRAME_HEADER_BYTES : at + length]
-                    requests.request(self, session, type_, correlation, body)
-            at += length
-        return at, 0
-
-    def _may_answer(self, session: Session) -> bool:
-        """Whether there is room for another reply: its size is known only when it is made."""
-        return session.unsent_bytes < OUTPUT_BYTES_MAX and not self.round_full
+        return receiving.receive(self, session, buffer, at, end, owned)
 
     @property
     def round_full(self) -> bool:
@@ -351,13 +263,7 @@ class Node:
         if clock < self.housekeeping_at:
             return
         self.housekeeping_at = clock + HOUSEKEEPING_SECONDS
-        for session in list(self.sessions.values()):
-            if (
-                not session.ready
-                and session.link is None
-                and clock - session.since > HELLO_SECONDS_MAX
-            ):
-                self.refuse(session, RemoteProtocolError("no hello arrived in time"))
+        hello.expire(self)
         self.pending.expire()
         self.relay.expire()
         self.store.tick()
@@ -474,21 +380,3 @@ class Node:
     ) -> None:
         """Answer a request with an error."""
         self.emit(session, encode_error(correlation, type_, requests.with_address(self, error)))
-
-    # ----- frames
-
-    def _hello(self, session: Session, type_: int, correlation: int, body: Buffer) -> None:
-        if type_ == PEER_HELLO:
-            self.peers.greeted(session, correlation, body)
-            return
-        if session.reserved:
-            hello.refuse(self, session, type_, correlation)
-            return
-        if type_ != TYPE_OF[Hello]:
-            raise RemoteProtocolError("the first frame of a connection must be a hello")
-        try:
-            message = decode_request(type_, body)
-        except BadRequest as error:
-            raise RemoteProtocolError(f"the hello is malformed: {error}") from error
-        assert isinstance(message, Hello)
-        hello.answer(self, session, correlation, message)

@@ -21,7 +21,8 @@ import trio
 
 from penstock._version import __version__
 from penstock.errors import PenstockError, StorageFailure
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.config import NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.runtime.files import RealFiles
 from penstock_broker.runtime.places import place_of, text_of
 from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Clock, Fatal, Reactor, SystemClock

@@ -12,7 +12,8 @@ from typing import Final
 from penstock.errors import Throttled
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import FRAME_HEADER_BYTES, HELLO_BYTES_MAX
-from penstock_broker.node.node import PUT_OFF, Node
+from penstock_broker.node.node import Node
+from penstock_broker.node.receiving import PUT_OFF
 from penstock_broker.node.session import Session
 
 IOV_MAX: Final = 1024

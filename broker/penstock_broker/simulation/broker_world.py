@@ -18,8 +18,9 @@ from penstock.errors import StorageFailure
 from penstock.protocol import frames
 from penstock.protocol.messages import CreateTopic, CreateTopicReply
 from penstock.protocol.records import RecordBatch
+from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.fetches import ColdRead
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.node.session import Session
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.simulation.broker_clients import Client, Link, Member, Producer, Reader

@@ -27,7 +27,8 @@ from penstock.protocol.messages import (
     MetadataReply,
 )
 from penstock_broker.failpoints import Failpoints, Rule, installed
-from penstock_broker.node.node import Node, NodeConfig
+from penstock_broker.node.config import NodeConfig
+from penstock_broker.node.node import Node
 from penstock_broker.simulation import cluster_faults
 from penstock_broker.simulation.broker_world import Counts, records_of
 from penstock_broker.simulation.cluster_admin import Operator
