@@ -22,6 +22,7 @@ from penstock._core.outgoing import Outgoing
 from penstock._core.slotting import NO_SLOTS
 from penstock._core.wire import Wire
 from penstock.errors import (
+    ClusterUnformed,
     Fenced,
     LeaderUnknown,
     NotLeader,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 EPOCH_MAX: Final = 0xFFFF
 MISDIRECTED: Final = (NotLeader, LeaderUnknown, TopicNotFound, PartitionNotFound)
-DEFINITE: Final = (Throttled, StorageFull, OutOfSequence)
+DEFINITE: Final = (Throttled, StorageFull, OutOfSequence, ClusterUnformed)
 """Refusals that may be repeated and say for sure that nothing was stored."""
 UNNUMBERED: Final = (OutOfSequence, UnknownProducer, Fenced)
 
@@ -64,6 +65,7 @@ class Lane:
         "_producer",
         "_producer_id",
         "_recovering",
+        "_refusal",
         "_renumber",
         "_resume_at",
         "_sequence",
@@ -97,11 +99,18 @@ class Lane:
         self._epoch = 0
         self._sequence = 0
         self._recovering = False
+        self._refusal: PenstockError | None = None
+        """What a broker said last instead of storing a batch."""
         self._renumber = False
         self._resume_at = 0.0
         self._failures = 0
 
     # ----- what the producer asks
+
+    @property
+    def heard(self) -> str:
+        """What a broker said last instead of storing a batch, for the error of a batch too late."""
+        return f" (last heard: {self._refusal})" if self._refusal is not None else ""
 
     @property
     def backlog(self) -> int:
@@ -205,11 +214,13 @@ class Lane:
         """The broker has it."""
         self._outstanding -= 1
         self._failures = 0
+        self._refusal = None
         self._finish(batch, None)
 
     def refused(self, batch: Outgoing, error: PenstockError) -> None:
         """The broker did not store it."""
         self._outstanding -= 1
+        self._refusal = error
         self._producer.mark(self)
         if error.retriable and not isinstance(error, DEFINITE):
             batch.maybe_stored = True
@@ -423,13 +434,13 @@ class Lane:
 
 def _not_sent(lane: Lane) -> TimedOut:
     return TimedOut(
-        f"not sent to {lane.topic}/{lane.partition} in time; it was not stored",
+        f"not sent to {lane.topic}/{lane.partition} in time; it was not stored{lane.heard}",
         outcome="not stored",
     )
 
 
 def _unknown(lane: Lane) -> TimedOut:
+    place = f"{lane.topic}/{lane.partition}"
     return TimedOut(
-        f"no answer from {lane.topic}/{lane.partition} in time; it may be stored or not",
-        outcome="unknown",
+        f"no answer from {place} in time; it may be stored or not{lane.heard}", outcome="unknown"
     )

@@ -41,6 +41,7 @@ class Metadata:
     """The cache of topics and the leaders of their partitions.
 
     Attributes:
+        refusal: what the last broker that was asked said instead of an answer; None: it answered.
         bell: rings after each refresh.
         on_refresh: called after each refresh, before the bell.
     """
@@ -55,6 +56,7 @@ class Metadata:
         self._refresh: Process[None] | None = None
         self._refreshed_at = -inf
         self._wanted: set[str] = set()
+        self.refusal: PenstockError | None = None
         self.bell = Bell(scheduler)
         self.on_refresh: list[Callable[[], None]] = []
 
@@ -185,8 +187,10 @@ class Metadata:
             until = min(deadline, self._scheduler.now + ATTEMPT_SECONDS)
             try:
                 reply = yield self._pool.request(wire, MetadataRequest(topics=names), until)
+                self.refusal = None
                 return cast("MetadataReply", reply)
-            except RetriableError:
+            except RetriableError as error:
+                self.refusal = error
                 attempt += 1
                 if self._scheduler.now >= deadline:
                     raise

@@ -15,6 +15,7 @@ from penstock._core.outgoing import Outgoing
 from penstock._core.scheduler import Operation, Process
 from penstock._core.slotting import slotting_of
 from penstock.errors import (
+    ClusterUnformed,
     PartitionNotFound,
     PenstockError,
     RetriableError,
@@ -227,8 +228,7 @@ class Route:
                 continue
             self._waiting = [each for each in self._waiting if each[0] is not batch]
             self.open = None if self.open is batch else self.open
-            error = TimedOut(f"topic {self.topic} was not found in time", outcome="not stored")
-            self._producer.settle(batch, error)
+            self._producer.settle(batch, self._not_found())
         return earliest
 
     def abandon(self, error: PenstockError) -> None:
@@ -245,6 +245,16 @@ class Route:
     def _no_partition(self, partition: int | None) -> PartitionNotFound:
         count = len(self.lanes)
         return PartitionNotFound(f"topic {self.topic} has no partition {partition}, only {count}")
+
+    def _not_found(self) -> PenstockError:
+        """Nobody said where the topic is: the last thing that was heard is told."""
+        pool, heard = self._producer.pool, self._producer.metadata.refusal
+        if isinstance(heard, ClusterUnformed):
+            return ClusterUnformed(heard.message, outcome="not stored")
+        if pool.any_wire() is None:
+            heard = pool.no_connection()
+        reason = f": {heard}" if heard is not None else ""
+        return TimedOut(f"topic {self.topic} was not found in time{reason}", outcome="not stored")
 
     def _homeless(self) -> list[Outgoing]:
         found = [batch for batch, _, _ in self._waiting]

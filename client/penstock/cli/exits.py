@@ -53,6 +53,7 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (errors.DataDirectoryLocked, Exit.REFUSED),
     (errors.StorageFull, Exit.REFUSED),
     (errors.Throttled, Exit.REFUSED),
+    (errors.ClusterUnformed, Exit.REFUSED),
     (errors.RetriableError, Exit.UNREACHABLE),
     (errors.RequestError, Exit.REFUSED),
     (TimeoutError, Exit.UNREACHABLE),
