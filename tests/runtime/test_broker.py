@@ -15,8 +15,8 @@ from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, encode_message
 from penstock.protocol.messages import Hello
 from penstock_broker.runtime import broker as broker_module
+from penstock_broker.runtime import disk as disk_module
 from penstock_broker.runtime import embed
-from penstock_broker.runtime import reactor as reactor_module
 from penstock_broker.runtime.broker import BrokerOptions
 from penstock_broker.runtime.files import RealFile
 from penstock_broker.simulation.memory_files import MemoryFile
@@ -144,7 +144,7 @@ def test_a_broker_whose_disk_hangs_keeps_the_directory_locked_when_it_ends(
 ) -> None:
     goes_on = threading.Event()
     monkeypatch.setattr(broker_module, "DRAIN_SECONDS_MAX", 0.1)
-    monkeypatch.setattr(reactor_module, "JOB_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(disk_module, "JOB_SECONDS_MAX", 0.1)
     data = str(tmp_path / "d")
     running = embed.start(data=data)
     monkeypatch.setattr(RealFile, "sync", lambda _: goes_on.wait())

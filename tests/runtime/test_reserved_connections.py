@@ -14,7 +14,8 @@ from penstock.protocol.frames import FRAME_HEADER_BYTES
 from penstock.protocol.messages import Hello
 from penstock_broker.node.node import Node
 from penstock_broker.node.peers.hello import MAGIC, PeerHello
-from penstock_broker.runtime.reactor import RESERVED_CONNECTIONS, Reactor, SystemClock
+from penstock_broker.runtime.clock import SystemClock
+from penstock_broker.runtime.reactor import RESERVED_CONNECTIONS, Reactor
 from tests.node.cluster import Cluster
 from tests.node.harness import Harness
 

@@ -23,9 +23,11 @@ from penstock._version import __version__
 from penstock.errors import PenstockError, StorageFailure
 from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.node import Node
+from penstock_broker.runtime.clock import Clock, SystemClock
+from penstock_broker.runtime.disk import Fatal
 from penstock_broker.runtime.files import RealFiles
 from penstock_broker.runtime.places import place_of, text_of
-from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Clock, Fatal, Reactor, SystemClock
+from penstock_broker.runtime.reactor import CONNECTIONS_MAX, Reactor
 from penstock_broker.runtime.zones import time_zone
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import StorageConfig, Store

@@ -15,7 +15,7 @@ import trio
 
 from penstock.errors import PenstockError, TimedOut
 from penstock_broker.runtime.broker import Broker, BrokerOptions
-from penstock_broker.runtime.reactor import Clock
+from penstock_broker.runtime.clock import Clock
 from penstock_broker.runtime.resting import come_to_rest
 from penstock_broker.simulation.memory_files import MemoryFiles
 

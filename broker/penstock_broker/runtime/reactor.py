@@ -14,29 +14,24 @@ import logging
 import os
 import select
 import socket
-import time
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from penstock.errors import (
-    PenstockError,
     ProtocolError,
     RemoteProtocolError,
-    StorageFailure,
     Throttled,
 )
 from penstock_broker.node import due
-from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.link import Dial
 from penstock_broker.node.node import Node
 from penstock_broker.node.session import OUTPUT_BYTES_TOTAL_MAX, Session
-from penstock_broker.node.sharing.reading import SharedRead
+from penstock_broker.runtime.clock import Clock
 from penstock_broker.runtime.connection import Connection, Intake
 from penstock_broker.runtime.dialing import Dialing
+from penstock_broker.runtime.disk import Disk
 from penstock_broker.runtime.watchdog import SLOW_ROUND_SECONDS, Watchdog
-from penstock_broker.runtime.worker import Worker
-from penstock_broker.storage import Job
 
 SCRATCH_BYTES: Final = 1024 * 1024
 EVENTS_PER_ROUND: Final = 256
@@ -53,43 +48,9 @@ does not count, or two brokers could wait for each other."""
 CONNECTIONS_MAX: Final = 10_000
 RESERVED_CONNECTIONS: Final = 64
 """Beyond that limit, for other brokers: clients that take all the rest keep no cluster apart."""
-BACKGROUND_JOBS_MAX: Final = 2
-AWAITED_FLUSH_BYTES_MAX: Final = 256 * 1024
-AWAITED_FLUSH_SECONDS_MAX: Final = 0.002
-"""How long a round waits for a small flush: longer than a quick disk needs."""
-SLOW_DISK_SECONDS: Final = 0.25
-"""How long no flush is waited for after one that took longer."""
 CLOSE_SECONDS_MAX: Final = 5.0
-JOB_SECONDS_MAX: Final = 2.0
-"""How long the end of the broker waits for a job that is under way."""
-
-NODE_WORK: Final = (Job, ColdRead, SharedRead)
 
 log = logging.getLogger("penstock.broker.reactor")
-
-
-class Fatal(Exception):
-    """The process must stop: what the disk holds is no longer certain."""
-
-
-class Clock(Protocol):
-    """Where the shell reads time; the node is handed the values."""
-
-    def wall_us(self) -> int:
-        """Microseconds since 1970."""
-
-    def monotonic(self) -> float:
-        """Seconds from some fixed point."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def wall_us(self) -> int:
-        return time.time_ns() // 1000
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 class Reactor:
@@ -116,19 +77,11 @@ class Reactor:
         self._put_off: dict[int, Connection] = {}
         """With requests that are here and come in the next round."""
         self._check_at = 0.0
-        self._await_flushes_at = 0.0
-        self._accepting = True
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._epoll = select.epoll()
-        self._committer = Worker("penstock-committer")
-        self._background = Worker("penstock-background")
-        self._reader = Worker("penstock-reader")
-        self._workers = {
-            worker.eventfd: worker for worker in (self._committer, self._background, self._reader)
-        }
-        for eventfd in self._workers:
-            self._epoll.register(eventfd, select.EPOLLIN)
-        self._watchdog = Watchdog(node, self._committer)
+        self._disk = Disk(node, self._epoll)
+        self._workers = self._disk.workers
+        self._watchdog = Watchdog(node, self._disk.committer)
         self._dialing = Dialing(self._epoll, self._dialed)
         self._next_session = 1
         self._awaited = True
@@ -170,7 +123,7 @@ class Reactor:
         if self.clock.monotonic() >= self._check_at:
             self._check_at = self.clock.monotonic() + CHECK_SECONDS
             self._end_the_late()
-            self._watch_disk()
+            self._watchdog.look_for_backlog()
             self._tell_refused()
         self._dial()
         self._watchdog.look()
@@ -192,8 +145,10 @@ class Reactor:
     @property
     def at_rest(self) -> bool:
         """Whether nothing is under way: what waits now waits for input, or for time to pass."""
-        node, busy = self.node, any(worker.busy for worker in self._workers.values())
-        if busy or self._put_off or self.intake.waiting or node.pending or node.uncommitted_bytes:
+        node = self.node
+        if self._disk.busy or node.pending or node.uncommitted_bytes:
+            return False
+        if self._put_off or self.intake.waiting:
             return False
         return not self._epoll.poll(0, 1)
 
@@ -215,16 +170,6 @@ class Reactor:
             figures = {"count": self._refused, "limit": self.connections_max}
             log.warning("connections refused", extra=figures)
             self._refused = 0
-
-    def _watch_disk(self) -> None:
-        """Say so when publishes begin to be refused, and when they are taken again."""
-        accepting = self.node.store.accepting
-        if accepting != self._accepting:
-            self._accepting = accepting
-            if accepting:
-                log.info("publishes are accepted again")
-            else:
-                log.warning("publishes are refused: the disk is nearly full, or can't keep up")
 
     def _give_up(self, connection: Connection, reason: str) -> None:
         peer = connection.session.peer
@@ -269,9 +214,9 @@ class Reactor:
         for connection in list(self.connections.values()):
             self._drop(connection)
         self._dialing.close()
-        ended = [worker.close(JOB_SECONDS_MAX) for worker in self._workers.values()]
+        ended = self._disk.close()
         self._epoll.close()
-        return all(ended)
+        return ended
 
     # ----- one round
 
@@ -293,7 +238,7 @@ class Reactor:
             if connection is None:
                 worker = self._workers.get(fd)
                 if worker is not None:
-                    self._take_finished(worker)
+                    self._disk.take_finished(worker)
                 else:
                     self._dialing.ready(fd, began)
                 continue
@@ -322,8 +267,8 @@ class Reactor:
     def _close_round(self) -> None:
         self.node.end_round()
         self._send_queued(self.node.take_peer_output())  # others write while our disk does
-        self._commit()
-        self._submit_jobs()
+        self._disk.commit()
+        self._disk.submit_jobs()
         self._send_output()
         if self._awaited:
             self._tell()
@@ -335,8 +280,7 @@ class Reactor:
             self._awaited = False
         if node.draining or node.hand_over.under_way:
             self._awaited = True
-        busy = self._committer.busy or self._background.busy
-        if node.draining and node.drained and not busy:
+        if node.draining and node.drained and not self._disk.writing:
             self.drained.set()
 
     def drain(self) -> None:
@@ -362,49 +306,6 @@ class Reactor:
             self._watch(connection)
         elif connection.put_off:
             self._put_off[session.id] = connection
-
-    # ----- jobs
-
-    def _commit(self) -> None:
-        """Hand the next flush to the committer; a small one may be done, and answered, at once.
-
-        While this thread sleeps the committer need not ask for the interpreter lock at each of its
-        calls, which takes longer than a quick disk does.
-        """
-        committer = self._committer
-        for may_wait in (True, True, False):
-            flush = None if committer.busy else self.node.store.take_flush()
-            if flush is None:
-                return
-            committer.submit(flush)
-            if not may_wait or flush.length > AWAITED_FLUSH_BYTES_MAX:
-                return
-            if self.node.clock < self._await_flushes_at:
-                return
-            if not committer.wait(AWAITED_FLUSH_SECONDS_MAX):
-                self._await_flushes_at = self.node.clock + SLOW_DISK_SECONDS
-                return
-            self._take_finished(committer)
-            self.node.end_round()
-
-    def _submit_jobs(self) -> None:
-        node = self.node
-        while self._background.busy < BACKGROUND_JOBS_MAX:
-            job = node.store.take_job()
-            if job is None:
-                break
-            self._background.submit(job)
-        for read in node.take_reads():
-            self._reader.submit(read)
-
-    def _take_finished(self, worker: Worker) -> None:
-        for job, error in worker.finished():
-            assert isinstance(job, NODE_WORK), "the node knows of no others"
-            if error is not None and not isinstance(error, PenstockError):
-                raise Fatal(f"a disk job failed: {error!r}") from error
-            if isinstance(error, StorageFailure):
-                raise Fatal(str(error)) from error
-            self.node.job_done(job, error)
 
     # ----- output
 

@@ -20,8 +20,8 @@ import trio
 from penstock.errors import PenstockError
 from penstock_broker.failpoints import install as install_failpoints
 from penstock_broker.runtime.broker import Broker, BrokerOptions
+from penstock_broker.runtime.disk import Fatal
 from penstock_broker.runtime.logs import configure
-from penstock_broker.runtime.reactor import Fatal
 from penstock_broker.runtime.supervisor import supervise
 
 EXIT_OK: Final = 0

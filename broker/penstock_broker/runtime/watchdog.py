@@ -42,6 +42,7 @@ class Watchdog:
         """When it was full last: what can't be written is tried again now and then."""
         self._full_told = -AGAIN_SECONDS
         """When leads were handed over last because the disk was full."""
+        self._accepting = True
         self.disk_stalls = 0
         self.slow_rounds = 0
 
@@ -67,6 +68,17 @@ class Watchdog:
         due = silent > HAND_OVER_SECONDS and self._handed_over != since
         if due and self._hand_over("the disk does not answer"):
             self._handed_over = since
+
+    def look_for_backlog(self) -> None:
+        """Once a second: say so when publishes begin to be refused, and when they are taken."""
+        accepting = self._node.store.accepting
+        if accepting == self._accepting:
+            return
+        self._accepting = accepting
+        if accepting:
+            log.info("publishes are accepted again")
+        else:
+            log.warning("publishes are refused: the disk is nearly full, or can't keep up")
 
     def _look_for_room(self, now: float) -> None:
         if not self._node.store.full:
