@@ -8,23 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock.errors import PenstockError, UnknownProducer
 from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
-from penstock.protocol.messages import (
-    CommitOffsets,
-    GroupHeartbeat,
-    GroupHeartbeatReply,
-    Hello,
-    JoinGroup,
-    JoinGroupReply,
-    Message,
-)
+from penstock.protocol.messages import Hello, Message
 from penstock.protocol.records import encode_batch
+from penstock_broker.simulation.group_member import GroupMember
 
 if TYPE_CHECKING:
     from penstock_broker.node.session import Session
     from penstock_broker.simulation.broker_world import World
 
 IN_FLIGHT_MAX = 4
-Assigned = JoinGroupReply | GroupHeartbeatReply
 Answer = Callable[[int, bytes], None]
 
 
@@ -262,87 +254,29 @@ class Reader:
         self._fetch(partition)
 
 
-class Member:
-    """A member of one ordered group: joins, beats, commits what it could have read."""
+class Member(GroupMember):
+    """A member of one ordered group, which commits what it could have read."""
+
+    SESSION_MS = 1000
+    BEATS = (0.1, 0.3, 1.5)
 
     def __init__(self, world: World, number: int) -> None:
+        super().__init__(world, number)
         self.world = world
-        self.name = f"m{number}"
-        self._generation = 0
-        self._owned: list[int] = []
-        self._stopped = self._joining = False
 
     def begin(self) -> None:
         """Start."""
-        self.link = Link(self.world, self._join)
-        self._join()
-        self._beat()
+        self.link = Link(self.world, self.join)
+        self.join()
+        self.beat()
 
-    def stop(self) -> None:
-        """Go on beating; nothing else is asked of it."""
-        self._stopped = True
+    def join_later(self, error: PenstockError) -> None:
+        self.world.after(0.1, self.join)
 
-    def _join(self) -> None:
-        self._joining = False
-        self._generation, self._owned = 0, []
-        ask = JoinGroup(group="g", member=self.name, topics=["t"], session_timeout_ms=1000)
-        self.link.ask(ask, self._told)
-
-    def _join_soon(self) -> None:
-        if not self._joining:
-            self._joining = True
-            self.world.after(0.1, self._join)
-
-    def _told(self, reply: Assigned | PenstockError) -> None:
-        if isinstance(reply, PenstockError):
-            self._join_soon()
-            return
-        assignment = reply.assignment
-        if assignment.generation < self._generation:
-            return
-        self._generation = assignment.generation
-        owned = assignment.owned.get("t", [])
-        self.world.truth.owns(self.name, assignment.generation, owned)
+    def found_committed(self, partition: int, offset: int) -> None:
         if self.world.node is not None:
-            for partition, offset in reply.offsets.get("t", {}).items():
-                end = self.world.end_offset(partition)
-                self.world.truth.found_committed(partition, offset, end)
-        self._owned = list(owned)
-        if assignment.revoked:
-            self._heartbeat(assignment.revoked)
+            end = self.world.end_offset(partition)
+            self.world.truth.found_committed(partition, offset, end)
 
-    def _heartbeat(self, released: dict[str, list[int]]) -> None:
-        beat = GroupHeartbeat(
-            group="g", member=self.name, generation=self._generation, released=released
-        )
-        self.link.ask(beat, self._told)
-
-    def _beat(self) -> None:
-        random = self.world.random
-        self.world.after(random.choice((0.1, 0.3, 1.5)), self._beat)
-        if not self._generation:
-            return
-        if self._owned and not self._stopped and random.random() < 0.7:
-            self._commit(random.choice(self._owned))
-        else:
-            self._heartbeat({})
-
-    def _commit(self, partition: int) -> None:
-        if self.world.node is None:
-            return
-        low = self.world.truth.committed.get(partition, 0)
-        offset = max(low, self.world.end_offset(partition))
-        ask = CommitOffsets(
-            group="g",
-            member=self.name,
-            generation=self._generation,
-            offsets={"t": {partition: offset}},
-        )
-
-        def answered(reply: object) -> None:
-            if isinstance(reply, PenstockError):
-                self._join_soon()
-            else:
-                self.world.truth.commit(partition, offset)
-
-        self.link.ask(ask, answered)
+    def readable_end(self, partition: int) -> int | None:
+        return None if self.world.node is None else self.world.end_offset(partition)

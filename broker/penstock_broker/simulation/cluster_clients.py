@@ -14,24 +14,16 @@ from penstock.errors import (
 )
 from penstock.protocol import frames
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
-from penstock.protocol.messages import (
-    CommitOffsets,
-    GroupHeartbeat,
-    GroupHeartbeatReply,
-    Hello,
-    JoinGroup,
-    JoinGroupReply,
-    Message,
-)
+from penstock.protocol.messages import Hello, Message
 from penstock.protocol.records import encode_batch
 from penstock_broker.simulation.broker_world import records_of
 from penstock_broker.simulation.cluster_network import OUTSIDE, End
+from penstock_broker.simulation.group_member import GroupMember
 
 if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_world import ClusterWorld
 
 Answer = Callable[[int, bytes], None]
-Assigned = JoinGroupReply | GroupHeartbeatReply
 IN_FLIGHT_MAX: Final = 4
 PATIENCE: Final = 3.0
 """Seconds without an answer after which a client tries another broker."""
@@ -369,90 +361,33 @@ def fetch_request(
     return bytes(request)
 
 
-class Member:
-    """A member of one ordered group: joins, beats, commits what is known to be there."""
+class Member(GroupMember):
+    """A member of one ordered group, which commits what is known to be there."""
+
+    SESSION_MS = 2000
+    BEATS = (0.2, 0.5, 1.5)
 
     def __init__(self, world: ClusterWorld, number: int) -> None:
+        super().__init__(world, number)
         self.world = world
-        self.name = f"m{number}"
-        self._generation = 0
-        self._owned: list[int] = []
-        self._stopped = self._joining = False
-        self.commits = 0
-        self.link = Link(world, self._join)
+        self.link: Link = Link(world, self.join)
         self.link.go()
-        self._beat()
+        self.beat()
 
     def __str__(self) -> str:
-        return f"member {self.name} of generation {self._generation} owns {self._owned}"
+        return f"member {self.name} of generation {self.generation} owns {self.owned}"
 
     @property
     def idle(self) -> bool:
         """Whether it takes part."""
-        return self._generation > 0
+        return self.generation > 0
 
-    def stop(self) -> None:
-        """Go on beating; nothing else is asked of it."""
-        self._stopped = True
+    def join_later(self, error: PenstockError) -> None:
+        self.generation = 0
+        self.world.after(0.1, partial(self.link.follow, error, self.join))
 
-    def _join(self) -> None:
-        self._joining = False
-        self._generation, self._owned = 0, []
-        ask = JoinGroup(group="g", member=self.name, topics=["t"], session_timeout_ms=2000)
-        self.link.ask(ask, self._told)
+    def found_committed(self, partition: int, offset: int) -> None:
+        self.world.truth.found_committed(partition, offset)
 
-    def _join_soon(self, error: PenstockError) -> None:
-        if not self._joining:
-            self._joining = True
-            self._generation = 0
-            self.world.after(0.1, partial(self.link.follow, error, self._join))
-
-    def _told(self, reply: Assigned | PenstockError) -> None:
-        if isinstance(reply, PenstockError):
-            self._join_soon(reply)
-            return
-        assignment = reply.assignment
-        if assignment.generation < self._generation:
-            return
-        self._generation = assignment.generation
-        owned = assignment.owned.get("t", [])
-        self.world.truth.owns(self.name, assignment.generation, owned)
-        for partition, offset in reply.offsets.get("t", {}).items():
-            self.world.truth.found_committed(partition, offset)
-        self._owned = list(owned)
-        if assignment.revoked:
-            self._heartbeat(assignment.revoked)
-
-    def _heartbeat(self, released: dict[str, list[int]]) -> None:
-        beat = GroupHeartbeat(
-            group="g", member=self.name, generation=self._generation, released=released
-        )
-        self.link.ask(beat, self._told)
-
-    def _beat(self) -> None:
-        random = self.world.random
-        self.world.after(random.choice((0.2, 0.5, 1.5)), self._beat)
-        if not self._generation:
-            return
-        if self._owned and not self._stopped and random.random() < 0.7:
-            self._commit(random.choice(self._owned))
-        else:
-            self._heartbeat({})
-
-    def _commit(self, partition: int) -> None:
-        truth = self.world.truth
-        offset = max(truth.committed.get(partition, 0), truth.end(partition))
-        ask = CommitOffsets(
-            group="g",
-            member=self.name,
-            generation=self._generation,
-            offsets={"t": {partition: offset}},
-        )
-
-        def answered(reply: object) -> None:
-            if isinstance(reply, PenstockError):
-                self._join_soon(reply)
-            else:
-                truth.commit(partition, offset)
-
-        self.link.ask(ask, answered)
+    def readable_end(self, partition: int) -> int:
+        return self.world.truth.end(partition)
