@@ -6,14 +6,13 @@ ends. Starting and stopping block for some milliseconds, so async code runs them
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Protocol
 
 from penstock import _parts
 from penstock._core.options import parse_address
 from penstock._drivers import clocks
 from penstock.testing.clock import Resting, VirtualClock
-from penstock.testing.threads import in_thread
+from penstock.testing.threads import Running
 
 
 class RunningBroker(Resting, Protocol):
@@ -34,7 +33,7 @@ class Starter(Protocol):
         """Start a broker, by the machine's clock if none is given; return when it listens."""
 
 
-class BrokerContext:
+class BrokerContext(Running[RunningBroker]):
     """Starts a broker when entered and stops it when left, by `with` and by `async with`."""
 
     def __init__(self, data: str | None, port: int, clock: VirtualClock | None) -> None:
@@ -43,7 +42,7 @@ class BrokerContext:
         self._clock = clock
         self._running: RunningBroker | None = None
 
-    def __enter__(self) -> RunningBroker:
+    def _start(self) -> RunningBroker:
         start: Starter = _parts.load("embed")
         self._running = running = start(data=self._data, port=self._port, clock=self._clock)
         if self._clock is not None:
@@ -51,12 +50,7 @@ class BrokerContext:
             clocks.announce(parse_address(running.address), self._clock)
         return running
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _stop(self) -> None:
         running, self._running = self._running, None
         if running is None:
             return
@@ -64,22 +58,6 @@ class BrokerContext:
             clocks.withdraw(parse_address(running.address))
             self._clock.serve(None)
         running.stop()
-
-    async def __aenter__(self) -> RunningBroker:
-        try:
-            return await in_thread(self.__enter__)
-        except BaseException:
-            # Cancelled while it started: nobody else will stop what runs by now.
-            self.__exit__(None, None, None)
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await in_thread(lambda: self.__exit__(kind, error, trace))
 
 
 def broker(

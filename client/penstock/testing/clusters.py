@@ -11,12 +11,11 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from penstock import _parts
 from penstock.errors import PenstockError, TimedOut
-from penstock.testing.threads import in_thread
+from penstock.testing.threads import Running
 
 if TYPE_CHECKING:
     from penstock.sync import Client
@@ -125,7 +124,7 @@ class RunningCluster:
                     time.sleep(LOOK_SECONDS)
 
 
-class ClusterContext:
+class ClusterContext(Running[RunningCluster]):
     """Starts a cluster when entered and stops it when left, by `with` and by `async with`."""
 
     def __init__(self, size: int, data: str | None) -> None:
@@ -133,7 +132,7 @@ class ClusterContext:
         self._data = data
         self._stack = ExitStack()
 
-    def __enter__(self) -> RunningCluster:
+    def _start(self) -> RunningCluster:
         with ExitStack() as stack:
             sockets = [stack.enter_context(_bound()) for _ in range(self._size)]
             join = ["{}:{}".format(*sock.getsockname()) for sock in sockets]
@@ -149,29 +148,8 @@ class ClusterContext:
             self._stack = stack.pop_all()
         return running
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _stop(self) -> None:
         self._stack.close()
-
-    async def __aenter__(self) -> RunningCluster:
-        try:
-            return await in_thread(self.__enter__)
-        except BaseException:
-            # Cancelled while it started: nobody else will stop what runs by now.
-            self.__exit__(None, None, None)
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await in_thread(lambda: self.__exit__(kind, error, trace))
 
 
 def _complete(client: Client, size: int) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from math import inf
+from types import TracebackType
 from typing import Generic, TypeVar, cast
 
 Result = TypeVar("Result")
@@ -24,6 +26,48 @@ class Done(Generic[Result]):
     def __await__(self) -> Generator[None, None, Result]:
         return self._result
         yield
+
+
+class Running(ABC, Generic[Result]):
+    """Something that is started when entered and stopped when left; both block.
+
+    It is a context manager of both kinds, `with` and `async with`: async code does it in a thread.
+    """
+
+    @abstractmethod
+    def _start(self) -> Result:
+        """Start it."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """Stop it, if it was started."""
+
+    def __enter__(self) -> Result:
+        return self._start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    async def __aenter__(self) -> Result:
+        try:
+            return await in_thread(self._start)
+        except BaseException:
+            # Cancelled while it started: nobody else will stop what runs by now.
+            self._stop()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await in_thread(self._stop)
 
 
 def carry_out(function: Callable[[], Result]) -> Awaitable[Result]:
