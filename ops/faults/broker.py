@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-START_SECONDS_MAX: Final = 30.0
-STOP_SECONDS_MAX: Final = 25.0
+START_SECONDS_MAX: Final = 60.0
+STOP_SECONDS_MAX: Final = 60.0
+PATIENCE_SECONDS: Final = 60.0
+"""A busy machine may be slow; what holds is not waited for."""
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -47,6 +49,8 @@ class BrokerProcess:
         self.prefix = list(prefix)
         self.options = list(options)
         """More options of `penstock serve`."""
+        self.environment: dict[str, str] = {}
+        """What it finds in its environment besides that of this process."""
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +71,11 @@ class BrokerProcess:
         return self._process.pid
 
     @property
+    def code(self) -> int | None:
+        """How it ended last: its exit code, negative for a signal; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def running(self) -> bool:
         """Whether there is a process that has not ended."""
         return self._process is not None and self._process.poll() is None
@@ -81,7 +90,7 @@ class BrokerProcess:
         command += ["--data", str(self.data), "--listen", self.address]
         command += ["--port-file", str(self._port_file), *self.options]
         paths = [str(ROOT / "client"), str(ROOT / "broker"), str(ROOT)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self.environment}
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -184,7 +193,7 @@ class BrokerProcess:
         return self.folder / "log"
 
 
-def wait_until(condition: Callable[[], bool], seconds_max: float) -> bool:
+def wait_until(condition: Callable[[], bool], seconds_max: float = PATIENCE_SECONDS) -> bool:
     """Return when the condition holds (True), or after some seconds (False)."""
     give_up = time.monotonic() + seconds_max
     while not condition():

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from ops.faults.broker import ROOT, wait_until
 
-READY_SECONDS_MAX: Final = 15.0
+READY_SECONDS_MAX: Final = 60.0
 
 Line = dict[str, Any]
 """A line of a journal."""

@@ -54,7 +54,7 @@ class Programs:
             self._publish.set()
             for thread in publishing:
                 thread.join(40)
-            wait_until(self.complete, 30)
+            wait_until(self.complete)
             self._read.set()
             for thread in reading:
                 thread.join(30)
@@ -169,7 +169,7 @@ def transfer(cluster: ClusterProcesses) -> None:
     for member in cluster.members:
         member.stop()
         member.start()
-        wait_until(cluster.complete, 20)
+        wait_until(cluster.complete)
 
 
 @pytest.mark.parametrize("fault", [kill, stop, transfer])

@@ -49,7 +49,7 @@ def test_a_failed_sync_ends_the_broker_and_nothing_is_acknowledged_after_it(
             client.admin.create_topic("orders", partitions=2)
         load = fill(broker.address, ledger, "one", 0.3)
         broker.begin("sync")
-        assert broker.wait(10) == FATAL
+        assert broker.wait(60) == FATAL
         assert "sync of wal/" in broker.log()
         assert "Traceback" not in broker.log()
         acknowledged = ledger.count
@@ -113,7 +113,7 @@ def test_an_error_of_the_kernel_in_a_sync_ends_the_broker(tmp_path: Path) -> Non
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert broker.wait(20) == FATAL
-        strace.wait(5)
+        strace.wait(60)
         broker.start()
         load.join()
         assert load.errors == []
@@ -130,7 +130,7 @@ def test_a_full_disk_refuses_publishes_and_goes_on_with_all_else(
             for number in range(10):
                 client.publish("orders", b"%d" % number)
             broker.begin(fault, "1000000")
-            assert wait_until(lambda: is_refused(client), 5)
+            assert wait_until(lambda: is_refused(client))
             with client.subscribe("orders", partitions=[0], start=0) as records:
                 assert len(records.fetch(10, wait=5)) == 10
             if fault == "low":
@@ -138,7 +138,7 @@ def test_a_full_disk_refuses_publishes_and_goes_on_with_all_else(
                     assert len(records.fetch(10, wait=5)) == 10
                     records.commit()
             broker.end(fault)
-            assert wait_until(lambda: not is_refused(client), 5)
+            assert wait_until(lambda: not is_refused(client))
         broker.kill()
         broker.start()
         with sync.connect(broker.address) as client:
@@ -188,14 +188,14 @@ def test_a_disk_that_fills_up_under_load_loses_nothing(tmp_path: Path, small_dis
             load.produce("one", Style(window=64, value_bytes=20_000, compression="none"))
             time.sleep(0.3)
             take_up_room(ballast)
-            assert wait_until(lambda: "publishes are refused" in broker.log(), 20)
+            assert wait_until(lambda: "publishes are refused" in broker.log())
             time.sleep(0.5)
             assert broker.running, broker.log()
             before = ledger.count
             time.sleep(0.3)
             assert ledger.count == before, "publishes go on though the disk is full"
             ballast.unlink()
-            assert wait_until(lambda: ledger.count > before, 10)
+            assert wait_until(lambda: ledger.count > before)
         assert load.errors == []
         broker.kill()
         broker.start()
@@ -210,9 +210,9 @@ def test_a_broker_that_starts_on_a_full_disk_waits_for_room_and_says_so(tmp_path
         broker.kill()
         broker.begin("full")
         broker.spawn()
-        assert wait_until(lambda: "publishes are refused" in broker.log(), 10)
+        assert wait_until(lambda: "publishes are refused" in broker.log())
         assert broker.running
         broker.end("full")
-        assert wait_until(lambda: broker.listens, 10)
+        assert wait_until(lambda: broker.listens)
         with sync.connect(broker.address) as client:
             assert client.publish("orders", b"more").offset == 1

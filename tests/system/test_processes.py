@@ -39,10 +39,10 @@ def status(address: str) -> dict[str, object]:
 
 def test_members_form_a_cluster_come_back_and_stop_together(supervised: BrokerProcess) -> None:
     places = addresses(supervised)
-    assert wait_until(lambda: all(map(status, places)), 20)
+    assert wait_until(lambda: all(map(status, places)))
     with sync.connect(places[0]) as client:
         client.admin.init_cluster()
-    assert wait_until(lambda: all(status(p).get("metadata_voters") == 3 for p in places), 20)
+    assert wait_until(lambda: all(status(p).get("metadata_voters") == 3 for p in places))
     with sync.connect(",".join(places)) as client:
         client.admin.create_topic("orders", replication=3)
         client.publish("orders", b"a")
@@ -50,7 +50,7 @@ def test_members_form_a_cluster_come_back_and_stop_together(supervised: BrokerPr
         assert isinstance(pid, int)
         os.kill(pid, signal.SIGKILL)
         client.publish("orders", b"b")
-        assert wait_until(lambda: status(places[1]).get("pid") not in (None, pid), 20)
+        assert wait_until(lambda: status(places[1]).get("pid") not in (None, pid))
         client.publish("orders", b"c")
     pids = [status(place)["pid"] for place in places]
     supervised.send_signal(signal.SIGTERM)
@@ -60,10 +60,10 @@ def test_members_form_a_cluster_come_back_and_stop_together(supervised: BrokerPr
 
 def test_members_end_with_their_supervisor_however_it_ends(supervised: BrokerProcess) -> None:
     places = addresses(supervised)
-    assert wait_until(lambda: all(map(status, places)), 20)
+    assert wait_until(lambda: all(map(status, places)))
     pids = [status(place)["pid"] for place in places]
     os.kill(supervised.pid, signal.SIGKILL)
-    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def test_options_that_can_not_work_end_it(supervised: BrokerProcess, tmp_path: Path) -> None:

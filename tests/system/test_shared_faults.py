@@ -63,7 +63,7 @@ def test_leases_retries_and_dead_letters_go_on_when_the_clock_jumps(
             victim.kill()
             heir.wait(lambda: 0 in heir.offsets("ended"), "taken over", 5.0)
             assert wait_until(
-                lambda: client.admin.describe_shared("orders", GROUP).partitions[0].start == 2, 5
+                lambda: client.admin.describe_shared("orders", GROUP).partitions[0].start == 2
             )
             assert len(client.admin.dead_letters("orders", GROUP).letters) == 1
         healthy(broker)
@@ -85,7 +85,7 @@ def test_leases_end_after_a_restart_with_the_clock_put_back(tmp_path: Path) -> N
             broker.end("clock")
             broker.start()
             heir = members.start()
-            heir.wait_for("confirmed", 1, 8.0)
+            heir.wait_for("confirmed", 1)
         healthy(broker)
 
 
@@ -120,11 +120,9 @@ def test_on_a_full_disk_acks_and_redrives_go_on_while_publishes_are_refused(
             for record in records.fetch(5, wait=5.0):
                 record.reject("not yet")
             records.flush()
-            assert wait_until(
-                lambda: len(client.admin.dead_letters("orders", GROUP).letters) == 5, 5
-            )
+            assert wait_until(lambda: len(client.admin.dead_letters("orders", GROUP).letters) == 5)
             broker.begin("low", "1000000")
-            assert wait_until(lambda: is_refused(client), 5)
+            assert wait_until(lambda: is_refused(client))
             assert client.admin.redrive("orders", GROUP).redriven == 5
             got = [record.value for _ in range(10) for record in take(records)]
             assert {b"%d" % number for number in range(10)} <= set(got)
@@ -133,7 +131,7 @@ def test_on_a_full_disk_acks_and_redrives_go_on_while_publishes_are_refused(
             assert found.start == found.high_watermark
             assert client.admin.dead_letters("orders", GROUP).letters == []
             broker.end("low")
-            assert wait_until(lambda: not is_refused(client), 5)
+            assert wait_until(lambda: not is_refused(client))
         healthy(broker)
 
 

@@ -212,7 +212,7 @@ async def test_clock_of_trio_does_not_jump_while_time_is_moved(
     penstock_clock: VirtualClock, autojump_clock: trio.testing.MockClock
 ) -> None:
     before = trio.current_time()
-    with trio.fail_after(5.0):
+    with trio.fail_after(60.0):
         await penstock_clock.advance("1d")
     assert trio.current_time() == before
 
