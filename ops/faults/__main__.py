@@ -1,13 +1,14 @@
 """Hurts a broker process at random while programs work on it, and checks every promise.
 
-    python -m ops.faults --minutes 10 --seed 1 [--shared | --cluster]
+    python -m ops.faults --minutes 10 --seed 1 [--shared | --cluster | --failpoints]
 
 A third of the time goes to shared groups, whose members are killed and paused too; with `--shared`
 all of it. With `--cluster` three brokers are hurt instead, and histories of what programs were told
-are held against the rules of `ops.history`. Prints the faults by kind and the records acknowledged
-and checked. The exit code is 1 if a record is lost, changed, doubled or out of order, a committed
-offset went back, damage was served, a lease, an attempt or a dead letter was not as promised, or
-something hung; data and log are kept then.
+are held against the rules of `ops.history`; with `--failpoints` they die, rest and fail at each
+point of `python -m penstock_broker.failpoints` in turn, and a table tells how often. Prints the
+faults by kind and the records acknowledged and checked. The exit code is 1 if a record is lost,
+changed, doubled or out of order, a committed offset went back, damage was served, a lease, an
+attempt or a dead letter was not as promised, or something hung; data and logs are kept then.
 """
 
 from __future__ import annotations
@@ -37,14 +38,19 @@ def main() -> int:
     parser.add_argument(
         "--cluster", action="store_true", help="a cluster of three, and nothing else"
     )
+    parser.add_argument(
+        "--failpoints",
+        action="store_true",
+        help="a cluster of three, each failpoint in turn, once; the time is a limit",
+    )
     parser.add_argument("--folder", type=Path, help="where data and logs go")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     folder = Path(tempfile.mkdtemp(prefix="penstock-faults-", dir=options.folder))
     print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
     seconds = options.minutes * 60
-    if options.cluster:
-        return end(folder, seed, run_cluster(folder, seed, seconds))
+    if options.cluster or options.failpoints:
+        return end(folder, seed, run_cluster(folder, seed, seconds, walk=options.failpoints))
     breaches = [] if options.shared else run(folder, seed, seconds * (1 - SHARED_PART))
     if not breaches:
         part = 1.0 if options.shared else SHARED_PART
@@ -61,12 +67,14 @@ def end(folder: Path, seed: int, breaches: list[str]) -> int:
     return 0
 
 
-def run_cluster(folder: Path, seed: int, seconds: float) -> list[str]:
+def run_cluster(folder: Path, seed: int, seconds: float, *, walk: bool) -> list[str]:
     """The campaign on a cluster; returns the breaches."""
-    report = ClusterCampaign(folder, seed, say).run(seconds)
-    print("\n".join(f"{name:<40} {count:>12,}" for name, count in report.rows()))
-    print("\n".join([f"{'breaches':<40} {len(report.breaches):>12,}", *report.breaches]))
-    return report.breaches
+    campaign = ClusterCampaign(folder, seed, say)
+    report = campaign.walk(seconds) if walk else campaign.run(seconds)
+    print(report.tally.table(), end="\n\n")
+    print(report.text())
+    missing = report.tally.missing() if walk else []
+    return report.breaches + [f"never hit: {', '.join(missing)}"] * bool(missing)
 
 
 def run(folder: Path, seed: int, seconds: float) -> list[str]:

@@ -112,6 +112,16 @@ class ClusterProcesses:
             return {node.address: node.id for node in client.admin.metadata().nodes}
         return {}
 
+    def whole(self) -> bool:
+        """Whether every partition has all its replicas on brokers that live."""
+        with (
+            suppress(PenstockError),
+            sync.connect(self.address, request_timeout=ASK_SECONDS) as client,
+        ):
+            status = client.admin.cluster_status()
+            return not (status.under_replicated or status.leaderless or status.moving)
+        return False
+
     def member(self, node: int) -> BrokerProcess:
         """The process of a node id."""
         for asked in self.members:

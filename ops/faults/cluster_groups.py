@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 from unittest.mock import patch
@@ -19,6 +20,7 @@ from ops.history.form import Writer
 from penstock import sync
 from penstock._core.sharing import share as shares
 from penstock._core.sharing.share import Share
+from penstock._core.sharing.verdicts import Run
 from penstock.errors import PenstockError
 from penstock.protocol.leases import ACK, NACK, REJECT, RELEASE, Acquired, Settled, Verdict
 
@@ -40,6 +42,25 @@ def name_of(lease: int) -> str:
     return f"{lease >> 32}.{lease & 0xFFFFFFFF}"
 
 
+def lost_of(sent: Iterable[Run], spans: Sequence[int]) -> set[tuple[int, int]]:
+    """The lease and offset of each verdict that came too late.
+
+    The answer names offsets alone. Of several leases of one record the older ones have lost it.
+    """
+    lost: set[tuple[int, int]] = set()
+    counts = Counter(
+        offset
+        for low, size in zip(spans[::2], spans[1::2], strict=True)
+        for offset in range(low, low + size)
+    )
+    for run in sorted(sent, key=lambda run: run.grant.lease):
+        for offset in counts.keys() & range(run.first, run.end):
+            if counts[offset]:
+                counts[offset] -= 1
+                lost.add((run.grant.lease, offset))
+    return lost
+
+
 class GroupLoad:
     """Members, each in a thread of its own."""
 
@@ -54,6 +75,10 @@ class GroupLoad:
         self.clocks_differ = False
         """Nobody can tell by a deadline when a lease began, or when it runs out."""
         self.delivered = self.committed = 0
+        self.again = 0
+        """Records that came once more though their lease held and nobody had given it up."""
+        self._leased: dict[tuple[int, int], tuple[int, float]] = {}
+        """(partition, offset) -> the lease that holds it as far as is known, until when."""
         self._said: dict[Said, float] = {}
         """Verdicts under way, and when they were sent first."""
         self._holders: dict[tuple[int, int], tuple[str, tuple[str, int]]] = {}
@@ -76,17 +101,19 @@ class GroupLoad:
         settle: Callable[..., bytes] = vars(shares)["settle_request"]
 
         def take(share: Share, acquired: Acquired, asked: int) -> None:
-            self._granted(share, acquired)
+            if share.topic == self._topic:
+                self._granted(share, acquired)
             taken(share, acquired, asked)
 
         def say(correlation: int, gid: int, handle: int, verdicts: Sequence[Verdict]) -> bytes:
             for said in verdicts:
                 key = (gid, said.lease, said.first, said.count, said.verdict)
-                self._said.setdefault(key, time.monotonic())
+                if (gid, said.lease) in self._holders:
+                    self._said.setdefault(key, time.monotonic())
             return settle(correlation, gid, handle, verdicts)
 
         def confirm(share: Share, settled: Settled) -> None:
-            lost = list(zip(settled.lost[::2], settled.lost[1::2], strict=True))
+            lost = lost_of(share.ledger.sent, settled.lost)
             for run in share.ledger.sent:
                 lease, count = run.grant.lease, run.end - run.first
                 key = (share._group_id, lease, run.first, count, run.verdict)
@@ -112,6 +139,7 @@ class GroupLoad:
         for span in acquired.spans:
             for offset in range(span.first, span.first + span.records):
                 self.delivered += 1
+                self._lease(place[1], offset, acquired.lease, now, until)
                 self._history.note(
                     "deliver",
                     share.member,
@@ -124,7 +152,12 @@ class GroupLoad:
                     until=until,
                 )
 
-    def _verdict(self, key: Said, lost: list[tuple[int, int]] | None) -> None:
+    def _lease(self, partition: int, offset: int, lease: int, now: float, until: float) -> None:
+        known, ends = self._leased.get((partition, offset), (lease, 0.0))
+        self.again += known != lease and now < ends
+        self._leased[partition, offset] = (lease, until)
+
+    def _verdict(self, key: Said, lost: set[tuple[int, int]] | None) -> None:
         """Note a verdict, confirmed but for what was lost; None: nobody knows what became of it."""
         gid, lease, first, count, verdict = key
         start = self._said.pop(key, None)
@@ -132,7 +165,8 @@ class GroupLoad:
             return
         member, place = self._holders[gid, lease]
         for offset in range(first, first + count):
-            gone = lost is None or any(low <= offset < low + size for low, size in lost)
+            gone = lost is None or (lease, offset) in lost
+            self._leased.pop((place[1], offset), None)
             if verdict in (ACK, REJECT) and not gone:
                 self.settled.setdefault(place[1], set()).add(offset)
             self._history.note(
@@ -193,6 +227,10 @@ class GroupLoad:
             place = (self._topic, partition)
             self._history.note("drained", "auditor", place, (now, now), group=SHARED)
         return ""
+
+    def give_up(self) -> None:
+        """Let the members leave though not all is settled."""
+        self._drained.set()
 
     def end(self) -> None:
         """Everybody has ended: what is open now stays so."""

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Literal, get_args
 from zlib import crc32
 
 from ops.faults.ledger import parse, read_partition, value_of
@@ -18,8 +18,12 @@ from penstock.errors import PenstockError
 PATIENCE_SECONDS: Final = 60.0
 """How long a producer tries to get a record through: longer than any outage."""
 WINDOW: Final = 64
+ENDS_EVERY: Final = 0.1
+"""Seconds between two linearizable questions."""
 FINAL_RECORDS: Final = 5000
 """Records in one line of the final partition."""
+
+Read = Literal["leader", "linearizable", "nearest"]
 
 
 def digest_of(value: bytes) -> str:
@@ -37,18 +41,27 @@ class ClusterLoad:
     history: Writer
     stopping: threading.Event = field(default_factory=threading.Event)
     errors: list[str] = field(default_factory=list)
+    rest: float = 0.002
+    """Seconds for which a producer stops when half of its window was acknowledged."""
     acknowledged: int = 0
+    ends: int = 0
+    """Linearizable answers."""
+    longest_pause: float = 0.0
+    """Seconds in which nothing was acknowledged to anybody."""
+    _last_ack: float = 0.0
     _threads: list[threading.Thread] = field(default_factory=list)
     _producers: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, producers: int, size: int) -> None:
         """Let everybody begin; records have about `size` bytes."""
+        self._last_ack = time.monotonic()
         for number in range(producers):
             self.run(lambda name=f"p{number}": self._produce(name, size))  # type: ignore[misc]  # the default
         self._producers = list(self._threads)
         for partition in range(self.partitions):
             self.run(lambda at=partition: self._read(at))  # type: ignore[misc]  # as above
+        self.run(self._ask_ends)
 
     def run(self, program: Callable[[], None]) -> None:
         """Have a program run in a thread, and what it fails with become an error."""
@@ -94,7 +107,7 @@ class ClusterLoad:
                 number += 1
                 if len(waiting) >= WINDOW:
                     self._settle(name, waiting, WINDOW // 2)
-                    time.sleep(0.002)
+                    time.sleep(self.rest)
             self._settle(name, waiting, 0)
 
     def _settle(
@@ -110,8 +123,7 @@ class ClusterLoad:
             try:
                 offset = pending.wait().offset
                 end = time.monotonic()
-                with self._lock:
-                    self.acknowledged += 1
+                self._acked(end)
             except PenstockError as error:
                 outcome = "unknown"
                 self.errors.append(f"{name}/{number} failed: {error!r}")
@@ -127,13 +139,38 @@ class ClusterLoad:
                 offset=offset,
             )
 
+    def _acked(self, now: float) -> None:
+        with self._lock:
+            self.acknowledged += 1
+            self.longest_pause = max(self.longest_pause, now - self._last_ack)
+            self._last_ack = now
+
     # ----- readers
 
+    def _ask_ends(self) -> None:
+        """Ask for the ends of the log by linearizable reads."""
+        with sync.connect(self.address, name="ends", request_timeout=PATIENCE_SECONDS) as client:
+            while not self.stopping.wait(ENDS_EVERY):
+                start = time.monotonic()
+                try:
+                    found = client.admin.list_offsets(self.topic, "latest", read="linearizable")
+                except PenstockError as error:
+                    if not error.retriable:
+                        raise
+                    continue
+                end = time.monotonic()
+                for partition, offset in found.items():
+                    self.ends += 1
+                    more: dict[str, Any] = {"offset": offset, "linearizable": True}
+                    self.history.note("end", "ends", (self.topic, partition), (start, end), **more)
+
     def _read(self, partition: int) -> None:
-        options = {"name": f"r{partition}", "request_timeout": PATIENCE_SECONDS}
+        options: dict[str, Any] = {"name": f"r{partition}", "request_timeout": PATIENCE_SECONDS}
+        how: Read = get_args(Read)[partition % 3]
+        where: dict[str, Any] = {"partitions": [partition], "start": "earliest", "read": how}
         with (
-            sync.connect(self.address, **options) as client,  # type: ignore[arg-type]  # mixed
-            client.subscribe(self.topic, partitions=[partition], start="earliest") as records,
+            sync.connect(self.address, **options) as client,
+            client.subscribe(self.topic, **where) as records,
         ):
             while not self.stopping.is_set():
                 start = time.monotonic()

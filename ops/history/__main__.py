@@ -6,6 +6,7 @@ Several files are one history: their clocks are the same.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,13 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m ops.history", description=__doc__.split("\n")[0]
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     try:
         verdict = check(_all(options.files))
     except (BadHistory, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(render(verdict))
+    print(json.dumps(vars(verdict)) if options.json else render(verdict))
     return 0 if verdict.ok else 1
 
 

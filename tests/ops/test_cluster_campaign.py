@@ -1,0 +1,65 @@
+"""The campaign on clusters: what it counts, how it reads answers, and how it arms brokers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ops.faults.armed import ArmedBroker
+from ops.faults.cluster_groups import lost_of
+from ops.faults.cluster_report import ClusterReport
+from ops.faults.tally import Tally, may
+from penstock._core.sharing.verdicts import Grant, Ledger, Run
+from penstock.protocol.leases import ACK, NACK
+from penstock_broker.failpoints import Rule, parse
+
+
+def run_of(lease: int, first: int, end: int, verdict: int = ACK) -> Run:
+    ledger = Ledger(lambda: None, lambda _: None)
+    return Run(Grant(ledger, lease, 0), first, end, verdict)
+
+
+def test_points_are_tried_in_turn_and_errors_only_at_disks() -> None:
+    tally = Tally(["wal.append.before", "flush.work.before"])
+    tried = [tally.next("crash", "error") for _ in range(4)]
+    assert tried == [
+        ("wal.append.before", "crash"),
+        ("flush.work.before", "crash"),
+        ("flush.work.before", "error"),
+        ("wal.append.before", "crash"),
+    ]
+    assert tally.tried() == 1
+    assert not may("wal.append.before", "error")
+
+
+def test_a_tally_tells_what_was_never_hit() -> None:
+    tally = Tally(["wal.append.before", "flush.work.before"])
+    tally.hits.update([("flush.work.before", "pause")])
+    assert tally.missing() == ["wal.append.before"]
+    assert (tally.different, tally.fewest) == (1, 0)
+    assert "wal.append.before" in ClusterReport(tally=tally).text()
+
+
+def test_all_leases_of_a_record_lose_it_as_often_as_the_answer_names_it() -> None:
+    old, new = run_of(7, 10, 13, NACK), run_of(9, 11, 12)
+    assert lost_of([new, old], [11, 1]) == {(7, 11)}
+    assert lost_of([new, old], [10, 3, 11, 1]) == {(7, 10), (7, 11), (7, 12), (9, 11)}
+    assert lost_of([new, old], []) == set()
+
+
+def test_a_broker_that_is_armed_finds_its_plan_when_it_starts(tmp_path: Path) -> None:
+    broker = ArmedBroker(tmp_path / "0")
+    broker.arm({"flush.work.before": "crash@1", "wal.append.after": "pause(0.1)@1"})
+    broker.disarm(["flush.work.before"])
+    plan = Path(broker.environment["PENSTOCK_FAILPOINTS"].removeprefix("@"))
+    assert parse(plan.read_text()) == {"wal.append.after": Rule("pause", 0.1, count=1)}
+
+
+def test_hits_are_read_line_by_line_as_they_come(tmp_path: Path) -> None:
+    broker = ArmedBroker(tmp_path / "0")
+    assert broker.hits() == []
+    hits = Path(broker.environment["PENSTOCK_FAILPOINTS_LOG"])
+    hits.write_text("flush.work.before crash\nwal.append")
+    assert broker.hits() == [("flush.work.before", "crash")]
+    with hits.open("a") as file:
+        file.write(".after pause\n")
+    assert broker.hits()[1:] == [("wal.append.after", "pause")]
