@@ -25,13 +25,20 @@ class Joiner:
         self.sessions = 0
         self.jobs_left = 1_000_000
         """Pieces of disk work until the disk stands still."""
+        self.feature_max = 1
         self.open()
 
     def open(self) -> None:
         """Start the node on what it left."""
         uuid = self.name.encode().ljust(16, b".")
         store = Store.open(self.files, StorageConfig(wal_file_bytes=1 << 20), fresh_uuid=uuid)
-        config = NodeConfig(self.name, "test", host=f"host-{self.name}", join=self.join)
+        config = NodeConfig(
+            self.name,
+            "test",
+            host=f"host-{self.name}",
+            join=self.join,
+            feature_max=self.feature_max,
+        )
         self.node = Node(store, config, Random(self.name))
         self.node.now(self.world.wall_us, self.world.clock)
         self.node.start(f"cluster-of-{self.name}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import PartitionNotFound, PreconditionFailed, TopicNotFound
+from penstock.errors import PartitionNotFound, PreconditionFailed, ShuttingDown, TopicNotFound
 from penstock.protocol.cluster import (
     ClusterStatus,
     ListPartitions,
@@ -15,7 +15,7 @@ from penstock.protocol.cluster import (
     SetNodeState,
     TransferLeader,
 )
-from penstock.protocol.messages import Message
+from penstock.protocol.messages import Message, Metadata
 from tests.node.cluster import Cluster
 
 
@@ -130,6 +130,11 @@ def test_a_drain_tells_of_replicas_that_no_other_broker_can_take() -> None:
     cluster.topic("orders", 2)
     assert asked(cluster, SetNodeState(node=2, state="draining", dry_run=True)).stuck >= 2
     assert asked(cluster, SetNodeState(node=2, state="active", dry_run=True)).stuck == 0
+    assert [node.stuck for node in asked(cluster, ClusterStatus()).nodes] == [0, 0, 0]
+    asked(cluster, SetNodeState(node=2, state="draining"))
+    cluster.advance(1.0)
+    stuck = [node.stuck > 1 for node in asked(cluster, ClusterStatus()).nodes]
+    assert stuck == [False, True, False]
 
 
 def test_unknown_places_are_refused() -> None:
@@ -162,6 +167,25 @@ def test_a_broker_is_drained_taken_back_and_removed() -> None:
     cluster.kill(2)
     asked(cluster, SetNodeState(node=2, state="removed"))
     assert [node.id for node in asked(cluster, ClusterStatus()).nodes] == [1, 3, 4]
+
+
+def test_a_broker_that_was_removed_answers_nobody_and_says_why() -> None:
+    cluster = Cluster(3)
+    cluster.kill(2)
+    asked(cluster, SetNodeState(node=2, state="removed", force=True), through=1)
+    cluster.restart(2)
+    cluster.run_until(lambda: cluster.members[2].node.membership.removed)
+    client = cluster.members[2].client()
+    for request in (Metadata(), ClusterStatus(), ListPartitions()):
+        with pytest.raises(ShuttingDown, match=r"node 2 was removed .* wipe its data directory"):
+            client.ask(request)
+
+
+def test_a_broker_that_runs_while_it_is_removed_learns_of_it() -> None:
+    cluster = Cluster(3)
+    removed = cluster.members[2].node.membership
+    asked(cluster, SetNodeState(node=2, state="removed", force=True), through=1)
+    cluster.run_until(lambda: removed.removed)
 
 
 def test_a_feature_level_is_raised_to_what_all_know_and_no_further() -> None:

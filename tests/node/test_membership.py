@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from penstock.errors import ClusterUnformed, PenstockError, PreconditionFailed
-from penstock.protocol.cluster import InitCluster
+from penstock.protocol.cluster import ClusterStatus, InitCluster
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import BrokerStatus, CreateTopic, Metadata
+from penstock_broker.node.membership import AWAITED_SECONDS
 from penstock_broker.storage import Identity
 from tests.node.joining import Joiner, World
 
@@ -158,6 +159,72 @@ def test_a_lone_node_can_be_told_later_to_join_what_it_founded() -> None:
     world.start("b")
     world.advance(1.0)
     assert identity(world.nodes["b"]) == Identity("cluster-of-a", 2)
+
+
+def two_clusters() -> World:
+    world = World("a", join=[])
+    world.join = []
+    world.start("b")
+    world.advance(0.5)
+    return world
+
+
+def test_a_node_joins_neither_of_two_clusters() -> None:
+    world = two_clusters()
+    world.join = ["a", "b", "c", "away"]
+    confused = world.start("c")
+    world.advance(3.0)
+    assert confused.node.store.identity is None
+    for name in ("a", "b"):
+        assert len(world.nodes[name].node.groups.metadata.machine.nodes) == 1
+    with pytest.raises(ClusterUnformed, match=r"different clusters: a to .*, b to ") as caught:
+        confused.client().ask(Metadata())
+    assert "cluster init" not in caught.value.message
+
+
+def test_a_founder_knows_who_was_to_join_and_has_not() -> None:
+    world = World("a", "b", "c")
+    world.advance(1.0)
+    founder = world.nodes["a"].node
+    assert founder.membership.awaited() == []
+    world.kill("c")
+    init(world.nodes["a"], force=True)
+    world.advance(1.0)
+    client = world.nodes["a"].client()
+    client.send(encode_message(ClusterStatus(), 9))
+    world.advance(0.5)
+    (answer,) = client.take()
+    assert client.decode(*answer).awaited == ["c"]
+    world.start("c")
+    world.advance(1.0)
+    assert founder.membership.awaited() == []
+
+
+def test_a_broker_that_never_comes_is_not_awaited_for_ever() -> None:
+    world = World("a", "b")
+    world.advance(1.0)
+    world.kill("b")
+    init(world.nodes["a"], force=True)
+    founder = world.nodes["a"].node.membership
+    assert founder.awaited() == ["b"]
+    world.advance(AWAITED_SECONDS)
+    assert founder.awaited() == []
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_node_tells_after_an_upgrade_what_it_knows_by_then(name: str) -> None:
+    world = World("a", "b")
+    world.advance(1.0)
+    init(world.nodes["a"])
+    world.advance(1.0)
+    upgraded = world.nodes[name]
+    world.kill(name)
+    world.nodes[name] = upgraded
+    upgraded.feature_max = 2
+    upgraded.open()
+    world.advance(3.0)
+    known = world.nodes["a"].node.groups.metadata.machine.nodes.values()
+    assert {entry.address: entry.feature_max for entry in known} == {"a": 1, "b": 1, name: 2}
 
 
 def test_a_broker_that_answers_nonsense_is_hung_up_on() -> None:

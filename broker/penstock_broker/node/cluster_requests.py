@@ -32,11 +32,10 @@ from penstock_broker.machine.topology import (
     Partition,
     ReplicasChosen,
 )
-from penstock_broker.node.cluster_view import is_alive
+from penstock_broker.node.cluster_view import is_alive, stuck
 from penstock_broker.node.pending import Request
 
 if TYPE_CHECKING:
-    from penstock_broker.machine.metadata import MetadataMachine
     from penstock_broker.node.group import Group
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
@@ -61,21 +60,11 @@ def set_node_state(
             state=reply.node.state,
             replicas=machine.holding().get(id_, 0),
             leaders=led,
-            stuck=0 if reply.node.state == ACTIVE else _stuck(machine, id_),
+            stuck=0 if reply.node.state == ACTIVE else stuck(machine, id_),
         )
         node.reply(session, correlation, changed)
 
     _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
-
-
-def _stuck(machine: MetadataMachine, leaving: int) -> int:
-    """Replicas of a node that have nowhere to go."""
-    active = {entry.id for entry in machine.members.values() if entry.state == ACTIVE} - {leaving}
-    return sum(
-        leaving in partition.replicas and not active - set(partition.replicas)
-        for topic in machine.topics.values()
-        for partition in topic.partitions
-    )
 
 
 def raise_feature_level(

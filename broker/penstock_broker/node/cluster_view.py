@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 from penstock.errors import TopicNotFound
 from penstock.protocol import cluster
 from penstock.protocol.messages import TYPE_OF, Message
-from penstock_broker.machine.topology import KIND_RECORDS, NodeEntry, Partition, Topic
+from penstock_broker.machine.topology import (
+    ACTIVE,
+    DRAINING,
+    KIND_RECORDS,
+    NodeEntry,
+    Partition,
+    Topic,
+)
 from penstock_broker.node import questions
 from penstock_broker.node.gather import Replies, gather
 from penstock_broker.node.pending import Request
@@ -20,6 +27,7 @@ from penstock_broker.node.reconfigure import ENTRIES_BEHIND_MAX
 from penstock_broker.raft import NOBODY
 
 if TYPE_CHECKING:
+    from penstock_broker.machine.metadata import MetadataMachine
     from penstock_broker.node.group import Group
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
@@ -213,6 +221,7 @@ def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatus
         leaderless=words.count(LEADERLESS),
         under_replicated=words.count(UNDER_REPLICATED),
         moving=sum(partition.moving for partition in partitions),
+        awaited=node.membership.awaited(),
     )
 
 
@@ -236,6 +245,17 @@ def _node(
         leaders=led.get(entry.id, 0),
         replicas=held.get(entry.id, 0),
         feature_max=entry.feature_max,
+        stuck=stuck(node.groups.metadata.machine, entry.id) if entry.state == DRAINING else 0,
+    )
+
+
+def stuck(machine: MetadataMachine, leaving: int) -> int:
+    """Replicas of a node that have nowhere to go."""
+    active = {entry.id for entry in machine.members.values() if entry.state == ACTIVE} - {leaving}
+    return sum(
+        leaving in partition.replicas and not active - set(partition.replicas)
+        for topic in machine.topics.values()
+        for partition in topic.partitions
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from penstock_broker.machine.metadata import FEATURE_LEVEL
 from penstock_broker.node.retained import KEPT_BYTES
 from penstock_broker.node.sharing.timers import GRAIN_BITS
 
@@ -21,6 +22,8 @@ class NodeConfig:
     """Addresses of brokers to form a cluster with; none: this one is a cluster of its own."""
     node_dead_after_ms: int = 30_000
     """Silence after which a node is taken for dead, and its replicas are made anew elsewhere."""
+    feature_max: int = FEATURE_LEVEL
+    """The highest feature level that this version knows."""
     kept_bytes: int = KEPT_BYTES
     """Of the applied entries of each group, so many stay in memory in any case."""
     timer_grain_bits: int = GRAIN_BITS

@@ -8,6 +8,7 @@ identity is durable before the node acts under it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import (
@@ -16,6 +17,7 @@ from penstock.errors import (
     NotLeader,
     PenstockError,
     PreconditionFailed,
+    ShuttingDown,
     TopicNotFound,
 )
 from penstock.protocol.cluster import (
@@ -41,10 +43,14 @@ FOUNDER: Final = 1
 INIT_SECONDS_MAX: Final = 3.0
 """How long a request to form a cluster waits for word of those that are to join."""
 LOOK_SECONDS: Final = 1.0
+AWAITED_SECONDS: Final = 60.0
+"""So long after this node belongs to a cluster it says who else was to join and has not."""
 _TOO_EARLY: Final = LeaderUnknown()
 """Nothing is known that speaks against it, but not everybody was heard."""
 ALLOWED: Final = (InitCluster, JoinCluster, BrokerStatus, ClusterStatus)
 """What a node answers without knowing its cluster."""
+
+log = logging.getLogger("penstock.broker.node")
 
 
 class Membership:
@@ -55,6 +61,8 @@ class Membership:
         self.seeds = Seeds(node, node.config.join, self._joined)
         self.started = False
         """Whether group 0 runs here: the node has an id."""
+        self.removed: PenstockError | None = None
+        """Why this node belongs to its cluster no more: the process ends."""
         self._new_cluster = ""
         self._asked: list[tuple[Request, bool, float]] = []
         """Requests to form a cluster that wait: (request, force, since when)."""
@@ -62,6 +70,9 @@ class Membership:
         """Those that wait for it to be formed."""
         self._claimed = False
         self._look_at = 0.0
+        self._awaited_until = 0.0
+        self._told = ""
+        """What was said last of a list that can't be right."""
 
     def start(self, new_cluster: str) -> None:
         """Begin the life of this process; `new_cluster` is the id of one that is founded here."""
@@ -74,6 +85,7 @@ class Membership:
 
     def _start(self, node_id: int) -> None:
         self.started = self.seeds.over = True
+        self._awaited_until = self._node.clock + AWAITED_SECONDS
         self._node.groups.start(node_id, self._new_cluster, [FOUNDER] * (node_id == FOUNDER))
 
     @property
@@ -102,7 +114,11 @@ class Membership:
             self._answer_founding()
         if self.started and self._node.clock >= self._look_at:
             self._look_at = self._node.clock + LOOK_SECONDS
-            self._tell_address()
+            self._look_for_end()
+            self._tell_about_itself()
+        elif not self.started and self.seeds.conflict() not in ("", self._told):
+            self._told = self.seeds.conflict()
+            log.error("this broker joins none of them", extra={"reason": self._told})
 
     def _claim(self) -> None:
         """A founder's identity is written when its cluster is committed: never before it exists."""
@@ -113,16 +129,47 @@ class Membership:
             if node.store.identity is None:
                 node.store.claim(cluster, node.node_id)
 
-    def _tell_address(self) -> None:
-        """The cluster is told where this node is, if it was somewhere else before."""
+    def awaited(self) -> list[str]:
+        """Where brokers are that were to join together with this one, and have not yet."""
+        if not self.started or self._node.clock >= self._awaited_until:
+            return []
+        nodes = self._node.groups.metadata.machine.nodes.values()
+        uuids, addresses = {each.uuid for each in nodes}, {each.address for each in nodes}
+        return [
+            address
+            for uuid, address in self.seeds.others().items()
+            if uuid not in uuids and address not in addresses
+        ]
+
+    def _look_for_end(self) -> None:
+        """The metadata, also as it was recovered, may say that this node is gone."""
+        entry = self._node.groups.metadata.machine.nodes.get(self._node.node_id)
+        if entry is not None and entry.gone:
+            self.expelled(f"node {entry.id} was {entry.state}")
+
+    def expelled(self, reason: str) -> None:
+        """This node is a member no more: what it knows grows old, so it answers nobody."""
+        if self.removed is None:
+            self.removed = PreconditionFailed(
+                f"{reason} by its cluster and can't come back: wipe its data directory and it "
+                "joins as a new node"
+            )
+
+    def _tell_about_itself(self) -> None:
+        """The cluster is told where this node is, and what it knows, if that was otherwise."""
         node, config = self._node, self._node.config
         if not node.groups.informed or node.groups.metadata.leading:
             return  # a leader has done it as it began to lead
         known = node.groups.metadata.machine.nodes.get(node.node_id)
-        if known is None or (known.address, known.host) == (config.address, config.host):
+        now = (config.address, config.host, config.feature_max)
+        if known is None or (known.address, known.host, known.feature_max) == now:
             return
-        uuid = node.store.node_uuid.hex()
-        again = RegisterNode(uuid=uuid, address=config.address, host=config.host)
+        again = RegisterNode(
+            uuid=node.store.node_uuid.hex(),
+            address=config.address,
+            host=config.host,
+            feature_max=config.feature_max,
+        )
         node.ask_metadata(again, lambda _: None)
 
     def _joined(self, cluster: str, node_id: int) -> None:
@@ -134,22 +181,24 @@ class Membership:
 
     def refusal(self) -> PenstockError | None:
         """Why requests can't be answered now; None: they can."""
+        if self.removed is not None:
+            return ShuttingDown(f"this broker ends: {self.removed}")
         if self.started and self._node.groups.informed:
             return None
         if not self.started:
-            return ClusterUnformed()
+            return ClusterUnformed(self.seeds.conflict())
         return LeaderUnknown("this broker has not caught up with its cluster yet")
 
     def check(self, message: Message) -> None:
         """Let a request through, or not.
 
         Raises:
-            ClusterUnformed, LeaderUnknown: it can't be answered now.
+            ClusterUnformed, LeaderUnknown, ShuttingDown: it can't be answered now, or here.
         """
-        if self._node.groups.informed:
+        if self._node.groups.informed and self.removed is None:
             return
         error = self.refusal()
-        if error is not None and not isinstance(message, ALLOWED):
+        if error is not None and (self.removed is not None or not isinstance(message, ALLOWED)):
             raise error
 
     def missing(self) -> PenstockError:
@@ -248,7 +297,12 @@ class Membership:
                 JoinClusterReply(cluster=cluster, uuid=uuid, node=reply.node, nodes=nodes),
             )
 
-        command = RegisterNode(uuid=asked.uuid, address=asked.address, host=asked.host)
+        command = RegisterNode(
+            uuid=asked.uuid,
+            address=asked.address,
+            host=asked.host,
+            feature_max=asked.feature_max,
+        )
         request = Request(session, correlation, TYPE_OF[JoinCluster])
         node.pending.propose(metadata, encode_command(command), applied, request)
 

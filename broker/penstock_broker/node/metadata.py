@@ -12,7 +12,7 @@ from penstock_broker.machine.commands import (
     encode_command,
 )
 from penstock_broker.machine.effects import GroupCreated
-from penstock_broker.machine.metadata import FEATURE_LEVEL, MetadataMachine, created
+from penstock_broker.machine.metadata import MetadataMachine, created
 from penstock_broker.node.group import Group
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class MetadataGroup(Group):
                 uuid=uuid,
                 address=config.address,
                 host=config.host,
-                feature_max=FEATURE_LEVEL,
+                feature_max=config.feature_max,
             )
             command = InitCluster(
                 cluster=self._new_cluster,
@@ -51,9 +51,12 @@ class MetadataGroup(Group):
             return
         known = machine.nodes.get(node.node_id)
         told = None if known is None else (known.address, known.host, known.feature_max)
-        if told != (config.address, config.host, FEATURE_LEVEL):
+        if told != (config.address, config.host, config.feature_max):
             again = RegisterNode(
-                uuid=uuid, address=config.address, host=config.host, feature_max=FEATURE_LEVEL
+                uuid=uuid,
+                address=config.address,
+                host=config.host,
+                feature_max=config.feature_max,
             )
             self.propose_command(encode_command(again))
 

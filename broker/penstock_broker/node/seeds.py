@@ -1,7 +1,8 @@
 """The brokers that a node without a cluster was told to join: asked again and again.
 
-Each address is dialled as a client would and asked to take this node in. Invariant: at most one
-connection and one question under way per address.
+Each address is dialled as a client would and asked to take this node in. Invariants: at most one
+connection and one question under way per address; nobody is asked before each address was tried
+once, or while two of them belong to different clusters.
 """
 
 from __future__ import annotations
@@ -51,6 +52,10 @@ class Seed:
         """When it is dialled, or asked, next."""
         self.asked_at: float | None = None
         """Since when an answer is awaited."""
+        self.tried = False
+        """Whether it said hello once, or could not be reached."""
+        self.uuid = ""
+        """Of its data directory, once it has told."""
         self.itself = False
         """Whether it turned out to be this very broker."""
         self.cluster = ""
@@ -80,6 +85,7 @@ class Seed:
     def disconnected(self, session: Session) -> None:
         self.session = None
         self.asked_at = None
+        self.tried = True
         self.next_at = self._seeds.again_at()
 
 
@@ -122,6 +128,21 @@ class Seeds:
         """A cluster that one of them belongs to; empty: none that is known."""
         return next((seed.cluster for seed in self._seeds.values() if seed.cluster), "")
 
+    def others(self) -> dict[str, str]:
+        """Those that have answered: uuid -> address."""
+        return {s.uuid: s.address for s in self._seeds.values() if s.uuid and not s.itself}
+
+    def conflict(self) -> str:
+        """What is wrong with the list, in words, if it names brokers of different clusters."""
+        found = {seed.cluster: seed.address for seed in self._seeds.values() if seed.cluster}
+        if len(found) < 2:
+            return ""
+        places = ", ".join(f"{address} to {cluster}" for cluster, address in found.items())
+        return f"the brokers to join belong to different clusters: {places}"
+
+    def _may_ask(self) -> bool:
+        return all(seed.tried for seed in self._seeds.values()) and not self.conflict()
+
     # ----- connections
 
     def dials(self) -> list[Dial]:
@@ -147,6 +168,7 @@ class Seeds:
     def dial_failed(self, dial: Dial) -> None:
         seed = self._seeds[dial.key]
         seed.dialing = False
+        seed.tried = True
         seed.next_at = self.again_at()
 
     def tick(self) -> None:
@@ -162,23 +184,31 @@ class Seeds:
 
     def _ask(self, seed: Seed) -> None:
         node = self._node
-        if seed.session is None or self.over:
+        if seed.session is None or self.over or not self._may_ask():
             return
+        config = node.config
         question = JoinCluster(
-            uuid=node.store.node_uuid.hex(), address=node.config.address, host=node.config.host
+            uuid=node.store.node_uuid.hex(),
+            address=config.address,
+            host=config.host,
+            feature_max=config.feature_max,
         )
         seed.asked_at = node.clock
         node.emit(seed.session, encode_message(question, 2))
 
     # ----- answers
 
-    def greeted(self, seed: Seed, _: HelloReply) -> None:
-        """It speaks our protocol."""
-        self._ask(seed)
+    def greeted(self, seed: Seed, reply: HelloReply) -> None:
+        """It speaks our protocol, and says which cluster it belongs to."""
+        seed.cluster, seed.tried, seed.asked_at = reply.cluster, True, None
+        for each in self._seeds.values():
+            if each.asked_at is None and self._node.clock >= each.next_at:
+                self._ask(each)
 
     def answered(self, seed: Seed, reply: JoinClusterReply) -> None:
         """It told what we are."""
         self._heard(seed)
+        seed.uuid = reply.uuid
         if reply.uuid == self._node.store.node_uuid.hex():
             seed.itself = True
             if seed.session is not None:

@@ -37,6 +37,8 @@ class JoinCluster(Message, frozen=True, kw_only=True):
     """Where it is to be reached."""
     host: str = ""
     """Label of its machine."""
+    feature_max: int = 1
+    """The highest feature level that it knows."""
 
 
 @reply(0x61)
@@ -77,6 +79,8 @@ class NodeStatus(Message, frozen=True, kw_only=True):
     """The highest feature level that it knows."""
     full: bool = False
     """Whether its disk is nearly full: it refuses publishes, and leads nothing that others can."""
+    stuck: int = 0
+    """Replicas that are to leave it and that no active broker can take: a drain that can't end."""
 
 
 class MetadataStatus(Message, frozen=True, kw_only=True):
@@ -113,6 +117,8 @@ class ClusterStatusReply(Message, frozen=True, kw_only=True):
     under_replicated: int
     """Partitions with a replica that is away or far behind."""
     moving: int
+    awaited: list[str] = field(default_factory=list)
+    """Addresses of brokers that were told to join too, were heard, and have not joined yet."""
 
 
 class PartitionState(Message, frozen=True, kw_only=True):

@@ -71,7 +71,7 @@ class Identity:
         if error is not None:
             raise error
         if said.node in self.gone:
-            raise WrongCluster(f"node {said.node} was removed from the cluster")
+            raise WrongCluster(f"node {said.node} was removed from the cluster", gone=said.node)
 
     def check_meant(self, to: int) -> None:
         """Let a hello through that means this node, or (0) whoever is there.

@@ -205,6 +205,8 @@ class Peers:
             peer.refusal = str(error)
             extra = {"node": peer.id, "address": peer.address, "reason": peer.refusal}
             log.warning("a node can't be talked to", extra=extra)
+        if error.detail.get("gone") == self._node.node_id:
+            self._node.membership.expelled(f"node {self._node.node_id} was removed")
 
     # ----- connections that peers dial
 
