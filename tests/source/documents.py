@@ -15,7 +15,9 @@ DOCUMENTS = (
     README,
     RUNBOOK,
     *(ROOT / name for name in ("ops/ROADMAP.md", "CHANGELOG.md")),
-    *(ROOT / name for name in ("broker/README.md", "client/README.md", "client/PROTOCOL.md")),
+    *(ROOT / f"broker/{name}.md" for name in ("README", "OPERATIONS", "PEERS")),
+    *(ROOT / f"client/{name}.md" for name in ("README", "PROTOCOL")),
+    *(ROOT / f"ops/{name}/README.md" for name in ("history",)),
 )
 
 
