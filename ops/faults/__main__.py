@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -45,6 +46,8 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, help="where data and logs go")
     options = parser.parse_args()
+    # However it ends, brokers and networks go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
     folder = Path(tempfile.mkdtemp(prefix="penstock-faults-", dir=options.folder))
     print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
@@ -70,9 +73,11 @@ def end(folder: Path, seed: int, breaches: list[str]) -> int:
 def run_cluster(folder: Path, seed: int, seconds: float, *, walk: bool) -> list[str]:
     """The campaign on a cluster; returns the breaches."""
     campaign = ClusterCampaign(folder, seed, say)
-    report = campaign.walk(seconds) if walk else campaign.run(seconds)
-    print(report.tally.table(), end="\n\n")
-    print(report.text())
+    report = campaign.report
+    try:
+        (campaign.walk if walk else campaign.run)(seconds)
+    finally:
+        print(f"{report.tally.table()}\n\n{report.text()}", flush=True)
     missing = report.tally.missing() if walk else []
     return report.breaches + [f"never hit: {', '.join(missing)}"] * bool(missing)
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -89,8 +90,19 @@ class GroupLoad:
     def begin(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Start everybody."""
         for number in range(2):
-            run(lambda name=f"s{number}": self._share(name))  # type: ignore[misc]  # the default
-            run(lambda name=f"o{number}": self._consume(name))  # type: ignore[misc]  # as above
+            for name, program in ((f"s{number}", self._share), (f"o{number}", self._consume)):
+                run(partial(self._as_long_as_it_takes, program, name))
+
+    @staticmethod
+    def _as_long_as_it_takes(program: Callable[[str], None], name: str) -> None:
+        """Begin anew what could not be done in time: whether all is done in the end is judged."""
+        while True:
+            try:
+                program(name)
+                return
+            except PenstockError as error:
+                if not error.retriable:
+                    raise
 
     # ----- the shared group
 

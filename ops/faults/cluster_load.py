@@ -16,6 +16,7 @@ from penstock import sync
 from penstock.errors import PenstockError
 
 PATIENCE_SECONDS: Final = 60.0
+DELIVERY_SECONDS: Final = 120.0
 """How long a producer tries to get a record through: longer than any outage."""
 WINDOW: Final = 64
 ENDS_EVERY: Final = 0.1
@@ -86,7 +87,7 @@ class ClusterLoad:
         self._join(self._threads)
 
     def _join(self, threads: list[threading.Thread]) -> None:
-        give_up = time.monotonic() + PATIENCE_SECONDS + 30.0
+        give_up = time.monotonic() + DELIVERY_SECONDS + 30.0
         for thread in threads:
             thread.join(max(give_up - time.monotonic(), 0.0))
             if thread.is_alive():
@@ -96,7 +97,7 @@ class ClusterLoad:
 
     def _produce(self, name: str, size: int) -> None:
         waiting: deque[tuple[int, int, str, float, sync.Pending]] = deque()
-        options = {"name": name, "delivery_timeout": PATIENCE_SECONDS}
+        options = {"name": name, "delivery_timeout": DELIVERY_SECONDS}
         with sync.connect(self.address, **options) as client:  # type: ignore[arg-type]  # mixed
             number = 0
             while not self.stopping.is_set():

@@ -118,24 +118,27 @@ class Stirring:
             if topic.name.startswith(beginnings):
                 client.admin.delete_topic(topic.name)
 
-    def _fill(self, client: sync.Client, records: int = 40, partition: int = 0) -> None:
+    def _fill(
+        self, client: sync.Client, records: int = 40, partition: int = 0, *, trim: bool = True
+    ) -> None:
         """Fill files of the log, and free them."""
         client.admin.create_topic(FILLED, PARTITIONS, 3, if_not_exists=True)
         value = self._chance.randbytes(RECORD_BYTES)
         sent = [client.publish_nowait(FILLED, value, partition=partition) for _ in range(records)]
         for pending in sent:
             pending.wait()
-        ends = client.admin.list_offsets(FILLED, "latest")
-        client.admin.trim(FILLED, partition, ends[partition])
+        if trim:
+            ends = client.admin.list_offsets(FILLED, "latest")
+            client.admin.trim(FILLED, partition, ends[partition])
 
     def fill_much(self) -> None:
-        """So much that whoever is away gets a snapshot, and begins its log anew."""
+        """So much that who is away gets snapshots: copies one log, and begins the other anew."""
         with (
             suppress(PenstockError),
             sync.connect(self._address, request_timeout=ASK_SECONDS) as client,
         ):
             for partition in range(PARTITIONS):
-                self._fill(client, MUCH_RECORDS, partition)
+                self._fill(client, MUCH_RECORDS, partition, trim=partition > 0)
 
     def _drain(self, client: sync.Client) -> None:
         node = self._chance.choice(client.admin.metadata().nodes).id

@@ -39,6 +39,7 @@ SPECIAL: Final[Mapping[str, str]] = {
     "membership.start": "start",
     "identity.write": "wipe",
     "membership.join": "wipe",
+    "log.append": "behind",
     "log.reset": "behind",
     "snapshot.install": "behind",
     "step.snapshot": "behind",

@@ -155,10 +155,11 @@ class Writer:
     def _put(self, line: Mapping[str, object]) -> None:
         text = json.dumps(line, separators=(",", ":")) + "\n"
         with self._lock:
-            self._file.write(text)
+            if not self._file.closed:
+                self._file.write(text)
 
     def close(self) -> None:
-        """Complete the file."""
+        """Complete the file; what is noted later is not in it."""
         with self._lock:
             self._file.close()
 
