@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.protocol.messages import BrokerStatus
 from penstock_broker.machine.commands import (
     ChangeReplicas,
     Command,
@@ -11,6 +12,8 @@ from penstock_broker.machine.commands import (
 )
 from penstock_broker.machine.metadata import MetadataMachine
 from penstock_broker.machine.topology import Partition
+from penstock_broker.storage.files import Beneath
+from penstock_broker.storage.inspect import FileReport, inspect_files
 from tests.node.cluster import Cluster
 
 
@@ -69,6 +72,21 @@ def numbers(cluster: Cluster, number: int, gid: int) -> list[int]:
     return [int(value or b"") for value in cluster.contents(number, gid)]
 
 
+def quarantined(cluster: Cluster, number: int) -> list[int]:
+    client = cluster.members[number].client()
+    reply = cluster.ask(client, BrokerStatus())
+    return [one["group"] for one in reply.figures.get("quarantine", [])]
+
+
+def inspected(cluster: Cluster, number: int) -> list[FileReport]:
+    """What the oldest quarantined replica of a member holds, by its intact files."""
+    member = cluster.members[number]
+    (oldest, *_) = member.node.store.quarantined()
+    reports = list(inspect_files(Beneath(member.files, oldest.path)))
+    assert not [report for report in reports if report.damage]
+    return reports
+
+
 def test_a_partition_moves_with_all_its_records() -> None:
     cluster = Cluster(5)
     (gid,) = make(cluster, [1, 2, 3])
@@ -80,6 +98,10 @@ def test_a_partition_moves_with_all_its_records() -> None:
     cluster.advance(1.0)
     for number in (3, 4, 5):
         assert numbers(cluster, number, gid) == list(range(70))
+    for number in (1, 2):
+        assert quarantined(cluster, number) >= [gid]
+        records = sum(report.records for report in inspected(cluster, number))
+        assert 60 <= records <= 70  # it left before or after the last ones came
     cluster.run_until(lambda: cluster.leader(gid).number == 4, 30.0)
     assert not cluster.errors
 
@@ -212,3 +234,8 @@ def test_a_copy_that_a_stop_left_behind_goes_at_the_next_start() -> None:
     cluster.advance(5.0)
     assert cluster.members[away].node.groups.get(gid) is None
     assert gid not in cluster.members[away].node.store.logs
+    assert quarantined(cluster, away) == [gid]
+    assert sum(report.records for report in inspected(cluster, away)) >= 19  # the commits it knew
+    cluster.wall_us += 24 * 3600 * 1_000_000
+    cluster.advance(1.0)
+    assert quarantined(cluster, away) == []

@@ -27,6 +27,7 @@ from penstock_broker.machine.metadata import created
 from penstock_broker.machine.topology import GROUPS_TOPIC, Topic
 from penstock_broker.node.controller.controller import Controller
 from penstock_broker.node.coordinator import CoordinatorGroup
+from penstock_broker.node.dropping import Remains, drop, leftover, remains_of
 from penstock_broker.node.group import Group
 from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.node.partition import PartitionGroup
@@ -289,12 +290,11 @@ class Groups:
             return  # it may have come back since: what lies here can be younger than this word
         group = self._all.get(gid)
         if group is not None and self._end(gid, NotLeader("the replica here was removed")):
-            log = group.raft.log
-            self._drop(gid, log.last_index, log.last_term)
+            self._drop(gid, remains_of(group))
 
-    def _drop(self, gid: int, last_index: int, last_term: int) -> None:
+    def _drop(self, gid: int, remains: Remains) -> None:
         self._dropped_at[gid] = self._node.clock
-        self._node.store.drop_replica(gid, last_index, last_term)
+        drop(self._node, gid, remains)
 
     def _may_return(self, gid: int) -> bool:
         """Whether nothing is left of a replica that was here, neither on disk nor on its way.
@@ -333,10 +333,7 @@ class Groups:
             elif gid in self._all:
                 self._removed(gid)
             elif store.recovered[gid].entries or not store.recovered[gid].emptied:
-                left = store.recovered[gid]
-                last = left.entries[-1] if left.entries else None
-                index, term = left.applied_index, left.applied_term
-                self._drop(gid, *((last.index, last.term) if last else (index, term)))
+                self._drop(gid, leftover(store.recovered[gid]))
 
     def _end(self, gid: int, error: PenstockError) -> bool:
         """Take a group off this node; whether it was here."""
@@ -445,6 +442,7 @@ class Groups:
         self._retention_step()
         if self.node_id:
             self._tidy()
+            self._node.store.expire(self._node.wall_us)
             self.controller.tick()
             self.reconfiguring.tick()
 

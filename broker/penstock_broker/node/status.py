@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from penstock.protocol import messages
+
+QUARANTINED_MAX: Final = 1000
+"""So many replicas are listed."""
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
@@ -26,11 +29,33 @@ def broker_status(
         **node.store.statistics(),
         **node.shell_figures(),
     }
+    if quarantined := _quarantined(node):
+        figures["quarantine"] = quarantined
     node.reply(
         session,
         correlation,
         messages.BrokerStatusReply(node=node.node_id, version=node.config.version, figures=figures),
     )
+
+
+def _quarantined(node: Node) -> list[dict[str, object]]:
+    """Replicas that were dropped and are still on the disk, oldest first."""
+    found: list[dict[str, object]] = []
+    keep_us = node.store.config.quarantine_seconds * 1_000_000
+    for one in node.store.quarantined()[:QUARANTINED_MAX]:
+        place = node.groups.metadata.machine.locate(one.gid)
+        found.append(
+            {
+                "topic": place[0].name if place is not None else "",
+                "partition": place[1] if place is not None else 0,
+                "group": one.gid,
+                "dropped_at_us": one.at_us,
+                "until_us": one.at_us + keep_us,
+                "bytes": one.bytes,
+                "path": one.path,
+            }
+        )
+    return found
 
 
 def _of_the_cluster(node: Node) -> dict[str, object]:

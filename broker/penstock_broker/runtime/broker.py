@@ -63,6 +63,8 @@ class BrokerOptions:
     """Label of the machine; None: its name."""
     segment_bytes: int | None = None
     wal_file_bytes: int | None = None
+    quarantine_seconds: int | None = None
+    """How long replicas that went elsewhere are kept; None: a day."""
     clock: Clock | None = None
     """What to take for the time; None: the machine's clocks."""
     files: Files | None = None
@@ -84,6 +86,7 @@ class BrokerOptions:
             place_of(place)
         data = None if options.get("memory") else str(options.get("data") or "penstock-data")
         port_file = options.get("port_file")
+        hours = options.get("quarantine_hours")
         return cls(
             data=data,
             host=host or "0.0.0.0",
@@ -92,6 +95,7 @@ class BrokerOptions:
             join=join,
             advertise=str(advertise) if advertise else None,
             host_label=str(options["host_label"]) if options.get("host_label") else None,
+            quarantine_seconds=int(float(str(hours)) * 3600) if hours is not None else None,
         )
 
 
@@ -188,6 +192,7 @@ class Broker:
         given = {
             "segment_bytes": self.options.segment_bytes,
             "wal_file_bytes": self.options.wal_file_bytes,
+            "quarantine_seconds": self.options.quarantine_seconds,
         }
         return StorageConfig(**{key: value for key, value in given.items() if value is not None})
 

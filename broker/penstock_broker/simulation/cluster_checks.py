@@ -15,6 +15,7 @@ from unittest.mock import patch
 from zlib import crc32
 
 from penstock.errors import PenstockError, TopicNotFound
+from penstock_broker.node.dropping import Remains
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
@@ -145,10 +146,10 @@ class Checks:
 
         drop = Groups._drop
 
-        def dropped(groups: Groups, gid: int, last_index: int, last_term: int) -> None:
+        def dropped(groups: Groups, gid: int, remains: Remains) -> None:
             if isinstance(groups._node, Watched):
                 self._left(groups._node.host, gid)
-            drop(groups, gid, last_index, last_term)
+            drop(groups, gid, remains)
 
         end = Groups._end
 

@@ -313,6 +313,9 @@ class SimDisk:
 
     def rename(self, old: str, new: str) -> None:
         self.step()
+        if old in self._directories:
+            self._rename_directory(old, new)
+            return
         if old not in self._names:
             raise FileNotFoundError(errno.ENOENT, "no such file", old)
 
@@ -322,6 +325,20 @@ class SimDisk:
                 names[new] = inode
 
         self._change_names(_parent(new), operation)
+
+    def _rename_directory(self, old: str, new: str) -> None:
+        """Names in it that are not durable are lost in a power cut, as on the worst of systems."""
+
+        def operation(names: dict[str, _Inode], directories: set[str]) -> None:
+            for path in [path for path in names if path.startswith(f"{old}/")]:
+                names[new + path[len(old) :]] = names.pop(path)
+            for path in [path for path in directories if f"{path}/".startswith(f"{old}/")]:
+                directories.discard(path)
+                directories.add(new + path[len(old) :])
+
+        self._change_names(_parent(new), operation)
+        for path in [path for path in self._operations if f"{path}/".startswith(f"{old}/")]:
+            del self._operations[path]
 
     def remove(self, path: str) -> None:
         self.step()
@@ -346,10 +363,12 @@ class SimDisk:
         def operation(names: dict[str, _Inode], directories: set[str]) -> None:
             for name in [name for name in names if name.startswith(f"{path}/")]:
                 del names[name]
-            directories.discard(path)
+            for name in [name for name in directories if f"{name}/".startswith(f"{path}/")]:
+                directories.discard(name)
 
         self._change_names(_parent(path), operation)
-        self._operations.pop(path, None)
+        for name in [name for name in self._operations if f"{name}/".startswith(f"{path}/")]:
+            del self._operations[name]
 
     def sync_directory(self, path: str) -> None:
         self.before_sync()

@@ -81,10 +81,11 @@ class MemoryFiles:
         return path in self._files or bool(self.list(path))
 
     def rename(self, old: str, new: str) -> None:
-        try:
-            self._files[new] = self._files.pop(old)
-        except KeyError:
-            raise FileNotFoundError(errno.ENOENT, "no such file", old) from None
+        moved = [path for path in self._files if path == old or path.startswith(f"{old}/")]
+        if not moved:
+            raise FileNotFoundError(errno.ENOENT, "no such file", old)
+        for path in moved:
+            self._files[new + path[len(old) :]] = self._files.pop(path)
 
     def remove(self, path: str) -> None:
         self._files.pop(path, None)

@@ -18,6 +18,7 @@ from penstock_broker.storage.checkpoint import (
 from penstock_broker.storage.files import sync_names
 from penstock_broker.storage.jobs import Flushed, Job, is_full
 from penstock_broker.storage.log import LogContext
+from penstock_broker.storage.quarantine import Departure
 from penstock_broker.storage.segment_jobs import Piece
 
 
@@ -35,12 +36,14 @@ class CheckpointJob(Job):
         updates: Sequence[Update],
         deletes: Sequence[int],
         emptied: Sequence[int],
+        departures: Sequence[Departure],
         finished: Callable[[CheckpointJob], Flushed],
     ) -> None:
         super().__init__()
         self.updates = updates
         self.deletes = deletes
         self.emptied = emptied
+        self.departures = departures
         self.pieces = pieces
         self.write: Write | None = None
         self._context = context
@@ -56,6 +59,8 @@ class CheckpointJob(Job):
         files, config = self._context.files, self._context.config
         for piece in self.pieces:
             piece.work(files, config)
+        for departure in self.departures:
+            departure.prepare(files, config, self._number)
         try:
             if self._rewrites:
                 self.write = self._rewrite()
@@ -67,7 +72,10 @@ class CheckpointJob(Job):
                 # checkpoint, so a stop in between only means to delete again.
                 self._remove(self.deletes)
             raise
-        self._remove([*self.deletes, *self.emptied])
+        kept = {departure.gid for departure in self.departures if departure.prepared}
+        for departure in self.departures:
+            departure.move(files)
+        self._remove([*self.deletes, *(gid for gid in self.emptied if gid not in kept)])
 
     def _remove(self, gids: Sequence[int]) -> None:
         for gid in gids:
@@ -95,6 +103,6 @@ class CheckpointJob(Job):
         return write
 
     def finish(self) -> Flushed:
-        for piece in self.pieces:
+        for piece in [*self.pieces, *(one for each in self.departures for one in each.pieces)]:
             piece.finish()
         return self._finished(self)

@@ -44,6 +44,9 @@ class StorageConfig:
     """With less free space publishes are refused; twice as much free ends that."""
     scrub_bytes: int = 1 * _MIB
     """How much one step of scrubbing or compaction reads."""
+    quarantine_seconds: int = 24 * 3600
+    """How long a replica that was dropped is kept; 0: not at all. With little free space the
+    oldest go sooner."""
     compaction_steps: int = 16
     """Steps of compaction between two ticks."""
     compaction_keys_max: int = 1_000_000

@@ -67,7 +67,10 @@ class Files(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def rename(self, old: str, new: str) -> None:
-        """Rename atomically; an existing `new` is replaced."""
+        """Rename atomically; an existing file `new` is replaced.
+
+        A directory moves with all that is in it; names in it that are not durable may be lost.
+        """
         ...
 
     def remove(self, path: str) -> None:
@@ -95,6 +98,50 @@ class Files(Protocol):
         ...
 
     def unlock(self) -> None: ...
+
+
+class Beneath:
+    """A directory within a data directory, as a data directory of its own; it is not locked."""
+
+    def __init__(self, files: Files, root: str) -> None:
+        self._files = files
+        self._root = root
+
+    def _path(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        return self._files.open(self._path(path), create=create)
+
+    def list(self, directory: str) -> list[str]:
+        return self._files.list(self._path(directory))
+
+    def exists(self, path: str) -> bool:
+        return self._files.exists(self._path(path))
+
+    def rename(self, old: str, new: str) -> None:
+        self._files.rename(self._path(old), self._path(new))
+
+    def remove(self, path: str) -> None:
+        self._files.remove(self._path(path))
+
+    def make_directory(self, path: str) -> None:
+        self._files.make_directory(self._path(path))
+
+    def remove_directory(self, path: str) -> None:
+        self._files.remove_directory(self._path(path))
+
+    def sync_directory(self, path: str) -> None:
+        self._files.sync_directory(self._path(path))
+
+    def free_bytes(self) -> int:
+        return self._files.free_bytes()
+
+    def lock(self) -> None:
+        """The data directory around it is locked."""
+
+    def unlock(self) -> None:
+        """As `lock`."""
 
 
 def sync_file(file: File, path: str) -> None:

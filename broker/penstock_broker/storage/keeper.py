@@ -18,6 +18,7 @@ from penstock_broker.storage.checkpoint_job import CheckpointJob
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.log import LogContext, PartitionLog
 from penstock_broker.storage.log_recovery import LogPosition
+from penstock_broker.storage.quarantine import Departure, Dropped, Quarantine
 from penstock_broker.storage.segment_jobs import Piece, pieces_of
 from penstock_broker.storage.wal import Wal
 from penstock_broker.storage.wal_files import PrepareJob, RelogJob, RemoveFileJob, WalFile
@@ -46,11 +47,13 @@ class Keeper:
         control: Checkpoint,
         wal: Wal,
         logs: dict[int, PartitionLog],
+        quarantine: Quarantine,
     ) -> None:
         self._context = context
         self._control = control
         self._wal = wal
         self._logs = logs
+        self._quarantine = quarantine
         self._covered: dict[int, int] = {}
         """Group -> first flush that its durable checkpoint does not cover."""
         self._cuts: dict[int, _Cut] = {}
@@ -58,6 +61,8 @@ class Keeper:
         self._deletes: set[int] = set()
         self._emptied: set[int] = set()
         """Groups whose replica went elsewhere, until that is durable."""
+        self._dropped: dict[int, Dropped] = {}
+        """Those of them that had a log."""
         self._running: dict[int, _Cut] = {}
         self._blocked = False
         """The disk is full; `tick` ends it."""
@@ -136,12 +141,14 @@ class Keeper:
         self._installs.add(gid)
         self._cut(self._control.records.get(gid, Record(gid)), index, term, blob)
 
-    def empty(self, gid: int, term: int, index: int) -> tuple[int, int]:
+    def empty(self, gid: int, term: int, index: int, dropped: Dropped | None) -> tuple[int, int]:
         """The replica goes elsewhere: all of it is void but what it promised; it may come back.
 
         Returns term and index of the last entry of all its lives; this one's is given.
         """
         old = self._control.records.get(gid, Record(gid))
+        if dropped is not None:
+            self._dropped[gid] = dropped
         promised = max((old.promised_term, old.promised_index), (term, index))
         self._installs.add(gid)
         self._emptied.add(gid)
@@ -165,7 +172,13 @@ class Keeper:
         self._cuts.pop(gid, None)
         self._installs.discard(gid)
         self._emptied.discard(gid)
+        self._let_go(gid)
         self._deletes.add(gid)
+
+    def _let_go(self, gid: int) -> None:
+        dropped = self._dropped.pop(gid, None)
+        if dropped is not None:
+            dropped.log.discard()
 
     def tick(self) -> None:
         """Try again what a full disk had stopped."""
@@ -220,9 +233,27 @@ class Keeper:
         }
         control = replace(self._control, records=records)
         emptied = sorted(self._emptied.intersection(self._running))
+        departures = [self._departure(gid) for gid in emptied if gid in self._dropped]
         return CheckpointJob(
-            self._context, control, pieces, updates, deletes, emptied, self._finished
+            self._context, control, pieces, updates, deletes, emptied, departures, self._finished
         )
+
+    def _departure(self, gid: int) -> Departure:
+        dropped = self._dropped[gid]
+        pieces = pieces_of(dropped.log, _ALL, sync=True)
+        old = self._control.records.get(gid, Record(gid))
+        record = old._replace(
+            flags=0,
+            floor=0,
+            has_log=1,
+            hard_state=self._wal.group(gid).hard_state,
+            durable=position_of(dropped.log),
+        )
+        if dropped.state is None:
+            return Departure(record, None, dropped, pieces)
+        index, term, blob = dropped.state
+        record = record._replace(applied_index=index, applied_term=term)
+        return Departure(record, blob, dropped, pieces)
 
     def _finished(self, job: CheckpointJob) -> Flushed:
         running, self._running = self._running, {}
@@ -231,6 +262,12 @@ class Keeper:
             again = {**running, **self._cuts}
             self._cuts = {gid: cut for gid, cut in again.items() if gid not in self._deletes}
             return []
+        for departure in job.departures:
+            self._let_go(departure.gid)
+            if departure.moved is not None:
+                self._quarantine.took(departure.moved)
+                if departure.gid in self._deletes:
+                    self._quarantine.forget(departure.gid)
         control = self._control
         if job.write.number != control.number:
             control.records = {}

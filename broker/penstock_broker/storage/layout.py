@@ -5,6 +5,7 @@ identity                                 cluster and node id, once it belongs to
 wal/<number>.wal                         write-ahead log of all groups, recycled
 checkpoint/<number>.ckpt                 control checkpoint
 partitions/<group>/<base offset>.log     committed batches;  .idx: their sparse index
+quarantine/<time>.<group>/               a dropped replica, laid out like a data directory
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ IDENTITY_NEW: Final = "identity.new"
 WAL: Final = "wal"
 CHECKPOINT: Final = "checkpoint"
 PARTITIONS: Final = "partitions"
+QUARANTINE: Final = "quarantine"
 ROOT: Final = ""
 
 _WAL_SUFFIX: Final = ".wal"
@@ -52,6 +54,17 @@ def index_file(gid: int, base_offset: int) -> str:
 
 def compact_file(gid: int, base_offset: int) -> str:
     return f"{PARTITIONS}/{gid}/{base_offset:020d}{_COMPACT_SUFFIX}"
+
+
+def quarantined(at_us: int, gid: int) -> str:
+    """The directory of a replica that was dropped at a time."""
+    return f"{QUARANTINE}/{at_us:016d}.{gid}"
+
+
+def quarantined_ids(name: str) -> tuple[int, int] | None:
+    """(time of the drop, group) of a name in the quarantine; None: it is not ours."""
+    at_us, _, gid = name.partition(".")
+    return (int(at_us), int(gid)) if at_us.isdecimal() and gid.isdecimal() else None
 
 
 def _numbers(names: list[str], suffix: str) -> list[int]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from penstock_broker.storage import layout
+from penstock_broker.storage import layout, quarantine
 from penstock_broker.storage.checkpoint import Checkpoint, load_checkpoint
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import RecoveredGroup, later_hard_state
@@ -37,10 +37,12 @@ def recover(store: Store, fresh_uuid: bytes) -> None:
     store.control = load_checkpoint(files, image.mark)
     cache = IndexCache(files, config)
     store.context = LogContext(files, config, TailBudget(config.tail_bytes_max), cache)
+    found = quarantine.recover(files, store.control.records)
+    store.quarantine = quarantine.Quarantine(files, config, found)
     _open_logs(store)
     replay = image.replay(_bases(store.control))
     store.wal = _open_wal(files, config, replay, _nonces(fresh_uuid, replay.sequence))
-    store.keeper = Keeper(store.context, store.control, store.wal, store.logs)
+    store.keeper = Keeper(store.context, store.control, store.wal, store.logs, store.quarantine)
     _recover_groups(store, replay)
 
 

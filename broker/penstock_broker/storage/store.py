@@ -22,6 +22,7 @@ from penstock_broker.storage.identity import Identity, IdentityJob
 from penstock_broker.storage.jobs import Flushed, Job
 from penstock_broker.storage.keeper import Keeper, State
 from penstock_broker.storage.log import LogContext, PartitionLog
+from penstock_broker.storage.quarantine import Dropped, Quarantine, Quarantined
 from penstock_broker.storage.reads import Damage
 from penstock_broker.storage.recovery import recover
 from penstock_broker.storage.repair import RepairJob
@@ -53,6 +54,7 @@ class Store:
         self.context: LogContext
         self.control: Checkpoint
         self.keeper: Keeper
+        self.quarantine: Quarantine
         self._job: Job | None = None
         self._repairs: deque[RepairJob] = deque()
         self._full = False
@@ -132,29 +134,56 @@ class Store:
         """Delete a group and its log; only on a committed tombstone."""
         self.recovered.pop(gid, None)
         self.keeper.delete(gid)
+        self.quarantine.forget(gid)
         log = self.logs.pop(gid, None)
         if log is not None:
             log.discard()
 
-    def drop_replica(self, gid: int, last_index: int, last_term: int) -> None:
+    def drop_replica(
+        self,
+        gid: int,
+        last_index: int,
+        last_term: int,
+        *,
+        at_us: int,
+        state: tuple[int, int, bytes] | None = None,
+    ) -> None:
         """Drop a group's log and state: the replica is elsewhere, by a committed decision.
 
         Its term and vote, and what its last entry was, are kept and lie in `recovered`: one that
         comes back begins empty, but is bound by what it said before. It must not come back while
-        it is `dropping`.
+        it is `dropping`. The log goes into quarantine.
+
+        Args:
+            gid: the group.
+            last_index: of its Raft log.
+            last_term: of that entry.
+            at_us: the time, microseconds since 1970.
+            state: applied index, applied term and state of its machine, to be kept with the log;
+                None: as the last checkpoint has them.
         """
         term, vote, _ = self.wal.group(gid).hard_state
-        promised = self.keeper.empty(gid, last_term, last_index)
+        log, dropped = self.logs.pop(gid, None), None
+        if log is not None and self.quarantine.keeps:
+            dropped = Dropped(log, self.quarantine.moment(at_us), state)
+        elif log is not None:
+            log.discard()
+        promised = self.keeper.empty(gid, last_term, last_index, dropped)
         self.recovered[gid] = RecoveredGroup(
             hard_state=(term, vote, 0), emptied=True, promised=promised
         )
-        log = self.logs.pop(gid, None)
-        if log is not None:
-            log.discard()
 
     def dropping(self, gid: int) -> bool:
-        """Whether a dropped replica's state is still on the disk."""
+        """Whether a dropped replica's state is still in its place on the disk."""
         return self.keeper.emptying(gid)
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """Replicas that were dropped and are still here, oldest first."""
+        return self.quarantine.all()
+
+    def expire(self, now_us: int) -> None:
+        """Let quarantined replicas go whose time is over."""
+        self.quarantine.expire(now_us)
 
     def claim(self, cluster: str, node: int) -> None:
         """Bind the directory to a node id for ever; `identity` tells when that is durable."""
@@ -171,6 +200,7 @@ class Store:
                 or self.keeper.take_job()
                 or self._write_job()
                 or self._removal_job()
+                or self.quarantine.take_job()
                 or self._repair_job()
                 or self._idle_job()
             )
@@ -249,6 +279,8 @@ class Store:
         self.keeper.tick()
         free = self.files.free_bytes()
         self._low = free < self.config.reserve_bytes * (2 if self._low else 1)
+        if self._full or free < self.config.reserve_bytes * 2:
+            self.quarantine.make_room()  # before anything is refused
 
     @property
     def accepting(self) -> bool:
@@ -327,6 +359,8 @@ class Store:
             "segments": sum([log.segment_count for log in self.logs.values()]),
             "tail_bytes": budget.used,
             "unwritten_bytes": budget.unwritten,
+            "quarantined_replicas": len(self.quarantine),
+            "quarantined_bytes": self.quarantine.size_bytes,
             "index_cache_bytes": self.context.cache.size_bytes,
             "checkpoint_bytes": self.control.length,
             "scrubbed_bytes": self.scrubber.verified_bytes,

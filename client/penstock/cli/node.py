@@ -7,10 +7,20 @@ import click
 from penstock.cli.cluster import list_nodes
 from penstock.cli.cluster_rows import PARTITIONS, node_row, of_node, partition_row, pick_node
 from penstock.cli.commands import Noun
-from penstock.cli.output import print_fields, print_object, print_table
+from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import node_argument
-from penstock.cli.settings import Settings
+from penstock.cli.settings import Failure, Settings
 from penstock.cli.status import flatten, show_figure
+
+_QUARANTINE = (
+    Column("topic", "TOPIC"),
+    Column("partition", "PARTITION", "number"),
+    Column("bytes", "SIZE", "size"),
+    Column("dropped_at_us", "DROPPED", "time"),
+    Column("until_us", "KEPT UNTIL", "time"),
+    Column("path", "DIRECTORY"),
+    Column("group", "GROUP", "number", wide=True),
+)
 
 
 @click.group("node", cls=Noun)
@@ -37,6 +47,7 @@ def describe(settings: Settings, node: str) -> None:
         states = of_node(client.admin.list_partitions(internal=True), id_)
         reply = client.admin.status(id_) if found.alive else None
     figures = dict(flatten(reply.figures)) if reply is not None and reply.node == id_ else {}
+    figures.pop("quarantine", None)  # `node quarantine` shows it
     row = node_row(status, found)
     partitions = [partition_row(each) for each in states]
     value = {**row, "figures": figures, "partitions": partitions}
@@ -50,3 +61,25 @@ def describe(settings: Settings, node: str) -> None:
             print_table(partitions, PARTITIONS, wide=settings.output == "wide")
 
     print_object(value, settings.output, name="node", show=show)
+
+
+@node.command(
+    "quarantine",
+    examples="penstock node quarantine n2:7400\npenstock node quarantine 2 -o json",
+)
+@node_argument
+@click.pass_obj
+def quarantine(settings: Settings, node: str) -> None:
+    """List the replicas that a broker dropped and still keeps for a while.
+
+    Each directory, below the broker's data directory, can be copied elsewhere and
+    read with `penstock log inspect` and `penstock log verify`.
+    """
+    with settings.connect() as client:
+        id_ = pick_node(client.admin.cluster_status(), node)
+        reply = client.admin.status(id_)
+    if reply.node != id_:
+        raise Failure(f"broker {id_} does not answer")
+    kept = reply.figures.get("quarantine", [])
+    assert isinstance(kept, list), "a broker tells a list"
+    print_rows(kept, _QUARANTINE, settings.output, name="path")

@@ -56,6 +56,12 @@ from penstock.cli.settings import SERVER_DEFAULT
     help="So many brokers, on ports and data directories beside one another.",
 )
 @click.option(
+    "--quarantine-hours",
+    type=click.FloatRange(0, 24 * 365),
+    metavar="HOURS",
+    help="How long to keep replicas that were moved elsewhere  [default: 24]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
