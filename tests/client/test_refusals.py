@@ -6,7 +6,8 @@ import pytest
 
 from penstock.errors import ClusterUnformed, LeaderUnknown, PenstockError, StorageFull, TimedOut
 from penstock.protocol.frames import PUBLISH
-from penstock.protocol.messages import TYPE_OF, Metadata
+from penstock.protocol.messages import TYPE_OF, Hello, ListGroups, Metadata
+from tests.client.fake_broker import FakeCluster
 from tests.client.world import World
 
 
@@ -22,6 +23,24 @@ def test_who_publishes_to_a_broker_without_a_cluster_learns_of_it() -> None:
         world.finish(world.publish(b"x"))
     assert caught.value.detail["outcome"] == "not stored"
     assert "cluster init" in caught.value.hint
+
+
+def test_requests_to_brokers_without_a_cluster_end_soon() -> None:
+    world = World(request_timeout=10.0).connect()
+    refuse(world, TYPE_OF[ListGroups], ClusterUnformed())
+    before = world.now
+    with pytest.raises(ClusterUnformed):
+        world.run(world.core.admin.list_groups())
+    assert world.now - before < 5.0
+
+
+def test_a_broker_without_a_cluster_is_left_for_another_one() -> None:
+    world = World(FakeCluster(t=1, nodes=2), servers="node1:7400,node2:7400").connect()
+    world.cluster.refusals.append((TYPE_OF[Metadata], ClusterUnformed()))
+    before = world.now
+    world.finish(world.publish(b"x"))
+    assert world.now - before < 1.0
+    assert world.cluster.seen[TYPE_OF[Hello]] > 1
 
 
 def test_a_record_that_is_late_tells_what_a_broker_said_last() -> None:

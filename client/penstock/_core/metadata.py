@@ -11,11 +11,12 @@ from math import inf
 from typing import Final, cast
 
 from penstock._core.options import parse_address
-from penstock._core.pool import Pool
+from penstock._core.pool import UNFORMED_SECONDS, Pool
 from penstock._core.scheduler import Bell, Operation, Process, Scheduler
 from penstock._core.wire import Wire
 from penstock.errors import (
     BadRequest,
+    ClusterUnformed,
     LeaderUnknown,
     PartitionNotFound,
     PenstockError,
@@ -176,7 +177,7 @@ class Metadata:
 
     def _request(self, names: list[str]) -> Operation[MetadataReply]:
         deadline = self._scheduler.now + self._timeout
-        attempt = 0
+        attempt, limit = 0, 0.0
         while True:
             wire = self._pool.any_wire()
             if wire is None:
@@ -192,6 +193,10 @@ class Metadata:
             except RetriableError as error:
                 self.refusal = error
                 attempt += 1
+                if isinstance(error, ClusterUnformed):
+                    limit = limit or self._scheduler.now + UNFORMED_SECONDS
+                    deadline = min(deadline, limit)
+                    self._pool.shun(wire, error)
                 if self._scheduler.now >= deadline:
                     raise
             yield self._scheduler.sleep(self._pool.backoff(attempt))

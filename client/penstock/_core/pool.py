@@ -17,9 +17,11 @@ from penstock._core.scheduler import Bell, Operation, Process, Scheduler, Ticket
 from penstock._core.wire import Wire, WireState
 from penstock._version import __version__
 from penstock.errors import (
+    ClusterUnformed,
     ConnectionLost,
     PenstockError,
     RemoteProtocolError,
+    RetriableError,
     TimedOut,
     UnsupportedVersion,
 )
@@ -37,6 +39,8 @@ from penstock.protocol.messages import (
 
 Address = tuple[str, int]
 
+UNFORMED_SECONDS: Final = 3.0
+"""How long requests go on while all that is reached belongs to no cluster: a person must end it."""
 CREDIT_BYTES_MIN: Final = 64 * 1024
 PEERS_MAX: Final = 1024
 
@@ -176,8 +180,16 @@ class Pool:
         """Whether it is known where a node is."""
         return node in self._addresses or self.wire_to(node) is not None
 
-    def no_connection(self) -> ConnectionLost:
-        """The error for a request that found no broker."""
+    def shun(self, wire: Wire, error: PenstockError) -> None:
+        """A broker can't help: go on to the next one, if there is another."""
+        for peer in self._peers.values():
+            if peer.wire is wire and len(peer.candidates()) > 1:
+                wire.lost(error)
+
+    def no_connection(self) -> RetriableError:
+        """The error for a request that found no broker, or none that belongs to a cluster."""
+        if isinstance(self.last_error, ClusterUnformed):
+            return ClusterUnformed(self.last_error.message)
         servers = ",".join(f"{host}:{port}" for host, port in self._options.servers)
         reason = f" ({self.last_error})" if self.last_error is not None else ""
         error = ConnectionLost(f"no broker could be reached at {servers}{reason}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final, TypeVar
 
 from penstock._core.metadata import Metadata, leader_hint
 from penstock._core.options import Options
-from penstock._core.pool import Pool
+from penstock._core.pool import UNFORMED_SECONDS, Pool
 from penstock._core.scheduler import Operation, Scheduler
 from penstock._core.wire import Wire
 from penstock.errors import (
+    ClusterUnformed,
     ConnectionLost,
     NotLeader,
     RemoteProtocolError,
@@ -60,7 +62,8 @@ class Requests:
             RetriableError: it went on until the time was over.
             RequestError: the broker refused.
         """
-        deadline = self._scheduler.now + (timeout or self._options.request_timeout)
+        begun = self._scheduler.now
+        deadline = begun + (timeout or self._options.request_timeout)
         attempt = 0
         node = node or self._homes.get(home, 0)
         while True:
@@ -79,6 +82,7 @@ class Requests:
             except RetriableError as error:
                 node = 0
                 last = error
+                deadline = min(deadline, self._patience(wire, error, begun))
             else:
                 if not isinstance(reply, expected):
                     raise RemoteProtocolError(f"expected {expected.__name__} as the reply")
@@ -91,6 +95,13 @@ class Requests:
             if self._scheduler.now + pause >= deadline:
                 raise last
             yield self._scheduler.sleep(pause)
+
+    def _patience(self, wire: Wire, error: RetriableError, begun: float) -> float:
+        """Until when to go on after a refusal, at the most."""
+        if not isinstance(error, ClusterUnformed):
+            return inf
+        self._pool.shun(wire, error)
+        return begun + UNFORMED_SECONDS
 
     def _wire(self, node: int, deadline: float) -> Operation[Wire]:
         """A ready connection to the node; to any other if that one can't be reached soon."""
