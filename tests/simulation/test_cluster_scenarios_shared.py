@@ -67,6 +67,7 @@ def test_a_lead_that_is_handed_on_takes_its_leases_along(scene: SharedScene) -> 
         link.ask(TransferLeader(topic="t", partition=0, to=host.node.node_id), lambda _: None)
         scene.wait(2.0)
     link.end()
+    assert not scene.counts.forgotten
 
 
 def test_what_a_stranded_leader_goes_on_granting_harms_nobody(scene: SharedScene) -> None:
@@ -117,6 +118,7 @@ def test_a_leader_whose_disk_is_slow_neither_loses_nor_repeats(scene: SharedScen
 def test_leaders_whose_clocks_disagree_give_no_record_to_two_members(scene: SharedScene) -> None:
     first, second = scene.followers()
     first.clock_off_us, second.clock_off_us = 20_000_000, -20_000_000
+    scene.clocks_moved = True
     for _ in range(2):
         scene.leader().died(power=True, down=1.0)
         scene.wait(4.0)

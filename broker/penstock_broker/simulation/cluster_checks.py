@@ -15,11 +15,14 @@ from unittest.mock import patch
 from zlib import crc32
 
 from penstock.errors import PenstockError, TopicNotFound
+from penstock_broker.machine.sharing.group import SharedGroup
+from penstock_broker.machine.sharing.lease import Lease
 from penstock_broker.node.dropping import Remains
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
 from penstock_broker.node.node import Node
+from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.raft import (
     AppendResponse,
@@ -102,6 +105,8 @@ class Checks:
         """id(raft) -> its commit when it was seen last."""
         self._known: dict[int, tuple[Raft, Host, int]] = {}
         self._rounds = 0
+        self.leases: set[tuple[int, int]] = set()
+        """(group, lease) of all grants that are committed."""
         self._deleted: set[int] = set()
         """Groups of topics that are gone: who restarts may begin them anew, until it hears so."""
 
@@ -131,6 +136,31 @@ class Checks:
             patch.object(Raft, "ready", ready),
             patch.object(Raft, "step", step),
             self._watching_groups(),
+            self._watching_leases(),
+        ):
+            yield
+
+    @contextmanager
+    def _watching_leases(self) -> Iterator[None]:
+        """Note each lease that a replica takes from the log."""
+        if not self._world.swarm.shared:
+            yield
+            return
+        applying = 0
+        apply, add = PartitionGroup.apply, SharedGroup.add_lease
+
+        def applied(group: PartitionGroup, entry: Entry) -> None:
+            nonlocal applying
+            applying = group.gid
+            apply(group, entry)
+
+        def added(group: SharedGroup, lease: Lease) -> None:
+            self.leases.add((applying, lease.id))
+            add(group, lease)
+
+        with (
+            patch.object(PartitionGroup, "apply", applied),
+            patch.object(SharedGroup, "add_lease", added),
         ):
             yield
 
@@ -210,6 +240,8 @@ class Checks:
 
     def _installed(self, host: Host, gid: int, index: int) -> None:
         """A snapshot is on the disk; what follows it goes with the next flush."""
+        if gid in self._deleted:
+            return
         self._durable.setdefault((host.number, gid), Durable()).install(index)
         writes = self._writes.setdefault(host.number, deque())
         assert host.node is not None

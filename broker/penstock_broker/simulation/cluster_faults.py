@@ -104,6 +104,7 @@ def _wipe(world: ClusterWorld) -> None:
 
 
 def _jump_clock(world: ClusterWorld) -> None:
+    world.clocks_moved = True
     _any(world).clock_off_us += int(world.random.uniform(-5e6, 5e6))
 
 

@@ -2,8 +2,8 @@
 
 Each member has a seat per partition, with a connection of its own to whoever leads it. What members
 are told and say is held against the rules of `shared_truth`; since grants, verdicts and attempts
-are replicated, none of them is excused by a death, except that a lease which nobody could attest
-any more may be given again.
+are replicated, none of them is excused by a death. A lease is excused only if its grant was never
+committed: what is replicated without being waited for may be lost with the leader that told it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from penstock_broker.simulation.broker_truth import TICK
 from penstock_broker.simulation.cluster_clients import Link
 from penstock_broker.simulation.cluster_host import START_US, Host
 from penstock_broker.simulation.shared_clients import GROUP, PAUSE, Place, SharedMember
-from penstock_broker.simulation.shared_truth import Key, SharedTruth
+from penstock_broker.simulation.shared_truth import Grant, Key, SharedTruth
 from penstock_broker.simulation.shared_world import DEAD_HEADER, SharedCounts, _slot, read_log
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ class ClusterSharedTruth(SharedTruth):
         super()._settle(key, verdict)
         self._final_at.setdefault(key, self._group.now)
 
-    def _may_be_forgotten(self, grant: Any) -> bool:  # noqa: ANN401 - as it is
-        return False
+    def _may_be_forgotten(self, key: Key, grant: Grant) -> bool:
+        # Grants are not waited for: what was never committed, no other leader can know of.
+        gid = self._group.gid_of(key[0], key[1])
+        return (gid, grant.lease) not in self._group.world.checks.leases
 
     def _may_be_over(self, key: Key, asked: float) -> bool:
         # Who granted may have died since, and the others may not have applied what it knew.
@@ -106,6 +108,11 @@ class SharedGroup:
 
     broker_us = wall_us
 
+    @property
+    def clocks_moved(self) -> bool:
+        """Whether any broker's clock has ever jumped."""
+        return self.world.clocks_moved
+
     def after(self, delay: float, action: Callable[[], None]) -> None:
         """Do something later."""
         self.world.after(delay, action)
@@ -129,17 +136,18 @@ class SharedGroup:
 
     # ----- what the brokers hold
 
-    def _gid(self, topic: str, number: int) -> int:
+    def gid_of(self, topic: str, number: int) -> int:
+        """The group of a partition."""
         return next(gid for name, at, gid in self.places if (name, at) == (topic, number))
 
     def machine(self, host: Host, topic: str, number: int) -> Any:  # noqa: ANN401 - what is there
         """The group on a replica of a partition, None if there is none."""
-        place = host.group(self._gid(topic, number))
+        place = host.group(self.gid_of(topic, number))
         machine = getattr(place, "machine", None)
         return None if machine is None else machine.sharing.groups.get(GROUP)
 
     def _led(self, topic: str, number: int) -> Any:  # noqa: ANN401 - as above
-        leader = self.world.leader_of(self._gid(topic, number))
+        leader = self.world.leader_of(self.gid_of(topic, number))
         return None if leader is None else self.machine(leader, topic, number)
 
     def is_over(self, key: Key) -> bool:
@@ -197,10 +205,10 @@ class SharedGroup:
     def check_end(self) -> None:
         """Everything was acked, or is a dead letter, once."""
         for partition, gid in enumerate(self.world.gids):
-            leader = self.world.leader_of(self._gid(self.dead_topic, partition))
+            leader = self.world.leader_of(self.gid_of(self.dead_topic, partition))
             assert leader is not None
             assert leader.node is not None
-            batches = read_log(leader.node, self._gid(self.dead_topic, partition))
+            batches = read_log(leader.node, self.gid_of(self.dead_topic, partition))
             records = [record for batch in batches for record in batch]
             letters = [json.loads(record.headers[DEAD_HEADER]) for record in records]
             assert all(letter["partition"] == partition for letter in letters)

@@ -109,6 +109,8 @@ class ClusterWorld:
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
         self.shared = SharedGroup(self) if self.swarm.shared else None
+        self.clocks_moved = False
+        """Whether the clock of any host has ever jumped."""
         self.died_at = 0.0
         """When a process ended last."""
         self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
@@ -155,6 +157,7 @@ class ClusterWorld:
                 self._run(seconds)
             finally:
                 self.counts.simulated_seconds = self.now
+                self.counts.digest = self.network.digest
 
     def _at_failpoint(self, name: str, rule: Rule) -> None:
         """A step that was chosen is reached: the process dies there, once."""

@@ -53,6 +53,11 @@ class Place:
     """Verdicts that are not confirmed."""
     renewing: set[int] = field(default_factory=set)
 
+    @property
+    def leases(self) -> list[int]:
+        """Those that it needs: records to judge, or verdicts that may have to be said again."""
+        return sorted({*self.held, *(verdict.lease for verdict in self.said)})
+
 
 class SharedMember:
     """One consumer, attached to every partition of the topic and of its dead-letter topic."""
@@ -93,29 +98,38 @@ class SharedMember:
         for place in self.places:
             place.handle = 0
             place.attaching = place.acquiring = False
-            self.world.shared_truth.left(self.name, place.topic, place.partition)
             self._attach(place)
 
     def _attach(self, place: Place) -> None:
         if place.attaching or place.handle:
             return
         place.attaching = True
+        leases, asked = place.leases, self.world.now
+        self.world.shared_truth.left(self.name, place.topic, place.partition, leases)
         ask = AttachGroup(
             topic=place.topic,
             partition=place.partition,
             group=GROUP,
             member=self.name,
             max_in_flight=self.max_in_flight,
-            leases=list(place.held),
+            leases=leases,
         )
-        self.link.ask(ask, lambda reply: self._attached(place, reply))
+        self.link.ask(ask, lambda reply: self._attached(place, leases, asked, reply))
 
-    def _attached(self, place: Place, reply: AttachGroupReply | PenstockError) -> None:
+    def _attached(
+        self,
+        place: Place,
+        leases: list[int],
+        asked: float,
+        reply: AttachGroupReply | PenstockError,
+    ) -> None:
         place.attaching = False
         if isinstance(reply, PenstockError):
             self._refused("attaches", reply, lambda: self._attach(place))
             return
         place.handle = reply.handle
+        truth = self.world.shared_truth
+        truth.renewed(place.topic, place.partition, asked, leases, reply.lost)
         for lease in reply.lost:
             place.held.pop(lease, None)
         self._acquire(place)
@@ -242,11 +256,13 @@ class SharedMember:
             leases=list(place.renewing),
         )
 
+        asked, truth = self.world.now, self.world.shared_truth
+
         def answered(reply: RenewLeasesReply | PenstockError) -> None:
             if isinstance(reply, RenewLeasesReply):
                 place.renewing.difference_update(reply.lost)
+                truth.renewed(place.topic, place.partition, asked, ask.leases, reply.lost)
 
-        self.world.shared_truth.renewing(place.topic, place.partition, ask.leases)
         self.link.ask(ask, answered)
 
     def _redrive(self, place: Place) -> None:

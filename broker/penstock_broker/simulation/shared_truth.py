@@ -63,6 +63,10 @@ class SharedScene(Protocol):
     def broker_us(self) -> int:
         """The latest time of any broker so far."""
 
+    @property
+    def clocks_moved(self) -> bool:
+        """Whether the clock of any broker was ever put back or forward."""
+
     def after(self, delay: float, action: Callable[[], None]) -> None:
         """Do something later."""
 
@@ -141,14 +145,15 @@ class SharedTruth:
     def _check_grant(self, key: Key, granted_us: int) -> None:
         before = self._grants.get(key)
         if before is not None and not before.over and granted_us < before.deadline_us:
-            lost = self._may_be_forgotten(before)
+            lost = self._may_be_forgotten(key, before)
             assert lost, f"{key} is leased to {before.member} and was given to another"
+            self._world.counts.forgotten += 1
         not_before = self._not_before.pop(key, 0)
         assert granted_us >= not_before, f"{key} came {not_before - granted_us} us too early"
         if key[0] != self._world.topic:
             assert key in self._redriven, f"{key} is a dead letter and came without a redrive"
 
-    def _may_be_forgotten(self, grant: Grant) -> bool:
+    def _may_be_forgotten(self, key: Key, grant: Grant) -> bool:
         """The broker has died since."""
         return grant.life != self._world.counts.crashes
 
@@ -223,15 +228,36 @@ class SharedTruth:
         self._final_us.setdefault(key, self._world.broker_us)
         self._not_before.pop(key, None)
 
-    def left(self, member: str, topic: str, partition: int) -> None:
-        """A member attaches anew: what it does not name any more is released."""
+    def left(self, member: str, topic: str, partition: int, kept: list[int]) -> None:
+        """A member attaches anew: what it does not name any more is released.
+
+        If clocks were moved, what is kept gets another deadline: by the clock of who leads now.
+        """
+        kept = [] if self._world.clocks_moved else kept
         for key, grant in self._grants.items():
             if grant.member == member and key[:2] == (topic, partition):
-                grant.over = True
+                grant.over |= grant.lease not in kept
 
-    def renewing(self, topic: str, partition: int, leases: list[int]) -> None:
-        """A member asks for more time: nothing to hold against it, deadlines only grow."""
+    def renewed(
+        self, topic: str, partition: int, asked: float, leases: list[int], lost: list[int]
+    ) -> None:
+        """A member was told which of its leases last longer, and which are over."""
         self._world.counts.renewals += len(leases)
+        if self._world.clocks_moved:
+            return
+        passed_us = int((self._world.now - asked) * 1e6)
+        until_us = self._world.wall_us - passed_us + int(self._world.lease_seconds * 1e6)
+        for key, grant in self._grants.items():
+            if key[:2] != (topic, partition) or grant.lease not in leases or grant.over:
+                continue
+            if grant.lease not in lost:
+                grant.deadline_us = max(grant.deadline_us, until_us)
+                continue
+            ran_out = grant.deadline_us <= self._world.wall_us
+            settled = ACK in self._said.get(key, ())  # late, under an earlier lease
+            words = f"the lease {grant.lease:x} of {grant.member} on {key} is lost"
+            assert ran_out or settled or self._may_be_forgotten(key, grant), words
+            grant.over = True
 
     def redriven(self, topic: str, partition: int, offset: int) -> None:
         """Somebody asks for a redrive."""

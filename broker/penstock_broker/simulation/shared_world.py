@@ -50,6 +50,8 @@ class SharedCounts(Counts):
     renewals: int = 0
     redrives: int = 0
     dead: int = 0
+    forgotten: int = 0
+    """Grants that a leader took along, before anybody else had them."""
     jumps: int = 0
     """Of the wall clock."""
     delayed: int = 0
@@ -111,6 +113,11 @@ class SharedWorld(World):
         now_us = self.node.wall_us if self.node is not None else 0
         self._latest_us = max(self._latest_us, now_us, self.wall_us)
         return self._latest_us
+
+    @property
+    def clocks_moved(self) -> bool:
+        """Whether the clock has jumped."""
+        return self.counts.jumps > 0
 
     def _jump(self) -> None:
         if self.faulty:
