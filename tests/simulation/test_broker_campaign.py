@@ -11,8 +11,8 @@ from penstock_broker.simulation.broker_mutations import MUTATIONS
 from penstock_broker.simulation.broker_world import World
 from penstock_broker.simulation.shared_world import SharedWorld
 
-SEEDS = 50
-SHARED_SEEDS = 20
+SEEDS = 20
+SHARED_SEEDS = 6
 CAUGHT_WITHIN = 10
 
 

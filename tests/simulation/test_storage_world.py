@@ -11,7 +11,7 @@ SLOW = {"truncation-forgotten"}  # shown directly by tests/storage/test_wal.py
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("decade", range(8))
+@pytest.mark.parametrize("decade", range(3))
 def test_nothing_acknowledged_is_lost_and_all_damage_is_named(decade):
     for seed in range(10 * decade, 10 * decade + 10):
         failure = play(seed, events=250)[1]
