@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from penstock.errors import PenstockError
 from penstock_broker.simulation.broker_mutations import MUTATIONS, SHARED_MUTATIONS, mutated
 from penstock_broker.simulation.broker_world import Counts, World
-from penstock_broker.simulation.catching import catch_all
+from penstock_broker.simulation.campaign import catch_all, chosen_seeds, parser_of, replay
 from penstock_broker.simulation.shared_world import SharedCounts, SharedWorld
 
 Say = Callable[[str], object]
@@ -59,10 +59,7 @@ def first_caught(mutation: str, seeds: range, seconds: float = SECONDS) -> Failu
 
 
 def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="broker_campaign", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200, help="how many seeds (default 200)")
-    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--seed", type=int, help="only this seed")
+    parser = parser_of("broker_campaign", __doc__, 200)
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="virtual time with faults (default 8)"
     )
@@ -74,9 +71,7 @@ def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
 def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = _arguments(values)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    if arguments.seed is not None:
-        seeds = range(arguments.seed, arguments.seed + 1)
+    seeds = chosen_seeds(arguments)
     if arguments.mutation == "all":
         return catch_all(MUTATIONS, first_caught, seeds, say)
     shared = arguments.shared or arguments.mutation in SHARED_MUTATIONS
@@ -88,13 +83,9 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     say(f"seeds {ran}, {numbers}")
     if failure is None:
         return 0
-    broken = " --shared" if shared else ""
-    broken += f" --mutation {arguments.mutation}" if arguments.mutation else ""
     say(f"seed {failure.seed} failed: {failure.reason}")
-    say(
-        "replay: python -m penstock_broker.simulation.broker_campaign "
-        f"--seed {failure.seed} --seconds {arguments.seconds}{broken}"
-    )
+    options = {"seconds": arguments.seconds, "shared": shared, "mutation": arguments.mutation}
+    say(replay("broker_campaign", failure.seed, **options))
     return 1
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from random import Random
+from struct import Struct
+from zlib import crc32
 
 from penstock.errors import StorageFailure
 from penstock.protocol import frames
@@ -32,6 +34,7 @@ START_US = 1_700_000_000_000_000
 TICK = 0.02
 PARTITIONS = 2
 EVENTS_MAX = 200_000
+_TIME = Struct("<d")
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Counts:
     duplicates: int = 0
     records_checked: int = 0
     commits: int = 0
+    digest: int = 0
+    """Of all that was sent, and when: the same for a seed wherever it is run."""
 
     def add(self, other: Counts) -> None:
         """Sum up."""
@@ -222,6 +227,7 @@ class World:
         if self.node is not None:
             self.node.sent(session, 0)
         link = next((link for link in self.links if link.session is session), None)
+        self._note(data)
         if link is not None:
             self._at(self._arrival(-session.id), lambda: link.arrived(session, data))
 
@@ -276,7 +282,12 @@ class World:
 
     def transmit(self, session: Session, data: bytes) -> None:
         """Bytes reach the broker after a while, in order, unless the connection is gone by then."""
+        self._note(data)
         self._at(self._arrival(session.id), lambda: self._received(session, data))
+
+    def _note(self, data: bytes) -> None:
+        sent = crc32(_TIME.pack(self.now), self.counts.digest)
+        self.counts.digest = crc32(data, sent)
 
     def _arrival(self, way: int) -> float:
         """When bytes arrive on one way of a connection; they don't overtake each other."""

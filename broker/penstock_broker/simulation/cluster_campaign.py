@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from random import Random
 
 from penstock.errors import PenstockError
-from penstock_broker.simulation.catching import catch_all
+from penstock_broker.simulation.campaign import catch_all, chosen_seeds, parser_of, replay
 from penstock_broker.simulation.cluster_mutations import MUTATIONS, SOONEST, mutated
 from penstock_broker.simulation.cluster_swarm import draw
 from penstock_broker.simulation.cluster_world import ClusterCounts, ClusterWorld
@@ -95,10 +95,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="cluster_campaign", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many seeds (default 100)")
-    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--seed", type=int, help="only this seed")
+    parser = parser_of("cluster_campaign", __doc__, 100)
     parser.add_argument(
         "--nodes", type=_sizes, default=NODES, help="sizes of clusters, in turn (default 1,3,5)"
     )
@@ -112,9 +109,7 @@ def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
 def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = _arguments(values)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    if arguments.seed is not None:
-        seeds = range(arguments.seed, arguments.seed + 1)
+    seeds = chosen_seeds(arguments)
     if arguments.mutation == "all":
         return catch_all(MUTATIONS, first_caught, seeds, say)
     counts = ClusterCounts()
@@ -128,12 +123,9 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     say(f"{minutes:.1f} simulated minutes, {minutes * 60 / spent:.0f} in one of a core")
     if failure is None:
         return 0
-    broken = f" --mutation {arguments.mutation}" if arguments.mutation else ""
     say(f"seed {failure.seed} failed: {failure.reason}")
-    say(
-        "replay: python -m penstock_broker.simulation.cluster_campaign "
-        f"--seed {failure.seed} --nodes {failure.nodes} --seconds {arguments.seconds}{broken}"
-    )
+    options = {"seconds": arguments.seconds, "mutation": arguments.mutation}
+    say(replay("cluster_campaign", failure.seed, nodes=failure.nodes, **options))
     return 1
 
 

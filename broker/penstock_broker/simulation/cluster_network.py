@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
+from struct import Struct
 from typing import Final, Protocol
 from zlib import crc32
 
@@ -18,6 +19,7 @@ OUTSIDE: Final = 0
 DELAY: Final = 0.0004
 """Seconds on the way, on average, when the network is well."""
 DIAL_SECONDS_MAX: Final = 2.0
+_TIME: Final = Struct("<d")
 
 
 class Clock(Protocol):
@@ -64,7 +66,7 @@ class Network:
         self._clock = clock
         self._random = random
         self.digest = 0
-        """Of all that was sent: two runs of one seed have the same."""
+        """Of all that was sent, and when: the same for a seed wherever it is run."""
         self.cuts: set[tuple[int, int]] = set()
         """Ways (from, to) on which nothing passes."""
         self.slow: dict[tuple[int, int], float] = {}
@@ -87,7 +89,7 @@ class Network:
 
     def send(self, end: End, data: bytes | None) -> None:
         """Send bytes from an end to the other; None says that nothing more will come."""
-        self.digest = crc32(data or b"", self.digest)
+        self.digest = crc32(data or b"", crc32(_TIME.pack(self._clock.now), self.digest))
         end._sent.append(data)
         if (end.place, end.other.place) in self.cuts:
             self._holding[end] = None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from penstock_broker.raft import json_lines
-from penstock_broker.simulation.catching import catch_all
+from penstock_broker.simulation.campaign import catch_all, chosen_seeds, parser_of, replay
 from penstock_broker.simulation.raft_mutations import MUTATIONS, mutated
 from penstock_broker.simulation.raft_swarm import MIXES, Mix, any_mix
 from penstock_broker.simulation.raft_world import Counts, World
@@ -54,10 +54,7 @@ def first_caught(name: str, seeds: range) -> Failure | None:
 
 
 def _arguments(values: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="raft_campaign", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=200, help="how many seeds (default 200)")
-    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--seed", type=int, help="only this seed")
+    parser = parser_of("raft_campaign", __doc__, 200)
     parser.add_argument("--mix", choices=sorted(MIXES), default="any", help="kind of trouble")
     parser.add_argument("--mutation", choices=[*sorted(MUTATIONS), "all"], default="")
     parser.add_argument("--trace", help="with --seed: write the transitions to this file")
@@ -68,10 +65,8 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     """Run what the command line asks for; return the exit code."""
     arguments = _arguments(values)
     if arguments.seed is not None and arguments.trace:
-        return _replay(arguments, say)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    if arguments.seed is not None:
-        seeds = range(arguments.seed, arguments.seed + 1)
+        return _write_down(arguments, say)
+    seeds = chosen_seeds(arguments)
     if arguments.mutation == "all":
         return catch_all(MUTATIONS, first_caught, seeds, say, reason_characters=160)
     counts = Counts()
@@ -82,15 +77,9 @@ def main(values: Sequence[str] | None = None, say: Say = print) -> int:
     if failure is None:
         return 0
     say(f"seed {failure.seed} failed: {failure.reason}")
-    say(_command(failure.seed, arguments))
+    mix = "" if arguments.mix == "any" else arguments.mix
+    say(replay("raft_campaign", failure.seed, mix=mix, mutation=arguments.mutation))
     return 1
-
-
-def _command(seed: int, arguments: argparse.Namespace) -> str:
-    words = f"replay: python -m penstock_broker.simulation.raft_campaign --seed {seed}"
-    if arguments.mix != "any":
-        words += f" --mix {arguments.mix}"
-    return words + (f" --mutation {arguments.mutation}" if arguments.mutation else "")
 
 
 def _say_counts(seeds: int, counts: Counts, say: Say) -> None:
@@ -98,7 +87,7 @@ def _say_counts(seeds: int, counts: Counts, say: Say) -> None:
     say(f"seeds {seeds}, {numbers}")
 
 
-def _replay(arguments: argparse.Namespace, say: Say) -> int:
+def _write_down(arguments: argparse.Namespace, say: Say) -> int:
     """Run one seed and write its transitions down."""
     with open(arguments.trace, "w", encoding="ascii") as file, mutated(arguments.mutation):
         trace = json_lines(file.write)
@@ -108,7 +97,7 @@ def _replay(arguments: argparse.Namespace, say: Say) -> int:
         except AssertionError as error:
             say(f"seed {world.seed} fails at {world.now}: {error}")
             return 1
-    say(f"seed {world.seed} passes; digest {world.digest:08x}")
+    say(f"seed {world.seed} passes; digest {world.counts.digest:08x}")
     return 0
 
 

@@ -85,6 +85,8 @@ class Counts:
     snapshots: int = 0
     changes: int = 0
     transfers: int = 0
+    digest: int = 0
+    """Of the states that nodes went through: the same for a seed wherever it is run."""
 
     def add(self, other: "Counts") -> None:
         """Sum up."""
@@ -101,7 +103,6 @@ class World:
     mix: Mix = any_mix
     trace_to: Trace | None = None
     now: int = 0
-    digest: int = 0
     calm: bool = False
     marker: tuple[int, int] = (0, 0)  # term and index of a proposal of the calm phase
     counts: Counts = field(default_factory=Counts)
@@ -241,7 +242,7 @@ class World:
             self._do(host, raft, ready)
         self._flush(host)
         state = (self.now, host.id, raft.term, raft.role, raft.log.commit, raft.log.last_index)
-        self.digest = crc32(b"%d %d %d %d %d %d" % state, self.digest)
+        self.counts.digest = crc32(b"%d %d %d %d %d %d" % state, self.counts.digest)
 
     def _chance(self, probability: float) -> bool:
         """Let something bad happen?"""

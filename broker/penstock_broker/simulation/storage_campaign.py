@@ -7,15 +7,15 @@ python -m penstock_broker.simulation.storage_campaign --mutation relog-skipped
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from typing import NamedTuple, TextIO
 
+from penstock_broker.simulation.campaign import chosen_seeds, parser_of, replay
 from penstock_broker.simulation.storage_mutations import FOCUS, MUTATIONS, mutated
 from penstock_broker.simulation.storage_world import StorageWorld
 
-_MODULE = "penstock_broker.simulation.storage_campaign"
+_NAME = "storage_campaign"
 
 
 class Failure(NamedTuple):
@@ -39,9 +39,7 @@ def play(
             world = StorageWorld(seed, FOCUS.get(mutation or ""))
             world.run(events)
         except Exception as error:
-            command = f"python -m {_MODULE} --seed {seed} --events {events}"
-            if mutation is not None:
-                command += f" --mutation {mutation}"
+            command = replay(_NAME, seed, events=events, mutation=mutation)
             failure = Failure(seed, error, command)
     if world is not None:
         counts.update(world.counts)
@@ -60,16 +58,13 @@ def seeds_until_caught(mutation: str, limit: int, events: int) -> int | None:
 
 def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     """Run the campaign; 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(prog=_MODULE)
-    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to play")
-    parser.add_argument("--seed", type=int, help="play this one only")
+    parser = parser_of(_NAME, __doc__, 200)
     parser.add_argument("--events", type=int, default=300, help="events per history")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break a rule on purpose")
     options = parser.parse_args(arguments)
-    seeds = range(options.seeds) if options.seed is None else [options.seed]
     total: Counter[str] = Counter()
     failure = None
-    for seed in seeds:
+    for seed in chosen_seeds(options):
         counts, failure = play(seed, options.events, options.mutation)
         total.update(counts)
         if failure is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from zlib import crc32
 
 from penstock.errors import CorruptData, StorageFailure
 from penstock.protocol import batch
@@ -121,6 +122,12 @@ class StorageWorld(StorageActions):
         self.disk.capacity = 1 << 40
         self.event(self.restart_cleanly)
         self._check_everything()
+        for path in self.disk.paths():
+            self._note(path.encode() + self.disk.content(path))
+
+    def _note(self, trace: bytes) -> None:
+        """Add to the digest, which is the same for a seed wherever it is run."""
+        self.counts["digest"] = crc32(trace, self.counts["digest"])
 
     def event(self, action: Callable[[], None]) -> None:
         """One event, with what may befall it."""
@@ -133,6 +140,7 @@ class StorageWorld(StorageActions):
         except StorageFailure:
             self.counts["stops"] += 1
             self._come_back(power=self.random.random() < 0.5)
+        self._note(b"%s %d" % (action.__name__.encode(), self.disk.steps))
         for model in self.groups.values():
             if model.has_log and model.gid in self.store.logs:
                 check_log(model, self.store.log(model.gid))
