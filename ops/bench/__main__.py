@@ -1,6 +1,7 @@
 """`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON.
 
-`failover` and `cluster-idle` have options of their own (`python -m ops.bench failover --help`).
+`failover`, `cluster-idle` and `catch-up` have options of their own (`python -m ops.bench failover
+--help`).
 """
 
 from __future__ import annotations
@@ -9,20 +10,24 @@ import argparse
 import json
 import sys
 
-from ops.bench import cluster_idle, failover
+from ops.bench import catch_up, cluster_idle, failover
 from ops.bench.cases import CASES as ALONE
 from ops.bench.cluster_publish import cluster_publish
 
 CASES = {**ALONE, "cluster-publish": cluster_publish}
+OWN = {
+    "failover": failover.main,
+    "cluster-idle": cluster_idle.main,
+    "catch-up": catch_up.main,
+}
+"""Cases with options of their own."""
 
 
 def main() -> None:
     """Run the cases named, or all."""
-    if sys.argv[1:2] == ["failover"]:
-        failover.main(sys.argv[2:])
-        return
-    if sys.argv[1:2] == ["cluster-idle"]:
-        cluster_idle.main(sys.argv[2:])
+    own = OWN.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if own is not None:
+        own(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from ops.bench.machine import TICKS
+from ops.bench.machine import cpu_seconds
 from ops.faults.broker import wait_until
 from ops.faults.cluster import ClusterProcesses
 from penstock import sync
@@ -27,11 +27,6 @@ LED_SECONDS_MAX: Final = 60.0
 LOOK_SECONDS: Final = 0.02
 
 Row = tuple[str, float, str]
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _rss_mib(pid: int) -> float:
@@ -65,10 +60,10 @@ def _wait_until_led(cluster: ClusterProcesses, partitions: int) -> float:
 
 
 def _idle(cluster: ClusterProcesses, seconds: float, when: str) -> Iterator[Row]:
-    before = [_cpu_seconds(pid) for pid in _pids(cluster)]
+    before = [cpu_seconds(pid) for pid in _pids(cluster)]
     time.sleep(seconds)
     for number, pid in enumerate(_pids(cluster)):
-        cpu = (_cpu_seconds(pid) - before[number]) / seconds * 100
+        cpu = (cpu_seconds(pid) - before[number]) / seconds * 100
         yield f"broker {number}, {when}: idle CPU", cpu, "% of a core"
         yield f"broker {number}, {when}: memory", _rss_mib(pid), "MiB"
 

@@ -37,8 +37,7 @@ class BrokerProcess:
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds(self.process.pid)
 
     def rss_mib(self, kind: str = "VmRSS") -> float:
         """Resident memory; `VmHWM` for its peak."""
@@ -58,6 +57,12 @@ class BrokerProcess:
         self.process.terminate()
         self.process.wait(30)
         return time.monotonic() - began
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def start(data: Path, port: int = 0, arguments: tuple[str, ...] = ()) -> BrokerProcess:

@@ -62,20 +62,20 @@ def test_a_lost_replica_is_made_anew_on_another_host() -> None:
 
 
 def test_the_fewest_live_copies_come_first_and_not_all_at_once() -> None:
-    places = [place(group, 1, 2, 3) for group in range(1, 20)]
-    places.append(place(99, 2, 3, 4, 5, 1))
-    places.append(place(50, 1, 4, 5))
+    places = [place(group, 1, 2, 3) for group in range(1, UNDER_WAY_MAX + 10)]
+    places.append(place(999, 2, 3, 4, 5, 1))
+    places.append(place(998, 1, 4, 5))
     cluster = spots("abcdef", n3=LOST, n4=LOST)
     moves = Plan(cluster, places).next_moves()
     assert len(moves) == UNDER_WAY_MAX
-    assert 50 not in [move.group for move in moves]  # nobody can decide there
+    assert 998 not in [move.group for move in moves]  # nobody can decide there
     assert moves[0].group == 1
-    assert moves[-1].group != 99
+    assert moves[-1].group != 999
 
 
 def test_moves_under_way_count() -> None:
-    places = [place(group, 1, 2, 3, moving=True) for group in range(1, 8)]
-    places += [place(group, 1, 2, 4) for group in range(8, 20)]
+    places = [place(group, 1, 2, 3, moving=True) for group in range(1, UNDER_WAY_MAX)]
+    places += [place(group, 1, 2, 4) for group in range(UNDER_WAY_MAX, UNDER_WAY_MAX + 12)]
     moves = Plan(spots("abcde", n4=LOST), places).next_moves()
     assert len(moves) == 1
 

@@ -18,8 +18,8 @@ from enum import Enum
 from itertools import islice
 from typing import Final, NamedTuple
 
-UNDER_WAY_MAX: Final = 8
-"""Partitions on their way at a time."""
+UNDER_WAY_MAX: Final = 128
+"""Partitions on their way at a time; who copies limits the bytes."""
 BALANCING_MAX: Final = 2
 """Of these, such as only make things more even."""
 REORDERED_MAX: Final = 16

@@ -86,6 +86,8 @@ class Node:
         self.asking = Asking(self)
         self.abroad = Abroad(self)
         self.catchup = CatchUp(self)
+        self.pace = self.catchup.source.pace
+        """Of what others copy from here; it is told how long clients wait."""
         self.groups = Groups(self)
         self.membership = Membership(self)
         self.hand_over = HandOver(self)
@@ -277,23 +279,29 @@ class Node:
         """Whether nobody waits for anything, so that time may be looked at less often."""
         if self.polling or self.pending or self.draining or self.uncommitted_bytes:
             return False
-        if self.hand_over.under_way:
+        if self.hand_over.under_way or self.catchup.busy:
             return False
         soon_us = self.wall_us + REST_US
         return not any(shared.restless(soon_us) for shared in self.sharing.values())
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
+        pace = self.pace
         while True:
             while self._dirty:
                 dirty, self._dirty = self._dirty, []
+                if pace.waits and self.uncommitted_bytes:
+                    pace.watch(dirty, self.clock)
                 for group in dirty:
                     if not group.gone:
                         group.close_round()
             if not self.outward or not (self.relay.flush() or self.asking.flush()):
                 break
+        if not pace.waits:
+            pace.look(self.clock)
         self.checkpoints.step()
         if self.outward:
+            self.catchup.source.work()
             self.peers.flush()
             self.outward = bool(self.peers.all() or self.relay.busy or self.asking)
 

@@ -253,6 +253,18 @@ def header_is_intact(buffer: Buffer, at: int = 0) -> bool:
     return bool(crc32c(head[_STAMP_AT:]) == crc)
 
 
+def length_at(buffer: Buffer, at: int) -> int:
+    """The length of the batch at a position of a run of whole ones.
+
+    Raises:
+        CorruptBatch: it has an impossible length.
+    """
+    (length,) = _U32.unpack_from(buffer, at + 4)
+    if not HEADER_BYTES <= length <= BATCH_BYTES_MAX:
+        raise CorruptBatch(f"no batch starts at byte {at} of the run")
+    return int(length)
+
+
 def iterate(buffer: Buffer) -> Iterator[tuple[int, BatchHeader]]:
     """Yield (position, header) of each whole batch in a run; a cut last batch ends the run.
 

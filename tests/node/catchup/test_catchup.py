@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.protocol.messages import TrimLog
-from penstock_broker.node.catchup import pull
+from penstock_broker.node.catchup import catchup, pull, source
 from tests.node.cluster import Cluster, Member
 
 VALUE = bytes(20_000)
@@ -86,6 +86,33 @@ def test_one_answer_follows_the_other_at_once(
     cluster.restart(away)
     cluster.run_until(lambda: caught_up(cluster, gid), seconds=6.0)
     assert numbers(cluster, away, gid) == list(range(65))
+
+
+def test_many_pieces_answer_one_request(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "PIECE_BYTES", 3 * len(VALUE))
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid), seconds=6.0)
+    assert numbers(cluster, away, gid) == list(range(65))
+    assert cluster.members[away].node.catchup.next_number() < 5
+
+
+def test_few_copy_at_a_time_when_little_room_is_left(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catchup, "WINDOW_BYTES", 1)
+    gids = cluster.topic(partitions=4)
+    away = next(m.number for m in cluster.alive if m is not cluster.leader(0))
+    cluster.advance(0.5)
+    cluster.kill(away)
+    cluster.run_until(lambda: all(cluster.leader(gid) for gid in gids))
+    for gid in gids:
+        publish(cluster.leader(gid), gid, 0, 60)
+    cluster.restart(away)
+    cluster.run_until(lambda: all(caught_up(cluster, gid) for gid in gids))
+    for gid in gids:
+        assert numbers(cluster, away, gid) == list(range(60))
 
 
 def test_it_begins_where_the_leaders_log_starts_when_its_end_was_trimmed(cluster: Cluster) -> None:

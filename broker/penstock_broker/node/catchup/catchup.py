@@ -8,7 +8,6 @@ belongs to it.
 from __future__ import annotations
 
 import logging
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import PenstockError
@@ -24,11 +23,15 @@ if TYPE_CHECKING:
     from penstock_broker.node.group import Group
     from penstock_broker.node.node import Node
 
-SENDING_MAX: Final = 16
+SENDING_MAX: Final = 128
 """Snapshots under way to one node; others wait their turn."""
-PULLING_MAX: Final = 4
-"""Replicas of this node that copy records at the same time."""
+SENDING_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What is under way to one node, after which no other one is begun."""
+WINDOW_BYTES: Final = 32 * 1024 * 1024
+"""Records that replicas of this node have asked for and not got: a few large ones copy at a time,
+or many small ones."""
 REPAIR_SECONDS: Final = 0.5
+_NOT_SENT: Final = (1 << 62, 0)
 
 log = logging.getLogger("penstock.broker.catchup")
 
@@ -38,7 +41,7 @@ class CatchUp:
 
     Attributes:
         repairs: damaged ranges of replicas here that are copied again, by group.
-        pulls: replicas here that copy what they lack, by group; the first ones do, others wait.
+        pulls: replicas here that copy what they lack, by group; the first ones first.
         source: serves those of other nodes.
         copied_bytes: what replicas here have copied since the start.
         installed: how many snapshots were taken since the start.
@@ -46,8 +49,8 @@ class CatchUp:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._sent: dict[tuple[int, int], int] = {}
-        """(group, node) -> index of the snapshot that is on its way there."""
+        self._sent: dict[tuple[int, int], tuple[int, int]] = {}
+        """(group, node) -> index and size of the snapshot that is on its way there."""
         self._waiting: dict[tuple[int, int], None] = {}
         self._number = 0
         self.pulls: dict[int, Pull] = {}
@@ -64,32 +67,38 @@ class CatchUp:
         """A member lacks entries that are gone from memory."""
         key = (group.gid, node_id)
         self._sent.pop(key, None)
-        if sum(to == node_id for _, to in self._sent) >= SENDING_MAX:
+        sizes = [size for (_, to), (_, size) in self._sent.items() if to == node_id]
+        if len(sizes) >= SENDING_MAX or sum(sizes) >= SENDING_BYTES_MAX:
             self._waiting[key] = None
             return
         self._waiting.pop(key, None)
-        index = group.applied_index
+        index, blob = group.applied_index, group.snapshot()
         try:
-            if group.raft.send_snapshot(node_id, index, group.snapshot()):
-                self._sent[key] = index
+            if group.raft.send_snapshot(node_id, index, blob):
+                self._sent[key] = (index, len(blob))
         except (consensus.NotLeader, consensus.Refused):
             group.raft.snapshot_failed(node_id)
         self._node.mark(group)
 
     def sent_index(self, gid: int, node_id: int) -> int:
         """Up to which index the snapshot on its way to a member goes; later entries are needed."""
-        return self._sent.get((gid, node_id), 1 << 62)
+        return self._sent.get((gid, node_id), _NOT_SENT)[0]
 
     @property
     def sending(self) -> bool:
         """Whether snapshots of this broker's leaders are on their way."""
         return bool(self._sent)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is copied, here or from here."""
+        return bool(self.pulls) or self.source.busy
+
     def acknowledged(self, group: Group, message: AppendResponse) -> None:
         """A member answered; called while `sending`."""
         key = (group.gid, message.sender)
-        index = self._sent.get(key)
-        if index is None:
+        index = self._sent.get(key, _NOT_SENT)[0]
+        if key not in self._sent:
             return
         progress = group.raft.progress.get(message.sender)
         if progress is None or progress.flow is not Flow.SNAPSHOT:
@@ -192,11 +201,12 @@ class CatchUp:
             self._work()
 
     def _work(self) -> None:
-        for pull in list(islice(self.pulls.values(), PULLING_MAX)):
+        room = WINDOW_BYTES - sum([pull.asked_bytes for pull in self.pulls.values()])
+        for pull in list(self.pulls.values()):
             if pull.message.term < pull.partition.raft.term:
                 del self.pulls[pull.partition.gid]  # its leader is none any more
                 continue
-            pull.work()
+            room -= pull.work(room)
             if pull.complete:
                 self._step(pull.partition, pull.message)
 
@@ -206,7 +216,6 @@ class CatchUp:
             self._look_after()
         if self.pulls:
             self._work()
-        self.source.work()
         if self._node.clock >= self._repair_at:
             self._repair_at = self._node.clock + REPAIR_SECONDS
             self._repair()

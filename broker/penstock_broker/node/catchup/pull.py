@@ -2,8 +2,9 @@
 
 What is copied is committed, so it may stay whatever happens; a stop in the middle loses nothing but
 time. A replica whose end was trimmed away at the leader begins anew where the leader's log starts.
-Invariants: one request is under way at a time; what arrives is checked batch by batch and appended
-in order; the snapshot goes to Raft when the log reaches its cut, and only in the leader's own term.
+Invariants: one request is under way at a time, answered in pieces; what arrives is checked batch by
+batch and appended in order; the snapshot goes to Raft when the log reaches its cut, and only in the
+leader's own term.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.partition import PartitionGroup
 
-COPY_BYTES: Final = 1024 * 1024
+FIRST_BYTES: Final = 1024 * 1024
+COPY_BYTES: Final = 8 * 1024 * 1024
+"""Asked for at once: first of a replica that may be small, then of one that is not."""
 ANSWER_SECONDS_MAX: Final = 3.0
 """After so long without an answer another node is asked."""
 PAUSE_SECONDS: Final = 0.2
@@ -43,15 +46,14 @@ class Pull:
     """The way of one replica to one cut of its leader.
 
     Attributes:
-        begun: whether it is its turn.
         copied_bytes: what it has copied.
+        asked_bytes: what was asked for and has not arrived.
     """
 
     def __init__(self, node: Node, partition: PartitionGroup, message: InstallSnapshot) -> None:
         self._node = node
         self.partition = partition
-        self.begun = False
-        self.copied_bytes = 0
+        self.copied_bytes = self.asked_bytes = 0
         self._number = 0
         self._waiting = False
         self._again_at = 0.0
@@ -82,29 +84,34 @@ class Pull:
 
     # ----- asking
 
-    def work(self) -> None:
-        """Ask for more, if it is time."""
+    def work(self, room: int) -> int:
+        """Ask for more, if it is time and there is room for it; how many bytes were asked for."""
         node = self._node
         if self._waiting and node.clock >= self._again_at:
             self._try_another()
-        if self._waiting or node.clock < self._again_at or self.complete:
-            return
+        if self._waiting or room <= 0 or node.clock < self._again_at or self.complete:
+            return 0
         if node.store.behind or not node.store.accepting:
-            return  # the disk first
+            return 0  # the disk first
         if self.partition.log.end_offset < self._start == self._end:
             self.partition.log.reset(self._start, self.message.snapshot.index)
-            return
+            return 0
+        return self._ask(COPY_BYTES if self.copied_bytes else FIRST_BYTES)
+
+    def _ask(self, size: int) -> int:
+        node = self._node
         self._number = node.catchup.next_number()
         offset = max(self.partition.log.end_offset, self._start)
-        asked = Asked(self.partition.gid, self._number, offset, COPY_BYTES)
-        if node.peers.post(self._sources[0], Channel.BULK, [pack_asked(asked)]):
-            self._waiting = True
-            self._again_at = node.clock + ANSWER_SECONDS_MAX
-        else:
+        asked = Asked(self.partition.gid, self._number, offset, self._end, size)
+        if not node.peers.post(self._sources[0], Channel.BULK, [pack_asked(asked)]):
             self._try_another()
+            return 0
+        self._waiting, self.asked_bytes = True, size
+        self._again_at = node.clock + ANSWER_SECONDS_MAX
+        return size
 
     def _try_another(self) -> None:
-        self._waiting = False
+        self._waiting, self.asked_bytes = False, 0
         self._sources = [*self._sources[1:], self._sources[0]]
         self._again_at = self._node.clock + PAUSE_SECONDS
 
@@ -114,11 +121,15 @@ class Pull:
         """An answer arrived."""
         if not self._waiting or copied.number != self._number:
             return  # it was given up
-        self._waiting, self._again_at = False, 0.0
+        if copied.outcome == Outcome.MORE:
+            self.asked_bytes = max(0, self.asked_bytes - len(batches))
+            self._again_at = self._node.clock + ANSWER_SECONDS_MAX
+        else:
+            self._waiting, self.asked_bytes, self._again_at = False, 0, 0.0
         if copied.outcome == Outcome.TRIMMED:
             self._start = max(self._start, copied.start_offset)
             self._end = max(self._end, self._start)
-        elif copied.outcome != Outcome.RECORDS or not len(batches):
+        elif copied.outcome not in (Outcome.RECORDS, Outcome.MORE) or not len(batches):
             self._try_another()
             return
         try:

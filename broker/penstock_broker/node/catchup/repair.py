@@ -69,7 +69,9 @@ class Repair:
     def _ask(self) -> None:
         node = self._node
         self.number = node.catchup.next_number()
-        asked = Asked(self._partition.gid, self.number, self._next, COPY_BYTES)
+        asked = Asked(
+            self._partition.gid, self.number, self._next, self.damage.end_offset, COPY_BYTES
+        )
         self._again_at = node.clock + ANSWER_SECONDS_MAX
         self._sources.append(self._sources.pop(0))  # another one, if it does not answer
         if not node.peers.post(self._sources[-1], Channel.BULK, [pack_asked(asked)]):
@@ -81,15 +83,20 @@ class Repair:
 
     def received(self, copied: Copied, batches: memoryview) -> None:
         """An answer arrived."""
-        self.number = 0
+        more = copied.outcome == Outcome.MORE
+        if not more:
+            self.number = 0
         try:
-            if copied.outcome != Outcome.RECORDS or not len(batches):
+            if copied.outcome not in (Outcome.RECORDS, Outcome.MORE) or not len(batches):
                 raise CorruptBatch("the records are not there either")
             self._take(batches)
         except CorruptBatch as error:
             extra = {**self.damage._asdict(), "group": copied.group, "reason": str(error)}
             log.warning("a damaged range can't be repaired from a node", extra=extra)
+            self.number = 0
             self._give_up_source()
+            return
+        if more:
             return
         if self._next < self.damage.end_offset:
             self._sources.insert(0, self._sources.pop())  # the same one again

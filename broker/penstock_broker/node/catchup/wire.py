@@ -20,7 +20,7 @@ from penstock_broker.node.peers.frames import check, checked_frame
 COPY: Final = 0x7A
 COPIED: Final = 0x7B
 
-_ASKED: Final = struct.Struct("<IQQI")
+_ASKED: Final = struct.Struct("<IQQQI")
 _HEAD: Final = struct.Struct("<IQBQQ")
 
 
@@ -35,14 +35,20 @@ class Outcome(IntEnum):
     """The log begins later."""
     DAMAGED = 3
     """They can't be read there."""
+    MORE = 4
+    """They follow, and another frame of the same number with what comes after them."""
 
 
 class Asked(NamedTuple):
-    """A request: records of a group from an offset on, as one answer of about so many bytes."""
+    """A request: records of a group from an offset on, up to about another one, or so many bytes.
+
+    The answer is one frame or more, of the same number.
+    """
 
     group: int
     number: int
     offset: int
+    until: int
     max_bytes: int
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from penstock_broker.node.node import Node
 
 STEP_SECONDS: Final = 1.0
+MOVING_STEP_SECONDS: Final = 0.25
+"""While there are moves to be made."""
 
 
 class Controller:
@@ -44,8 +46,8 @@ class Controller:
         if metadata.leading:
             self._choose_members(metadata)
             if node.clock >= self._step_at:
-                self._step_at = node.clock + STEP_SECONDS
-                self._move_replicas(metadata)
+                moving = self._move_replicas(metadata)
+                self._step_at = node.clock + (MOVING_STEP_SECONDS if moving else STEP_SECONDS)
 
     def _is_alive(self, node: int) -> bool:
         return node == self._node.node_id or self._node.peers.alive(node)
@@ -81,15 +83,15 @@ class Controller:
 
     # ----- partitions
 
-    def _move_replicas(self, metadata: MetadataGroup) -> None:
-        """Propose the best next moves."""
+    def _move_replicas(self, metadata: MetadataGroup) -> bool:
+        """Propose the best next moves; whether there were any."""
         machine = metadata.machine
         spots = {
             n.id: Spot(n.host or f"node {n.id}", self._standing(n)) for n in machine.nodes.values()
         }
         at = (metadata.applied_index, spots)
         if at == self._rested_at:
-            return
+            return False
         moves = Plan(spots, self._places(metadata, spots)).next_moves()
         for move in moves:
             command = ChangeReplicas(
@@ -97,6 +99,7 @@ class Controller:
             )
             self._node.pending.propose(metadata, encode_command(command), lambda _: None)
         self._rested_at = None if moves else at
+        return bool(moves)
 
     def _standing(self, node: NodeEntry) -> Standing:
         if node.gone or self.is_dead(node.id):
