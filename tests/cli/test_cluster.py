@@ -52,6 +52,12 @@ def place(cli: Cli) -> dict[str, Any]:
     return first
 
 
+def test_a_cluster_is_formed_once(three: Cli) -> None:
+    again = three.any("cluster", "init")
+    assert again.exit_code == 6
+    assert "hint: `penstock cluster status`" in again.output
+
+
 def test_the_status_shows_all_brokers(three: Cli) -> None:
     shown = three("cluster", "status").stdout
     assert re.search(r"Health +healthy", shown)
@@ -69,6 +75,7 @@ def test_brokers_are_listed_and_described_by_id_and_address(three: Cli) -> None:
         described = rows(three, "node", "describe", name)
         assert described["node"] == listed[1]["node"]
         assert described["figures"]["groups"] > 2
+        assert "control,appends,bulk" in three("node", "describe", name).stdout
         assert {row["topic"] for row in described["partitions"]} == {"orders", "__groups"}
     missing = three.any("node", "describe", "99")
     assert missing.exit_code == 4
@@ -93,6 +100,7 @@ def test_a_move_needs_as_many_brokers_as_there_are_copies(three: Cli) -> None:
     names = ",".join(map(str, wanted))
     three("partition", "move", "orders", "0", "--to", names, "--wait")
     assert place(three)["members"] == sorted(wanted)
+    assert three.any("partition", "move", "orders", "0", "--to", " , ").exit_code == 2
 
 
 def test_a_drain_is_taken_back_and_tells_what_is_stuck(three: Cli) -> None:
@@ -100,6 +108,16 @@ def test_a_drain_is_taken_back_and_tells_what_is_stuck(three: Cli) -> None:
     assert "can't go anywhere" in dry.stderr
     three("cluster", "drain", "2")
     assert rows(three, "node", "describe", "2")["state"] == "draining"
+    health = three.any("cluster", "health", "-o", "json")
+    assert health.exit_code == 10
+    (problem,) = json.loads(health.stdout)
+    assert (problem["problem"], problem["node"]) == ("drain stuck", 2)
+    assert problem["count"] >= 2
+    moved = three.any("partition", "move", "orders", "0", "--to", "2,1,3")
+    assert moved.exit_code == 6
+    assert "node 2 is draining" in moved.output
+    forced = three("partition", "move", "orders", "0", "--to", "2,1,3", "--force", "--dry-run")
+    assert "warning: node 2 is draining" in forced.stderr
     held = three.any("cluster", "remove", "2", "--yes")
     assert held.exit_code == 6
     assert "drain it first" in held.output
@@ -142,10 +160,12 @@ def status(**changes: object) -> ClusterStatusReply:
     return ClusterStatusReply(**{**made, **changes})  # type: ignore[arg-type]  # names and types fit
 
 
-def node(id_: int, state: str = "active", *, alive: bool = True, full: bool = False) -> NodeStatus:
+def node(
+    id_: int, state: str = "active", *, alive: bool = True, full: bool = False, stuck: int = 0
+) -> NodeStatus:
     return NodeStatus(
         id=id_, address=f"n{id_}:7400", host=f"h{id_}", state=state, alive=alive, answered=alive,
-        version="1.0" if alive else "", full=full,
+        version="1.0" if alive else "", full=full, stuck=stuck,
     )  # fmt: skip
 
 
@@ -157,12 +177,15 @@ def test_a_healthy_cluster_has_no_problems() -> None:
 def test_every_problem_is_named() -> None:
     nobody = MetadataStatus(leader=0, term=3, voters=[1, 2, 3], learners=[])
     found = problems(
-        status(metadata=nobody, nodes=[node(1), node(2, alive=False), node(3, full=True)],
-               leaderless=1, under_replicated=3)
+        status(metadata=nobody, awaited=["n5:7400"], leaderless=1, under_replicated=3,
+               nodes=[node(1, "draining", stuck=4), node(2, alive=False), node(3, full=True)])
     )  # fmt: skip
-    assert [problem["problem"] for problem in found] == [
-        "no metadata leader", "broker away", "disk full", "no leader", "copies missing",
+    assert [(problem["problem"], problem["node"], problem["count"]) for problem in found] == [
+        ("no metadata leader", None, None), ("not joined", None, None), ("drain stuck", 1, 4),
+        ("broker away", 2, None), ("disk full", 3, None), ("no leader", None, 1),
+        ("copies missing", None, 3),
     ]  # fmt: skip
+    assert all(len(f"{p['problem']:<14}  {p['detail']}") < 80 for p in found)
     assert [problem["problem"] for problem in problems(status(cluster=""))] == ["not formed"]
 
 

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from penstock.cli.cluster_rows import NODES, PROBLEMS, find_node, node_row, problems, versions
+from penstock.cli.cluster_rows import (
+    NODES,
+    Problem,
+    find_node,
+    node_row,
+    problems,
+    status_of,
+    versions,
+)
 from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
-from penstock.cli.output import print_fields, print_object, print_rows, print_table, styled
+from penstock.cli.output import print_fields, print_object, print_rows, print_table
 from penstock.cli.params import COUNT, SECONDS, dry_run_option, node_argument, yes_option
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import count_of, show_time
 from penstock.cli.waiting import wait_for_empty, wait_option, within_option
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, PreconditionFailed
 
 if TYPE_CHECKING:
     from penstock.protocol.cluster import ClusterStatusReply, SetNodeStateReply
+
+
+INIT_FORMED: Final = "`penstock cluster status` shows it. Without --join a broker is one by itself."
+INIT_WAITS: Final = "Nothing was changed: say it again when that is settled."
 
 
 @click.group("cluster", cls=Noun)
@@ -41,7 +53,11 @@ def init(settings: Settings, force: bool) -> None:
     was started without --join needs none of this.
     """
     with settings.connect() as client:
-        reply = client.admin.init_cluster(force=force)
+        try:
+            reply = client.admin.init_cluster(force=force)
+        except PreconditionFailed as error:
+            hint = INIT_FORMED if "cluster" in error.detail else INIT_WAITS
+            raise Failure(str(error), code=Exit.REFUSED, hint=hint) from error
     value = {"cluster": reply.cluster, "node": reply.node}
 
     def show() -> None:
@@ -58,7 +74,7 @@ def init(settings: Settings, force: bool) -> None:
 def status(settings: Settings) -> None:
     """Show the cluster and its brokers, as the broker that answers sees them."""
     with settings.connect() as client:
-        reply = client.admin.cluster_status()
+        reply = status_of(client)
     wrong = problems(reply)
     value = {**_summary(reply), "problems": wrong}
 
@@ -73,7 +89,7 @@ def status(settings: Settings) -> None:
         print_fields(
             [
                 ("Cluster", reply.cluster),
-                ("Health", _health(wrong)),
+                ("Health", count_of(len(wrong), "problem") if wrong else "healthy"),
                 ("Metadata", _metadata(reply)),
                 ("Partitions", counted),
                 ("Versions", versions(reply)),
@@ -83,8 +99,9 @@ def status(settings: Settings) -> None:
         if reply.nodes:
             click.echo()
             print_table(value["nodes"], NODES, wide=settings.output == "wide")
-        for problem in wrong:
-            click.echo(f"\n{styled(problem['problem'], fg='red')}: {problem['detail']}")
+        if wrong:
+            click.echo()
+            _print_problems(wrong)
 
     print_object(value, settings.output, name="cluster", show=show)
 
@@ -107,10 +124,9 @@ def _summary(reply: ClusterStatusReply) -> dict[str, Any]:
     }
 
 
-def _health(wrong: list[dict[str, str]]) -> str:
-    if not wrong:
-        return styled("healthy", fg="green")
-    return styled(count_of(len(wrong), "problem"), fg="red")
+def _print_problems(wrong: list[Problem]) -> None:
+    """One line each, or more where they are long: what is wrong is never cut."""
+    print_fields([(problem["problem"], problem["detail"]) for problem in wrong])
 
 
 def _metadata(reply: ClusterStatusReply) -> str:
@@ -130,11 +146,9 @@ def members(settings: Settings) -> None:
 def list_nodes(settings: Settings) -> None:
     """Print the brokers of the cluster."""
     with settings.connect() as client:
-        reply = client.admin.cluster_status()
+        reply = status_of(client)
     rows = [node_row(reply, node) for node in reply.nodes]
     print_rows(rows, NODES, settings.output, name=lambda row: str(row["node"]))
-    if not rows:
-        settings.say("This broker belongs to no cluster yet: penstock cluster init")
 
 
 @cluster.command(
@@ -162,7 +176,10 @@ def health(ctx: click.Context, watch: bool, exit_when_healthy: bool, every: floa
             _watch(settings, client.admin.cluster_status, every, exit_when_healthy)
             return
         wrong = problems(client.admin.cluster_status())
-    print_rows(wrong, PROBLEMS, settings.output, name="problem")
+    if settings.output in ("table", "wide"):
+        _print_problems(wrong)
+    else:
+        print_rows(wrong, (), settings.output, name="problem")
     if not wrong:
         settings.say("healthy")
     ctx.exit(Exit.UNHEALTHY if wrong else Exit.OK)
@@ -174,21 +191,21 @@ def _watch(
     every: float,
     exit_when_healthy: bool,
 ) -> None:
-    before = None
+    before: list[Problem] | None = None
     while True:
         try:
             wrong = problems(ask())
         except PenstockError as error:
-            wrong = [{"problem": "no answer", "detail": str(error)}]
+            wrong = [{"problem": "no answer", "detail": str(error), "node": None, "count": None}]
         if wrong != before:
             before = wrong
             rows = wrong or [{"problem": "healthy", "detail": ""}]
             if settings.output in ("table", "wide"):
-                when = show_time(wall_us())
+                when = show_time(wall_us())[11:19]
                 for row in rows:
-                    click.echo(f"{when}  {row['problem']:<18} {row['detail']}".rstrip())
+                    click.echo(f"{when}Z  {row['problem']:<14}  {row['detail']}".rstrip())
             else:
-                print_rows(rows, PROBLEMS, settings.output, name="problem")
+                print_rows(rows, (), settings.output, name="problem")
         if exit_when_healthy and not wrong:
             return
         time.sleep(every)
@@ -268,6 +285,17 @@ def remove(settings: Settings, node: str, force: bool, yes: bool, dry_run: bool)
     _say_state(settings, checked, "is removed", dry_run=dry_run)
 
 
+def _check_all_there(status: ClusterStatusReply, *, dry_run: bool) -> None:
+    away = [node for node in status.nodes if node.state == "active" and not node.alive]
+    if away and not dry_run:
+        named = ", ".join(f"node {node.id} at {node.address}" for node in away)
+        raise Failure(
+            f"not all brokers are there, so their versions are not known: {named}",
+            code=Exit.REFUSED,
+            hint="Start them first, or `penstock cluster remove` those that are lost.",
+        )
+
+
 @cluster.command(
     "upgrade",
     outputs=(),
@@ -284,14 +312,12 @@ def upgrade(settings: Settings, level: int | None, yes: bool, dry_run: bool) -> 
     can't be taken back: older brokers can't take part from then on.
     """
     with settings.connect() as client:
-        status = client.admin.cluster_status()
-        away = [node.id for node in status.nodes if node.state == "active" and not node.alive]
-        if away and not dry_run:
-            raise Failure(f"nodes {away} are away: their version is not known", code=Exit.REFUSED)
+        status = status_of(client)
         checked = client.admin.raise_feature_level(level or 0, dry_run=True)
         if checked.level == checked.before:
             settings.say(f"the feature level is {checked.level} already; nothing to do")
             return
+        _check_all_there(status, dry_run=dry_run)
         words = f"feature level {checked.before} -> {checked.level}"
         if not dry_run:
             settings.confirm(f"raise the {words} for ever", yes=yes)

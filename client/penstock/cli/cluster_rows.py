@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.exits import Exit
 from penstock.cli.output import Column
 from penstock.cli.settings import Failure
 from penstock.cli.units import count_of
+from penstock.errors import ClusterUnformed
 
 if TYPE_CHECKING:
     from penstock.protocol.cluster import ClusterStatusReply, NodeStatus, PartitionState
@@ -25,7 +26,6 @@ NODES = (
     Column("version", "VERSION"),
     Column("feature_max", "FEATURES", "number", wide=True),
 )
-PROBLEMS = (Column("problem", "PROBLEM"), Column("detail", "DETAIL"))
 PARTITIONS = (
     Column("topic", "TOPIC", spare=True),
     Column("partition", "PARTITION", "number"),
@@ -39,6 +39,8 @@ PARTITIONS = (
     Column("group", "RAFT GROUP", "number", wide=True),
 )
 SILENT = "away"
+Problem = dict[str, Any]
+"""What is wrong in words, and as numbers: the node that it is about, of how many things."""
 
 
 def node_row(status: ClusterStatusReply, node: NodeStatus) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def partition_row(state: PartitionState) -> dict[str, Any]:
     }
 
 
-def problems(status: ClusterStatusReply) -> list[dict[str, str]]:
+def problems(status: ClusterStatusReply) -> list[Problem]:
     """What is not as it should be; empty: the cluster is well."""
     if not status.cluster:
         return [_problem("not formed", "run `penstock cluster init` once, on any one broker")]
@@ -87,22 +89,32 @@ def problems(status: ClusterStatusReply) -> list[dict[str, str]]:
     if status.metadata.leader not in {node.id for node in status.nodes if node.alive}:
         found.append(_problem("no metadata leader", "a majority of its voters must be up"))
     found += [
-        _problem("broker away", f"node {node.id} at {node.address} is not heard of")
-        for node in status.nodes
-        if not node.alive and node.state in ("active", "draining")
+        _problem("not joined", f"the broker at {address} was to join, and has not yet")
+        for address in status.awaited
     ]
-    found += [
-        _problem("disk full", f"node {node.id} at {node.address} refuses publishes")
-        for node in status.nodes
-        if node.full
-    ]
+    found += [problem for node in status.nodes for problem in _of_node(node)]
     if status.leaderless:
         counted = count_of(status.leaderless, "partition")
-        found.append(_problem("no leader", f"{counted} can't be written or read"))
+        found.append(
+            _problem("no leader", f"{counted} can't be written or read", count=status.leaderless)
+        )
     if status.under_replicated:
         counted = count_of(status.under_replicated, "partition")
-        found.append(_problem("copies missing", f"{counted} with a replica away or far behind"))
+        words = f"{counted} with a replica away or far behind"
+        found.append(_problem("copies missing", words, count=status.under_replicated))
     return found
+
+
+def _of_node(node: NodeStatus) -> Iterator[Problem]:
+    place = f"node {node.id} at {node.address}"
+    if not node.alive and node.state in ("active", "draining"):
+        yield _problem("broker away", f"{place} is not heard of", node=node.id)
+    if node.full:
+        yield _problem("disk full", f"{place} refuses publishes", node=node.id)
+    if node.stuck:
+        words = f"{count_of(node.stuck, 'replica')} of node {node.id} can't go anywhere"
+        words += ": add a broker"
+        yield _problem("drain stuck", words, node=node.id, count=node.stuck)
 
 
 def versions(status: ClusterStatusReply) -> str:
@@ -111,8 +123,10 @@ def versions(status: ClusterStatusReply) -> str:
     return ", ".join(found) + (" (an upgrade is under way)" if len(found) > 1 else "")
 
 
-def _problem(what: str, detail: str) -> dict[str, str]:
-    return {"problem": what, "detail": detail}
+def _problem(
+    what: str, detail: str, *, node: int | None = None, count: int | None = None
+) -> Problem:
+    return {"problem": what, "detail": detail, "node": node, "count": count}
 
 
 def find_node(client: Client, text: str) -> int:
@@ -121,7 +135,19 @@ def find_node(client: Client, text: str) -> int:
     Raises:
         Failure: there is none.
     """
-    return pick_node(client.admin.cluster_status(), text)
+    return pick_node(status_of(client), text)
+
+
+def status_of(client: Client) -> ClusterStatusReply:
+    """How the cluster is.
+
+    Raises:
+        ClusterUnformed: there is none yet.
+    """
+    status = client.admin.cluster_status()
+    if not status.cluster:
+        raise ClusterUnformed()
+    return status
 
 
 def pick_node(status: ClusterStatusReply, text: str) -> int:

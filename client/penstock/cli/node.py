@@ -5,13 +5,30 @@ from __future__ import annotations
 import click
 
 from penstock.cli.cluster import list_nodes
-from penstock.cli.cluster_rows import PARTITIONS, node_row, of_node, partition_row, pick_node
+from penstock.cli.cluster_rows import (
+    PARTITIONS,
+    find_node,
+    node_row,
+    of_node,
+    partition_row,
+    pick_node,
+    status_of,
+)
 from penstock.cli.commands import Noun
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import node_argument
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.status import flatten, show_figure
 
+_LINKS = (
+    Column("node", "PEER", "number"),
+    Column("address", "ADDRESS", spare=True),
+    Column("connected", "CONNECTED"),
+    Column("heard_seconds_ago", "HEARD", "ago"),
+    Column("unsent_bytes", "UNSENT", "size"),
+    Column("dropped_messages", "DROPPED", "number"),
+    Column("refused", "REFUSED", spare=True),
+)
 _QUARANTINE = (
     Column("topic", "TOPIC"),
     Column("partition", "PARTITION", "number"),
@@ -41,21 +58,25 @@ def list_all(settings: Settings) -> None:
 def describe(settings: Settings, node: str) -> None:
     """Show a broker: its figures, and the partitions that it has to do with."""
     with settings.connect() as client:
-        status = client.admin.cluster_status()
+        status = status_of(client)
         id_ = pick_node(status, node)
         (found,) = [each for each in status.nodes if each.id == id_]
         states = of_node(client.admin.list_partitions(internal=True), id_)
         reply = client.admin.status(id_) if found.alive else None
     figures = dict(flatten(reply.figures)) if reply is not None and reply.node == id_ else {}
     figures.pop("quarantine", None)  # `node quarantine` shows it
+    links = figures.get("peers", [])
     row = node_row(status, found)
     partitions = [partition_row(each) for each in states]
     value = {**row, "figures": figures, "partitions": partitions}
 
     def show() -> None:
         titles = [(title.replace("_", " ").capitalize(), it) for title, it in row.items()]
-        shown = [(name, show_figure(name, each)) for name, each in sorted(figures.items())]
-        print_fields([*titles, *shown])
+        others = sorted((name, each) for name, each in figures.items() if name != "peers")
+        print_fields([*titles, *((name, show_figure(name, each)) for name, each in others)])
+        if links:
+            click.echo()
+            print_table(links, _LINKS, wide=settings.output == "wide")
         if partitions:
             click.echo()
             print_table(partitions, PARTITIONS, wide=settings.output == "wide")
@@ -76,7 +97,7 @@ def quarantine(settings: Settings, node: str) -> None:
     read with `penstock log inspect` and `penstock log verify`.
     """
     with settings.connect() as client:
-        id_ = pick_node(client.admin.cluster_status(), node)
+        id_ = find_node(client, node)
         reply = client.admin.status(id_)
     if reply.node != id_:
         raise Failure(f"broker {id_} does not answer")

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from penstock.cli.cluster_rows import PARTITIONS, find_node, of_node, partition_row, pick_node
+from penstock.cli.cluster_rows import (
+    PARTITIONS,
+    find_node,
+    of_node,
+    partition_row,
+    pick_node,
+    status_of,
+)
 from penstock.cli.commands import Noun
+from penstock.cli.exits import Exit
 from penstock.cli.output import print_rows
 from penstock.cli.params import NUMBER, complete_nodes, complete_topics, dry_run_option
-from penstock.cli.settings import Settings
+from penstock.cli.settings import Failure, Settings
 from penstock.cli.waiting import wait_for_partition, wait_option, within_option
+
+if TYPE_CHECKING:
+    from penstock.protocol.cluster import ClusterStatusReply
 
 STATES: Final = ("ok", "moving", "under-replicated", "leaderless")
 
@@ -61,6 +72,7 @@ def list_partitions(
 @topic_argument
 @number_argument
 @click.option("--to", required=True, metavar="NODES", help="Brokers, the preferred leader first.")
+@click.option("--force", is_flag=True, help="Also to a broker that is away, drained or full.")
 @dry_run_option
 @wait_option
 @within_option
@@ -70,6 +82,7 @@ def move(
     topic: str,
     partition: int,
     to: str,
+    force: bool,
     dry_run: bool,
     wait: bool,
     within: float,
@@ -78,9 +91,13 @@ def move(
 
     Moving it back where it was cancels a move that is under way.
     """
+    names = [name.strip() for name in to.split(",") if name.strip()]
+    if not names:
+        raise click.UsageError("--to names no broker")
     with settings.connect() as client:
-        status = client.admin.cluster_status()
-        nodes = [pick_node(status, name.strip()) for name in to.split(",") if name.strip()]
+        status = status_of(client)
+        nodes = [pick_node(status, name) for name in names]
+        _check_alive(settings, status, nodes, force=force or dry_run)
         reply = client.admin.move_partition(topic, partition, nodes, dry_run=dry_run)
         words = f"{topic}/{partition}: {reply.before} -> {reply.replicas}"
         settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
@@ -88,6 +105,26 @@ def move(
             place = (topic, partition)
             wait_for_partition(settings, client, place, within, replicas=reply.replicas)
             settings.say(f"{topic}/{partition} is there")
+
+
+def _check_alive(
+    settings: Settings, status: ClusterStatusReply, nodes: list[int], *, force: bool
+) -> None:
+    """A copy on a broker that takes none would be missing until somebody does something."""
+    for node in status.nodes:
+        if node.id not in nodes:
+            continue
+        away = "is away" if not node.alive else ""
+        full = "has a full disk" if node.full else ""
+        wrong = away or full or (f"is {node.state}" if node.state != "active" else "")
+        if wrong and not force:
+            raise Failure(
+                f"node {node.id} {wrong}: the copy there would be missing",
+                code=Exit.REFUSED,
+                hint="Name another broker, or add --force.",
+            )
+        if wrong:
+            settings.warn(f"node {node.id} {wrong}: the copy there is missing until it is back")
 
 
 @partition.command(

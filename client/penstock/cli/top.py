@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from penstock.cli.cluster_rows import node_row, problems
+from penstock.cli.cluster_rows import Problem, node_row, problems, status_of
 from penstock.cli.commands import Verb
 from penstock.cli.output import Column, render_table, styled, to_json
 from penstock.cli.params import SECONDS
 from penstock.cli.settings import Settings, wall_us
-from penstock.cli.units import show_time
+from penstock.cli.units import count_of, show_time
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ HEIGHT_DEFAULT: Final = 24
 TOPICS_MAX: Final = 100
 """Topics that are looked at: each costs a question."""
 GROUPS_MAX: Final = 100
+PROBLEMS_MAX: Final = 5
 RATE_MIN_SECONDS: Final = 0.2
 ENTER: Final = "\x1b[?1049h\x1b[?25l"
 LEAVE: Final = "\x1b[?25h\x1b[?1049l"
@@ -67,7 +68,7 @@ class Look:
 
     at_us: int
     cluster: str
-    problems: list[dict[str, str]]
+    problems: list[Problem]
     nodes: list[dict[str, Any]]
     topics: list[dict[str, Any]]
     groups: list[dict[str, Any]]
@@ -135,11 +136,13 @@ def _print(settings: Settings, found: Look, *, live: bool = False) -> None:
 
 def render(found: Look, width: int | None, height: int | None) -> list[str]:
     """The lines of a look, cut to a terminal."""
-    well = "healthy" if not found.problems else "; ".join(p["problem"] for p in found.problems)
+    well = count_of(len(found.problems), "problem") if found.problems else "healthy"
     head = f"penstock top  {show_time(found.at_us)}  cluster {found.cluster[:8] or '-'}  {well}"
-    if width is not None:
-        head = head[:width]
-    lines = [styled(head, bold=True)]
+    lines = [styled(head[:width], bold=True)]
+    wrong = [f"{problem['problem']}: {problem['detail']}" for problem in found.problems]
+    lines += [styled(line[:width], fg="red") for line in wrong[:PROBLEMS_MAX]]
+    if len(wrong) > PROBLEMS_MAX:
+        lines.append(f"... {len(wrong) - PROBLEMS_MAX} problems more")
     parts: list[tuple[Sequence[Mapping[str, Any]], Sequence[Column]]] = [
         (found.nodes, NODES), (found.topics, TOPICS), (found.groups, GROUPS)
     ]  # fmt: skip
@@ -161,7 +164,7 @@ class _Eye:
     def look(self, client: Client) -> Look:
         """See everything once."""
         admin = client.admin
-        status = admin.cluster_status()
+        status = status_of(client)
         nodes = []
         for node in status.nodes:
             row = node_row(status, node)
