@@ -130,6 +130,26 @@ def test_it_begins_where_the_leaders_log_starts_when_its_end_was_trimmed(cluster
     assert numbers(cluster, away, gid) == list(range(40, 125))
 
 
+def test_a_snapshot_whose_records_are_trimmed_meanwhile_is_not_taken(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    leader = cluster.leader(gid)
+    cluster.restart(away)
+    with monkeypatch.context() as lost:
+        lost.setattr(cluster.members[away].node.peers, "post", lambda *_: True)
+        run_until_it_copies(cluster, away)
+        publish(leader, gid, 65, 20)
+        cluster.ask(leader.client(), TrimLog(topic="orders", partition=0, offset=80))
+    publish(leader, gid, 85, 5)
+    cluster.run_until(lambda: caught_up(cluster, gid), seconds=6.0)
+    assert numbers(cluster, away, gid) == list(range(80, 90))
+    cluster.restart(away)
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    assert numbers(cluster, away, gid) == list(range(80, 90))
+
+
 def test_it_can_lead_afterwards_and_knows_producers(cluster: Cluster) -> None:
     (gid,) = cluster.topic()
     leader = cluster.leader(gid)

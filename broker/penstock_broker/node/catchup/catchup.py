@@ -136,6 +136,12 @@ class CatchUp:
         self._sent.pop((group.gid, node_id), None)
         group.raft.unreachable(node_id)
 
+    def outdated(self, group: Group, node_id: int) -> None:
+        """The log begins behind the snapshot that was sent: its taker needs a newer one."""
+        if group.leading and self._sent.pop((group.gid, node_id), None) is not None:
+            group.raft.snapshot_failed(node_id)
+            self._node.mark(group)
+
     def _look_after(self) -> None:
         """Snapshots that are over, as Raft sees it."""
         for key in list(self._sent):

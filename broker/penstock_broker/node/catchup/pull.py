@@ -1,7 +1,9 @@
 """One replica that copies the records it lacks from others, before it takes a snapshot.
 
 What is copied is committed, so it may stay whatever happens; a stop in the middle loses nothing but
-time. A replica whose end was trimmed away at the leader begins anew where the leader's log starts.
+time. A replica whose end was trimmed away at the leader begins anew where the leader's log starts;
+if that lies beyond the cut, a newer snapshot is waited for, since what the log holds must not begin
+behind the machine's end.
 Invariants: one request is under way at a time, answered in pieces; what arrives is checked batch by
 batch and appended in order; the snapshot goes to Raft when the log reaches its cut, and only in the
 leader's own term.
@@ -126,9 +128,8 @@ class Pull:
             self._again_at = self._node.clock + ANSWER_SECONDS_MAX
         else:
             self._waiting, self.asked_bytes, self._again_at = False, 0, 0.0
-        if copied.outcome == Outcome.TRIMMED:
+        if copied.outcome == Outcome.TRIMMED and copied.start_offset <= self._end:
             self._start = max(self._start, copied.start_offset)
-            self._end = max(self._end, self._start)
         elif copied.outcome not in (Outcome.RECORDS, Outcome.MORE) or not len(batches):
             self._try_another()
             return

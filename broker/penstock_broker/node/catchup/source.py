@@ -157,6 +157,8 @@ class Source:
         log, outcome = partition.log, Outcome.DAMAGED
         if isinstance(error, OffsetOutOfRange):
             outcome = Outcome.TRIMMED if stream.offset < log.start_offset else Outcome.RECORDS
+            if stream.asked.until < log.start_offset:
+                self._node.catchup.outdated(partition, stream.to)
         self._answer(stream, outcome, log.start_offset, log.end_offset)
 
     def _bring(self, stream: Stream, partition: PartitionGroup, buffers: list[Buffer]) -> int:
