@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from penstock._version import __version__
-from penstock.errors import PenstockError, StorageFailure
+from penstock.errors import BadRequest, PenstockError, StorageFailure
 from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.node import Node
 from penstock_broker.runtime.clock import Clock, SystemClock
@@ -40,6 +40,8 @@ MEMORY_CONFIG: Final = StorageConfig(
 """In memory nothing is gained by preparing files, and a test wants to start at once."""
 
 DRAIN_SECONDS_MAX: Final = 10.0
+DEAD_AFTER_SECONDS_MIN: Final = 2
+DEAD_AFTER_SECONDS_MAX: Final = 30 * 86_400
 FILES_RESERVED: Final = 256
 """Descriptors that are not for connections: open segments, the log, threads."""
 
@@ -61,6 +63,8 @@ class BrokerOptions:
     """Where others reach this broker; None: where it listens."""
     host_label: str | None = None
     """Label of the machine; None: its name."""
+    node_dead_after_ms: int | None = None
+    """Silence after which a broker's replicas are made anew elsewhere; None: 30 seconds."""
     segment_bytes: int | None = None
     wal_file_bytes: int | None = None
     quarantine_seconds: int | None = None
@@ -77,7 +81,8 @@ class BrokerOptions:
         """Read the options of `penstock serve`.
 
         Raises:
-            BadRequest: `listen`, `advertise` or a part of `join` is not HOST:PORT.
+            BadRequest: `listen`, `advertise` or a part of `join` is not HOST:PORT, or a time is
+                out of its range.
         """
         host, port = place_of(str(options.get("listen") or "127.0.0.1:7400"))
         join = [part.strip() for part in str(options.get("join") or "").split(",") if part.strip()]
@@ -87,6 +92,7 @@ class BrokerOptions:
         data = None if options.get("memory") else str(options.get("data") or "penstock-data")
         port_file = options.get("port_file")
         hours = options.get("quarantine_hours")
+        dead_after = options.get("node_dead_after")
         return cls(
             data=data,
             host=host or "0.0.0.0",
@@ -95,6 +101,7 @@ class BrokerOptions:
             join=join,
             advertise=str(advertise) if advertise else None,
             host_label=str(options["host_label"]) if options.get("host_label") else None,
+            node_dead_after_ms=_dead_after_ms(float(str(dead_after))) if dead_after else None,
             quarantine_seconds=int(float(str(hours)) * 3600) if hours is not None else None,
         )
 
@@ -126,6 +133,7 @@ class Broker:
 
         Raises:
             StorageError: the data directory can't be used.
+            PreconditionFailed: the cluster has removed this broker.
             Fatal: the disk failed while serving.
         """
         sys.setswitchinterval(0.0005)
@@ -160,6 +168,7 @@ class Broker:
         node.start(secrets.token_bytes(16).hex())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reactor.run)
+            nursery.start_soon(_end_if_expelled, reactor)
             if not node.membership.waits_for_others:
                 await reactor.ready.wait()
             self.node_id = node.node_id
@@ -204,6 +213,8 @@ class Broker:
             host=options.host_label or socket.gethostname(),
             join=options.join,
         )
+        if options.node_dead_after_ms is not None:
+            config = replace(config, node_dead_after_ms=options.node_dead_after_ms)
         # A clock of a test may stand still exactly when something is due.
         return config if self.options.clock is None else replace(config, timer_grain_bits=0)
 
@@ -251,6 +262,22 @@ class Broker:
             except OSError as error:
                 log.warning("accept failed", extra={"reason": error.strerror})
                 await trio.sleep(0.1)
+
+
+def _dead_after_ms(seconds: float) -> int:
+    if not DEAD_AFTER_SECONDS_MIN <= seconds <= DEAD_AFTER_SECONDS_MAX:
+        raise BadRequest(
+            f"a broker is dead after {DEAD_AFTER_SECONDS_MIN} seconds at the least, "
+            f"and {DEAD_AFTER_SECONDS_MAX // 86_400} days at the most"
+        )
+    return int(seconds * 1000)
+
+
+async def _end_if_expelled(reactor: Reactor) -> None:
+    """Serve nobody from what a broker knows that its cluster has removed."""
+    await reactor.expelled.wait()
+    assert reactor.node.membership.removed is not None, "it is the reason"
+    raise reactor.node.membership.removed
 
 
 def _address(listener: socket.socket) -> str:

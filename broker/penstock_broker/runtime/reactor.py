@@ -66,6 +66,8 @@ class Reactor:
         """Every group here has a leader."""
         self.drained = trio.Event()
         """After `drain`: nothing is under way any more."""
+        self.expelled = trio.Event()
+        """The cluster has removed this broker (`node.membership.removed`)."""
         self.rounds = 0
         self.round_seconds_max = 0.0
         self.intake = Intake()
@@ -125,6 +127,8 @@ class Reactor:
             self._end_the_late()
             self._watchdog.look_for_backlog()
             self._tell_refused()
+            if self.node.membership.removed is not None:
+                self.expelled.set()
         self._dial()
         self._watchdog.look()
         self._close_round()

@@ -6,6 +6,7 @@ import click
 
 from penstock.cli import plugins
 from penstock.cli.commands import Verb
+from penstock.cli.params import SECONDS
 from penstock.cli.settings import SERVER_DEFAULT
 
 
@@ -54,6 +55,12 @@ from penstock.cli.settings import SERVER_DEFAULT
     default=1,
     show_default=True,
     help="So many brokers, on ports and data directories beside one another.",
+)
+@click.option(
+    "--node-dead-after",
+    type=SECONDS,
+    metavar="DURATION",
+    help="A broker silent for so long gets its replicas made anew elsewhere  [default: 30s]",
 )
 @click.option(
     "--quarantine-hours",
