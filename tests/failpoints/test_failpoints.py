@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from penstock_broker.failpoints import ON_DISK, STEPS, BadPlan, Rule, installed, parse, points
+from penstock_broker.failpoints.steps import Step
 from penstock_broker.failpoints.wrapping import _resolve, install
 from penstock_broker.raft import Configuration, Raft
 from penstock_broker.raft.messages import VoteRequest
@@ -36,8 +37,8 @@ def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
-def test_every_step_is_a_function_of_the_broker(step: object) -> None:
-    owner, name = _resolve(step.target)  # type: ignore[attr-defined]
+def test_every_step_is_a_function_of_the_broker(step: Step) -> None:
+    owner, name = _resolve(step.target)
     assert name in vars(owner)
 
 

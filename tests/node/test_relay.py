@@ -19,12 +19,12 @@ from tests.node.harness import error_of
 def cluster() -> Iterator[Cluster]:
     """Three members; topics with replicas everywhere and in one place, groups of both kinds."""
     made = Cluster(3)
-    made.gids = fill(made)  # type: ignore[attr-defined]  # what the tests need beside it
+    fill(made)
     yield made
     assert not made.errors
 
 
-def fill(cluster: Cluster) -> list[int]:
+def fill(cluster: Cluster) -> None:
     client = cluster.members[2].client()
     gids = cluster.topic("orders", partitions=5)
     cluster.topic("alone", partitions=5, replication=1)
@@ -38,7 +38,6 @@ def fill(cluster: Cluster) -> list[int]:
         ask(client, m.JoinGroup(group=name, member="m1", topics=["orders"], host="h1"))
     ask(client, s.EnableDelays(topic="orders"))
     cluster.advance(5.0)
-    return gids
 
 
 def publish(cluster: Cluster, gid: int, *values: bytes) -> None:
@@ -128,7 +127,8 @@ def test_any_node_creates_a_topic_and_every_node_knows_it_then() -> None:
 
 @pytest.mark.parametrize("kind", ["publish", "fetch", "attach"])
 def test_hot_requests_are_told_where_to_go(cluster: Cluster, kind: str) -> None:
-    gids = cluster.gids  # type: ignore[attr-defined]
+    orders = cluster.ask(cluster.members[1].client(), m.Metadata(topics=["orders"])).topics[0]
+    gids = [partition.group for partition in orders.partitions]
     leader = cluster.leader(gids[0])
     other = next(member for member in cluster.members.values() if member is not leader)
     client = other.client()

@@ -187,24 +187,29 @@ def test_a_delivery_that_is_none_is_refused(cluster: Cluster, data: bytes) -> No
 def test_any_node_has_a_command_of_the_metadata_applied(cluster: Cluster) -> None:
     for number, member in cluster.members.items():
         cluster.topic(f"t{number}")
-        replies: list[object] = []
-        member.node.ask_metadata(DeleteTopic(name=f"t{number}"), replies.append)
-        cluster.run_until(lambda: replies)  # noqa: B023 - called before the next turn
-        assert isinstance(replies[0], TopicDeleted)
-        again: list[object] = []
-        member.node.ask_metadata(DeleteTopic(name=f"t{number}"), again.append)
-        cluster.run_until(lambda: again)  # noqa: B023 - called before the next turn
-        assert isinstance(again[0], TopicNotFound)
+        assert isinstance(deleted(cluster, member, f"t{number}"), TopicDeleted)
+        assert isinstance(deleted(cluster, member, f"t{number}"), TopicNotFound)
+
+
+def deleted(cluster: Cluster, member: Member, topic: str) -> object:
+    replies: list[object] = []
+    member.node.ask_metadata(DeleteTopic(name=topic), replies.append)
+    cluster.run_until(lambda: replies)
+    return replies[0]
 
 
 def test_a_node_cut_off_denies_nothing_that_it_does_not_know(cluster: Cluster) -> None:
     for here in (follower(cluster), cluster.leader(0)):
         cluster.isolate(here.number)
         client = sent(here, s.HeldRuns(topic="absent", partition=0, group="g"))
-        cluster.run_until(lambda: client.session.out, ANSWER_SECONDS_MAX + 2)  # noqa: B023 - now
-        assert isinstance(outcome(client), LeaderUnknown)
+        assert isinstance(outcome_of(cluster, client), LeaderUnknown)
         cluster.heal()
         cluster.advance(2.0)
+
+
+def outcome_of(cluster: Cluster, client: Client) -> Any:
+    cluster.run_until(lambda: client.session.out, ANSWER_SECONDS_MAX + 2)
+    return outcome(client)
 
 
 def test_those_that_wait_for_certainty_have_a_limit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,9 @@ def cluster() -> Iterator[Cluster]:
     assert not made.errors
 
 
-def create(name: str, partition: int = 0, **fields: object) -> s.CreateSchedule:
-    asked = {"cron": "@every 1h", "value": b"v", "topic": "orders", **fields}
-    return s.CreateSchedule(name=name, partition=partition, **asked)  # type: ignore[arg-type]
+def create(name: str, partition: int = 0, **fields: Any) -> s.CreateSchedule:
+    asked: dict[str, Any] = {"cron": "@every 1h", "value": b"v", "topic": "orders", **fields}
+    return s.CreateSchedule(name=name, partition=partition, **asked)
 
 
 def test_any_node_makes_a_schedule_in_any_partition_and_all_list_it(cluster: Cluster) -> None:

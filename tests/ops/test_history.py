@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ class History:
         start: float | None = None,
         end: float | None = None,
         outcome: str = "ok",
-        **more: object,
+        **more: Any,
     ) -> History:
         line = len(self.operations) + 2
         begin = float(line) if start is None else start
@@ -37,10 +38,10 @@ class History:
         self.operations.append(Operation(op, process, *PLACE, begin, over, outcome, more, line))
         return self
 
-    def publish(self, sequence: int, offset: int, count: int = 1, **more: object) -> History:
+    def publish(self, sequence: int, offset: int, count: int = 1, **more: Any) -> History:
         digests = [f"d{sequence + at}" for at in range(count)]
-        defaults = {"producer": "p", "sequence": sequence, "digests": digests, "offset": offset}
-        return self.note("publish", **(defaults | more))  # type: ignore[arg-type]
+        more = {"producer": "p", "sequence": sequence, "digests": digests, "offset": offset} | more
+        return self.note("publish", **more)
 
     def final(self, offset: int, *sequences: int) -> History:
         records = [[at, "p", n, f"d{n}"] for at, n in enumerate(sequences, offset)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from penstock_broker.raft import (
     CONFIG,
@@ -84,8 +85,8 @@ def of_message(message: Message) -> str:
 class Scribe(Group):
     """A group that writes down what its nodes want done."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.lines: list[str] = []
 
     def flush(self, node: int, rounds: int | None = None) -> None:
@@ -145,8 +146,8 @@ class Play:
         """`group 1,2,3 learners=4 strangers=5 pre_vote=0 ...`"""
         values = dict(word.split("=") for word in words)
         members = {name: numbers(values.pop(name, "")) for name in ("learners", "strangers")}
-        chosen = {name: int(value) for name, value in values.items()}
-        options = replace(Options(), **chosen)  # type: ignore[arg-type]
+        chosen: dict[str, Any] = {name: int(value) for name, value in values.items()}
+        options = replace(Options(), **chosen)
         self.group = Scribe(numbers(voters), options=options, **members)
 
     def do_node(self, node: str, term: str, log: str = "", vote: str = "0") -> None:

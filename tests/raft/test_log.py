@@ -1,5 +1,7 @@
 """The log, against a naive twin that is only lists."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -137,6 +139,6 @@ def filled() -> RaftLog:
         (lambda log: log.slice(2, 3), "entry 2 is not above the base 2"),
     ],
 )
-def test_the_log_stops_at_what_can_not_be(act: object, text: str) -> None:
+def test_the_log_stops_at_what_can_not_be(act: Callable[[RaftLog], object], text: str) -> None:
     with pytest.raises(AssertionError, match=text):
-        act(filled())  # type: ignore[operator]
+        act(filled())

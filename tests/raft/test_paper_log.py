@@ -12,6 +12,7 @@ from penstock_broker.raft import (
     Options,
     Raft,
     VoteRequest,
+    VoteResponse,
 )
 from tests.raft.group import RECORD, Group, entries_of, leading, lone, work_of
 
@@ -246,7 +247,9 @@ def test_a_restarted_node_keeps_term_vote_and_log() -> None:  # 5.5, figure 2
     raft = group.restart(2)
     assert (raft.term, raft.vote, raft.log.last_index) == (1, 1, 2)
     raft.step(VoteRequest(3, 2, 1, 9, 9))
-    assert not work_of(raft).messages_after_persist[0].granted  # type: ignore[union-attr]
+    (answer,) = work_of(raft).messages_after_persist
+    assert isinstance(answer, VoteResponse)
+    assert not answer.granted
 
 
 def test_a_restarted_node_applies_from_the_start_of_its_log() -> None:  # 5.5

@@ -1,5 +1,7 @@
 """Changing the members: Raft 6, thesis chapter 4."""
 
+from typing import Any
+
 import pytest
 
 from penstock_broker.raft import (
@@ -15,13 +17,14 @@ from penstock_broker.raft import (
     Role,
     TimeoutNow,
     VoteRequest,
+    VoteResponse,
 )
 from penstock_broker.simulation.raft_mutations import mutated
 from tests.raft.group import RECORD, Group, entries_of, leading, lone, work_of
 
 
-def led_by(node: int = 1, **kwargs: object) -> Group:
-    group = Group(**kwargs)  # type: ignore[arg-type]
+def led_by(node: int = 1, **kwargs: Any) -> Group:
+    group = Group(**kwargs)
     group.elect(node)
     return group
 
@@ -302,7 +305,8 @@ def test_a_learner_votes_when_it_is_asked() -> None:
     raft = lone(3, voters=(1, 2), learners=[3])
     raft.step(VoteRequest(1, 3, 1, 0, 0))
     (answer,) = work_of(raft).messages_after_persist
-    assert answer.granted  # type: ignore[union-attr]
+    assert isinstance(answer, VoteResponse)
+    assert answer.granted
 
 
 def test_a_learner_is_promoted_by_one_entry_and_then_counts() -> None:

@@ -1,5 +1,7 @@
 """The contract with the driver: what leaves when, what is handed out once, what is refused."""
 
+from typing import Any
+
 import pytest
 
 from penstock_broker.raft import (
@@ -328,8 +330,8 @@ def test_a_node_restarts_from_what_was_durable() -> None:
         ({"entries": [*entries_of(1), *entries_of(1, first=3)]}, "2 entries from 1 end at 3"),
     ],
 )
-def test_a_state_that_can_not_be_stops_the_start(values: dict[str, object], text: str) -> None:
-    start: dict[str, object] = {
+def test_a_state_that_can_not_be_stops_the_start(values: dict[str, Any], text: str) -> None:
+    start: dict[str, Any] = {
         "node_id": 1,
         "randomness": Fixed(),
         "configuration": Configuration.of([1]),
@@ -337,7 +339,7 @@ def test_a_state_that_can_not_be_stops_the_start(values: dict[str, object], text
         "entries": entries_of(1, 1),
     }
     with pytest.raises(AssertionError, match=text):
-        Raft(**(start | values))  # type: ignore[arg-type]
+        Raft(**(start | values))
 
 
 def test_heartbeats_must_be_more_frequent_than_elections() -> None:

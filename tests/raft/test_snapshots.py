@@ -1,5 +1,7 @@
 """Compaction, and members that need what is compacted away (Raft 7)."""
 
+from typing import Any
+
 import pytest
 
 from penstock_broker.raft import (
@@ -22,9 +24,9 @@ from tests.raft.group import Fixed, Group, entries_of, lone, work_of
 MEMBERS = Configuration.of([1, 2, 3])
 
 
-def with_one_behind(**options: int) -> Group:
+def with_one_behind(**options: Any) -> Group:
     """Node 3 was away; what it lacks is compacted away on the leader."""
-    group = Group(options=Options(**options))  # type: ignore[arg-type]
+    group = Group(options=Options(**options))
     group.elect(1)
     group.isolate(3)
     group.propose(1, *[b"%d" % n for n in range(8)])

@@ -4,6 +4,7 @@ import pytest
 
 from penstock_broker.raft import (
     AppendResponse,
+    Configuration,
     Heartbeat,
     HeartbeatResponse,
     InstallSnapshot,
@@ -12,6 +13,7 @@ from penstock_broker.raft import (
     ReadState,
     Refused,
     Role,
+    Snapshot,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -383,4 +385,4 @@ def test_a_message_for_another_node_is_a_bug_that_stops_the_node() -> None:
 def test_a_snapshot_of_a_second_leader_stops_the_node() -> None:
     raft = leading(lone(), 2)
     with pytest.raises(AssertionError, match="both lead"):
-        raft.step(InstallSnapshot(2, 1, 1, None))  # type: ignore[arg-type]
+        raft.step(InstallSnapshot(2, 1, 1, Snapshot(1, 1, Configuration.of([1, 2, 3]), b"")))

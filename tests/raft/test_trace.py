@@ -1,6 +1,7 @@
 """Transitions in the form that etcd-io/raft's TLA+ specification reads."""
 
 import json
+from typing import Any
 
 from penstock_broker.raft import Options, json_lines
 from tests.raft.group import Group
@@ -26,9 +27,9 @@ NAMES = {
 }
 
 
-def traced(voters: tuple[int, ...] = (1, 2, 3), **options: bool) -> tuple[Group, list[dict]]:
+def traced(voters: tuple[int, ...] = (1, 2, 3), **options: Any) -> tuple[Group, list[dict]]:
     events: list[dict] = []
-    chosen = Options(pre_vote=False, **options)  # type: ignore[arg-type]
+    chosen = Options(pre_vote=False, **options)
     return Group(voters, strangers=[4, 5], options=chosen, trace_to=events.append), events
 
 

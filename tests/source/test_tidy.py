@@ -10,6 +10,7 @@ from tests.source.tree import SourceFile, companions, packages
 
 LEFTOVER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK|NotImplementedError)\b|\bbreakpoint\(|\bpdb\b")
 # A reason is what follows the code, in the same line, behind a dash.
+REASON_CHARACTERS_MIN = 5
 SUPPRESSION = re.compile(r"#\s*(noqa|type:\s*ignore|pragma:\s*no cover)(?P<rest>.*)")
 CODE = re.compile(r"^(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[a-z-]+(?:,\s*[a-z-]+)*\]|)")
 
@@ -34,19 +35,19 @@ def test_every_suppressed_check_names_its_code_and_its_reason() -> None:
         f"{place}: {line.strip()}"
         for file in (*packages(), *companions())
         for place, line in lines_of(file)
-        if (match := SUPPRESSION.search(line)) and not is_explained(match, file)
+        if (match := SUPPRESSION.search(line)) and not is_explained(match)
     ]
     assert not found, "\n".join(["name the check and say why it is off:", *found])
 
 
-def is_explained(match: re.Match[str], file: SourceFile) -> bool:
-    """Whether the comment names its check and gives a reason; a test may be wrong on purpose."""
+def is_explained(match: re.Match[str]) -> bool:
+    """Whether the comment names its check and gives a reason."""
     rest = match["rest"]
     code = CODE.match(rest)
     named = code.group() if code else ""
     if "pragma" not in match[1] and not named:
         return False
-    return file.name.startswith("tests.") or len(rest[len(named) :].strip(" -#:")) >= 5
+    return len(rest[len(named) :].strip(" -#:")) >= REASON_CHARACTERS_MIN
 
 
 def test_every_module_opens_with_what_it_owns() -> None:

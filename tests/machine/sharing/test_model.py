@@ -62,7 +62,7 @@ def acks_apply_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leases_never_run_out_after_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = SharedGroup.of.__func__  # type: ignore[attr-defined]
+    real = vars(SharedGroup)["of"].__func__
 
     def of(cls: type[SharedGroup], row: GroupRow) -> SharedGroup:
         made: SharedGroup = real(cls, row)

@@ -150,13 +150,13 @@ def damage_states(row: list[Any]) -> None:
 
 @pytest.mark.parametrize("damage", [damage_size, damage_bytes, damage_states])
 def test_a_damaged_snapshot_is_refused(damage: Any) -> None:
-    row = list(leased(0, 1_000).row())
+    row: list[Any] = list(leased(0, 1_000).row())
     if damage is damage_states:
         row[1] = 100
         row[3] = []
     damage(row)
     with pytest.raises(CorruptData):
-        Window.of(tuple(row))  # type: ignore[arg-type]
+        Window.of((row[0], row[1], *row[2:]))
 
 
 def test_serials_of_leases_wrap_around() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +17,9 @@ from penstock_broker.node.sharing.timers import Timers
 MOVER = SYSTEM_PRODUCERS + 1
 
 
-def items_of(buffer: bytearray, sequence: int = 0, **fields: object) -> list[Item]:
+def items_of(buffer: bytearray, sequence: int = 0, **fields: Any) -> list[Item]:
     batch = RecordBatch(buffer, verify=False)
-    return [
-        Item(sequence + place, batch, place, buffer, **fields)  # type: ignore[arg-type]
-        for place in range(len(batch))
-    ]
+    return [Item(sequence + place, batch, place, buffer, **fields) for place in range(len(batch))]
 
 
 def test_a_whole_batch_is_not_opened() -> None:
