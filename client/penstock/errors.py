@@ -25,7 +25,8 @@
     │   ├── CorruptData              damaged bytes, named exactly; reads of them are refused
     │   ├── DataDirectoryLocked      another broker uses the data directory
     │   ├── UnsupportedFormat        the data directory was written by a newer version
-    │   └── StorageFailure           a write or sync failed: the broker stops
+    │   ├── StorageFailure           a write or sync failed: the broker stops
+    │   └── StaleDirectory           the data directory is an older copy: the broker stops
     ├── ClientClosed                 the client object is closed
     ├── QueueFull                    a bounded buffer has no room now (`publish_nowait`)
     └── UnknownError                 a code this version does not know
@@ -332,6 +333,16 @@ class StorageFailure(StorageError):
 
     code = 74
     hint = "Check the disk, then start the broker again; it recovers from its log."
+
+
+class StaleDirectory(StorageError):
+    """The data directory is an older copy of what this broker had told the others."""
+
+    code = 75
+    hint = (
+        "Start the broker on its newest directory; if that is lost, wipe this one: "
+        "the broker joins as a new node, and its replicas are made anew."
+    )
 
 
 class ClientClosed(PenstockError):

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StaleDirectory
 from penstock_broker.failpoints import install as install_failpoints
 from penstock_broker.runtime.broker import Broker, BrokerOptions
 from penstock_broker.runtime.disk import Fatal
@@ -27,6 +27,7 @@ from penstock_broker.runtime.supervisor import supervise
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_FATAL: Final = 70
+EXIT_STALE: Final = 71
 
 log = logging.getLogger("penstock.broker")
 
@@ -48,9 +49,12 @@ def serve(options: Mapping[str, object]) -> int:
     except* PenstockError as group:
         error = _first(group)
         assert isinstance(error, PenstockError)
+        stale = isinstance(error, StaleDirectory)
+        if stale:
+            log.critical("stopped", extra={"reason": str(error)})
         hint = f"\nhint: {error.hint}" if error.hint != PenstockError.hint else ""
         print(f"error: {error}{hint}", file=sys.stderr)  # noqa: T201 - for a person
-        code = EXIT_ERROR
+        code = EXIT_STALE if stale else EXIT_ERROR
     except* Exception as group:
         log.critical("stopped by a fault of its own", exc_info=group)
         code = EXIT_FATAL

@@ -32,6 +32,7 @@ WELL_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.1
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
+EXIT_STALE: Final = 71
 
 log = logging.getLogger("penstock.supervisor")
 
@@ -116,8 +117,8 @@ class Member:
 
     @property
     def due(self) -> bool:
-        """Whether it is to be started now."""
-        return self.code is not None and time.monotonic() >= self._start_at
+        """Whether it is to be started now: not on a directory that the others refuse."""
+        return self.code not in (None, EXIT_STALE) and time.monotonic() >= self._start_at
 
     @property
     def never_ran(self) -> bool:

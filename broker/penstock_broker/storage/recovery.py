@@ -43,6 +43,7 @@ def recover(store: Store, fresh_uuid: bytes) -> None:
     replay = image.replay(_bases(store.control))
     store.wal = _open_wal(files, config, replay, _nonces(fresh_uuid, replay.sequence))
     store.keeper = Keeper(store.context, store.control, store.wal, store.logs, store.quarantine)
+    store.opened_mark = store.wal.mark
     _recover_groups(store, replay)
 
 
@@ -84,7 +85,7 @@ def _open_wal(
     files: Files, config: StorageConfig, replay: Replay, draw_nonce: Callable[[], int]
 ) -> Wal:
     wal = Wal(files, config, draw_nonce)
-    wal.sequence = replay.sequence + 1
+    wal.sequence = wal.mark = replay.sequence + 1
     wal.previous_crc = replay.crc
     wal.oldest = wal.durable_oldest = replay.oldest
     wal.tail_is_sealed = replay.sealed

@@ -50,6 +50,8 @@ class Store:
         self._claim: IdentityJob | None = None
         self.recovered: dict[int, RecoveredGroup] = {}
         self.logs: dict[int, PartitionLog] = {}
+        self.opened_mark = 0
+        """`mark` as it was found."""
         self.wal: Wal
         self.context: LogContext
         self.control: Checkpoint
@@ -118,6 +120,11 @@ class Store:
         if job.full and isinstance(job, WriteJob | IdentityJob):
             self._full = True
         return job.finish()
+
+    @property
+    def mark(self) -> int:
+        """How far the disk is: grows with each flush that became durable, over all starts."""
+        return self.wal.mark
 
     def log(self, gid: int) -> PartitionLog:
         """The log of a group that has one; KeyError otherwise."""

@@ -79,6 +79,8 @@ class Wal:
         """Files to recycle or remove."""
         self.next_number = 1
         self.sequence = 1
+        self.mark = 1
+        """The flush behind those that are durable."""
         """Of the next flush."""
         self.previous_crc = 0
         self.oldest = 0
@@ -283,6 +285,7 @@ class Wal:
         file = flush.file
         file.position += aligned(FLUSH.size + flush.length)
         file.last_sequence = flush.sequence
+        self.mark = flush.sequence + 1
         self.previous_crc = flush.crc
         self.oldest = self.oldest or flush.sequence
         self.durable_oldest = flush.chain[1]

@@ -22,6 +22,7 @@ class Exit(IntEnum):
     UNREACHABLE = 7
     UNHEALTHY = 10
     DISK_FAILED = 70
+    STALE = 71
     INTERRUPTED = 130
 
 
@@ -36,6 +37,7 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.UNREACHABLE: "no broker answers, or not in time",
     Exit.UNHEALTHY: "it answers, but it is not well (doctor, log, lag limits)",
     Exit.DISK_FAILED: "the broker stopped itself because its disk failed (serve)",
+    Exit.STALE: "the broker stopped itself: its data directory is an older copy (serve)",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
@@ -50,6 +52,7 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (errors.InvalidConfig, Exit.USAGE),
     (errors.CorruptData, Exit.UNHEALTHY),
     (errors.StorageFailure, Exit.DISK_FAILED),
+    (errors.StaleDirectory, Exit.STALE),
     (errors.DataDirectoryLocked, Exit.REFUSED),
     (errors.StorageFull, Exit.REFUSED),
     (errors.Throttled, Exit.REFUSED),

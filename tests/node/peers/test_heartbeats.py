@@ -8,6 +8,7 @@ from penstock.errors import PenstockError
 from penstock_broker.node.peers import heartbeats
 from penstock_broker.node.peers.frames import HEARTBEAT_ACK_TABLE, HEARTBEAT_TABLE, Channel
 from penstock_broker.node.peers.heartbeats import Rounds
+from penstock_broker.node.peers.marks import Marks
 from penstock_broker.node.peers.peer import ROUNDS_MAX
 from penstock_broker.node.peers.peers import BEAT_SECONDS
 from penstock_broker.raft import Role
@@ -181,7 +182,7 @@ def test_a_group_that_is_not_there_does_not_follow() -> None:
     leader = cluster.leader(0)
     number = next(number for number in cluster.members if number != leader.number)
     member = cluster.members[number]
-    frame = HEARTBEAT_TABLE.pack((77,), ((0, 999), (leader.group(0).raft.term, 5), (0, 0)))
+    frame = HEARTBEAT_TABLE.pack((77, 0), ((0, 999), (leader.group(0).raft.term, 5), (0, 0)))
 
     member.node.peers._rounds.heard(
         member.node.peers.all()[leader.number], memoryview(frame), 0, len(frame)
@@ -197,7 +198,7 @@ def test_a_leader_of_an_old_term_is_told_of_the_newer_one() -> None:
     leader = cluster.leader(gid)
     follower = next(m for m in cluster.alive if m is not leader)
     raft = follower.group(gid).raft
-    frame = HEARTBEAT_TABLE.pack((78,), ((gid,), (raft.term - 1,), (0,)))
+    frame = HEARTBEAT_TABLE.pack((78, 0), ((gid,), (raft.term - 1,), (0,)))
 
     follower.node.peers._rounds.heard(
         follower.node.peers.all()[leader.number], memoryview(frame), 0, len(frame)
@@ -238,7 +239,7 @@ def test_rounds_of_two_lives_have_no_number_in_common() -> None:
     cluster = Cluster(1)
     node = cluster.members[1].node
 
-    one, other = (Rounds(node, Random(seed))._number for seed in (1, 2))
+    one, other = (Rounds(node, Random(seed), Marks(node))._number for seed in (1, 2))
 
     assert abs(one - other) > 1 << 20
     assert max(one, other) < 1 << 63

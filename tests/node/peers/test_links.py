@@ -138,7 +138,7 @@ def test_frames_of_a_peer_are_known_to_come_from_it_whatever_they_say(formed: Cl
     peer = member.node.peers.all()[2]
     session = peer.inlets[Channel.CONTROL]
     assert session is not None
-    damaged = bytearray(HEARTBEAT_TABLE.pack((1,), ((), (), ())))
+    damaged = bytearray(HEARTBEAT_TABLE.pack((1, 0), ((), (), ())))
     damaged[20] ^= 1
 
     for data in (bytes(damaged), FRAME_HEADER.pack(16, 0x6F, 0, 0, 0, 0)):
@@ -148,7 +148,7 @@ def test_frames_of_a_peer_are_known_to_come_from_it_whatever_they_say(formed: Cl
 
 def test_a_client_may_not_say_what_nodes_say(formed: Cluster) -> None:
     client = formed.members[1].client()
-    frame = HEARTBEAT_TABLE.pack((1,), ((), (), ()))
+    frame = HEARTBEAT_TABLE.pack((1, 0), ((), (), ()))
 
     client.send(frame)
     client.send(encode_message(hello(), 7))
@@ -314,7 +314,7 @@ def test_a_peer_that_takes_nothing_gets_no_more_than_the_limit() -> None:
         assert sent < 1000
 
     assert line.unsent_bytes <= line.bytes_max + len(piece)
-    assert peers.post(2, Channel.CONTROL, [HEARTBEAT_TABLE.pack((1,), ((), (), ()))])
+    assert peers.post(2, Channel.CONTROL, [HEARTBEAT_TABLE.pack((1, 0), ((), (), ()))])
 
 
 def test_other_parts_send_and_take_frames_of_their_own() -> None:

@@ -38,19 +38,19 @@ def columns(rows: list[tuple[int, ...]], width: int) -> list[tuple[int, ...]]:
 @given(BEATS)
 def test_a_table_comes_out_as_it_went_in(beats: tuple[int, list[tuple[int, ...]]]) -> None:
     number, rows = beats
-    frame = HEARTBEAT_TABLE.pack((number,), columns(rows, 3))
+    frame = HEARTBEAT_TABLE.pack((number, 7), columns(rows, 3))
     padded = b"before" + frame + b"behind"
 
     assert FRAME_HEADER.unpack_from(frame)[:2] == (len(frame), HEARTBEAT_TABLE.type)
     found = HEARTBEAT_TABLE.unpack(memoryview(padded), 6, 6 + len(frame))
-    assert found == ((number,), columns(rows, 3))
+    assert found == ((number, 7), columns(rows, 3))
 
 
 @given(BEATS, U64, U32)
 def test_a_damaged_table_is_refused(
     beats: tuple[int, list[tuple[int, ...]]], place: int, value: int
 ) -> None:
-    frame = HEARTBEAT_TABLE.pack((beats[0],), columns(beats[1], 3))
+    frame = HEARTBEAT_TABLE.pack((beats[0], 7), columns(beats[1], 3))
 
     def decode(data: bytes) -> object:
         return HEARTBEAT_TABLE.unpack(data, 0, len(data))
@@ -81,7 +81,7 @@ def test_a_table_has_a_limit() -> None:
 
 
 def test_flags_and_a_group_in_the_header_are_refused() -> None:
-    frame = HEARTBEAT_TABLE.pack((1,), ((), (), ()))
+    frame = HEARTBEAT_TABLE.pack((1, 0), ((), (), ()))
     for at in (5, 12):
         changed = bytearray(frame)
         changed[at] = 1

@@ -117,8 +117,8 @@ def check(buffer: Buffer, start: int, end: int, covered: int | None = None) -> N
         raise RemoteProtocolError("a frame of another node is damaged")
 
 
-HEARTBEAT_TABLE: Final = Table(HEARTBEATS, "Q", "IIQ")
-"""Round; group, term, commit."""
+HEARTBEAT_TABLE: Final = Table(HEARTBEATS, "QQ", "IIQ")
+"""Round, mark of the sender's disk; group, term, commit."""
 HEARTBEAT_ACK_TABLE: Final = Table(HEARTBEAT_ACKS, "QI", "II")
 """Round, number of groups in it; group, term of those that did not follow (0: not there)."""
 LEADS_TABLE: Final = Table(LEADS, "B", "II")

@@ -12,11 +12,13 @@ from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from penstock.errors import StaleDirectory
 from penstock_broker.node.peers.frames import (
     HEARTBEAT_ACK_TABLE,
     HEARTBEAT_TABLE,
     ROWS_MAX,
 )
+from penstock_broker.node.peers.marks import Marks
 from penstock_broker.raft import Raft, acknowledged, tell
 
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ _NO_COLUMNS: Final = ((), (), ())
 class Rounds:
     """Sends rounds, answers those of others, and takes the answers."""
 
-    def __init__(self, node: Node, rng: Random) -> None:
+    def __init__(self, node: Node, rng: Random, marks: Marks) -> None:
         self._node = node
+        self._marks = marks
         self._number = rng.getrandbits(_LIFE_BITS) << _ROUND_BITS
 
     def send(self, groups: Iterable[Group], peers: Mapping[int, Peer], everybody: bool) -> None:
@@ -61,7 +64,7 @@ class Rounds:
             beats = told.get(node, [])
             if beats or everybody:
                 columns = list(zip(*beats, strict=True))[:3] if beats else _NO_COLUMNS
-                if peer.control.send([HEARTBEAT_TABLE.pack((number,), columns)]):
+                if peer.control.send([HEARTBEAT_TABLE.pack((number, self._marks.mark), columns)]):
                     peer.note_round(number, beats)
 
     def heard(self, peer: Peer, buffer: memoryview, start: int, end: int) -> None:
@@ -69,9 +72,11 @@ class Rounds:
 
         Raises:
             RemoteProtocolError: the frame is damaged.
+            StaleDirectory: the leader knows that this node had entries which it lacks.
         """
-        (number,), (gids, terms, commits) = HEARTBEAT_TABLE.unpack(buffer, start, end)
+        (number, mark), (gids, terms, commits) = HEARTBEAT_TABLE.unpack(buffer, start, end)
         node, sender = self._node, peer.id
+        self._marks.beat(sender, mark)
         get, others, their_terms = node.groups.get, [], []
         for gid, term, commit in zip(gids, terms, commits, strict=True):
             group = get(gid)
@@ -81,6 +86,8 @@ class Rounds:
                 continue
             raft = group.raft
             known, settled = raft.log.commit, raft.term == term and raft.leader == sender
+            if commit > raft.log.last_index and term >= raft.term:
+                raise _forgotten(gid, commit, raft.log.last_index)
             here = raft.on_heartbeat(sender, term, commit)
             if here > term:
                 others.append(gid)
@@ -110,3 +117,13 @@ class Rounds:
             group = get(gid)
             if group is not None:
                 mark(group)
+
+
+def _forgotten(gid: int, commit: int, last_index: int) -> StaleDirectory:
+    return StaleDirectory(
+        f"this data directory is an older copy: of group {gid} it has entries up to {last_index}, "
+        f"and had said that it had those up to {commit}",
+        group=gid,
+        found=last_index,
+        known=commit,
+    )

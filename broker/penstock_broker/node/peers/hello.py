@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import field
+
 from penstock.errors import (
     BadRequest,
     PenstockError,
@@ -43,6 +45,12 @@ class PeerHello(Message, frozen=True, kw_only=True):
     channel: int
     to_node: int
     """Whom it wants to reach; 0: whoever is there."""
+    life: int = 0
+    """A number of this life of its process."""
+    opened: int = 0
+    """The mark of its disk when this life began."""
+    marks: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Other nodes -> life and mark, as far as it knows them."""
 
 
 @reply(PEER_HELLO)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import WrongCluster
 from penstock_broker.node.peers import hello
 from penstock_broker.node.peers.hello import PeerHello, PeerHelloReply
+from penstock_broker.node.peers.marks import Marks
 
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
@@ -19,8 +20,9 @@ class Identity:
         gone: ids of nodes that were removed or replaced: they never come back.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, marks: Marks) -> None:
         self._node = node
+        self._marks = marks
         self.gone: frozenset[int] = frozenset()
 
     @property
@@ -47,6 +49,9 @@ class Identity:
             host=config.host,
             channel=channel,
             to_node=to,
+            life=self._marks.life,
+            opened=self._marks.opened,
+            marks=self._marks.told(),
         )
 
     def answer(self, version: int) -> PeerHelloReply:

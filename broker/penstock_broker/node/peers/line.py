@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import PenstockError, RemoteProtocolError
+from penstock.errors import PenstockError, RemoteProtocolError, StaleDirectory
 from penstock.protocol.batch import Buffer
 from penstock.protocol.frames import HELLO_BYTES_MAX
 from penstock_broker.node.peers.frames import QUEUE_BYTES_MAX, Channel
@@ -105,12 +105,18 @@ class Line:
     def receive(
         self, session: Session, type_: int, buffer: memoryview, start: int, end: int, owned: bool
     ) -> None:
-        """The answer to the hello."""
+        """The answer to the hello.
+
+        Raises:
+            StaleDirectory: the other node knows that the directory of this one is an older copy.
+        """
         if self.up or session is not self.session:
             raise RemoteProtocolError("a node answers over the connection that it dialled itself")
         try:
             answer = decode_answer(buffer, start, end)
             self._peers.check_answer(self, answer)
+        except StaleDirectory:
+            raise  # to take part would be to go back on what this node has said
         except PenstockError as error:
             self._peers.refused(self.peer, error)
             self.give_up()

@@ -24,6 +24,7 @@ from penstock_broker.node.peers.identity import Identity
 from penstock_broker.node.peers.inlet import Inlet
 from penstock_broker.node.peers.leads import Leads
 from penstock_broker.node.peers.line import Line
+from penstock_broker.node.peers.marks import Marks
 from penstock_broker.node.peers.peer import Peer
 from penstock_broker.node.peers.reception import Receiver, Reception
 from penstock_broker.node.peers.seeking import Seeking
@@ -56,7 +57,6 @@ class Peers:
         self._node = node
         self._peers: dict[int, Peer] = {}
         self._leads = Leads()
-        self._rounds = Rounds(node, node.rng)
         self._seeking = Seeking(self, node.config.join)
         self._queued: list[Peer] = []
         self._urgent: dict[int, Group] = {}
@@ -65,7 +65,9 @@ class Peers:
         self._late_at = _NEVER
         """When this process itself must have been at rest for long, if it is not done by then."""
         self._metadata_index = -1
-        self._identity = Identity(node)
+        self._marks = Marks(node)
+        self._rounds = Rounds(node, node.rng, self._marks)
+        self._identity = Identity(node, self._marks)
         self.watchers: list[Callable[[int], None]] = []
         reception = Reception(node, self._rounds, self._leads)
         self.receivers: dict[int, Receiver] = reception.receivers()
@@ -95,6 +97,7 @@ class Peers:
     def introduce(self, nodes: Mapping[int, str], gone: Iterable[int] = ()) -> None:
         """Learn from the metadata who exists, by id and address; `gone` never come back."""
         self._identity.gone = frozenset(gone)
+        self._marks.forget(self._identity.gone)
         for node_id, address in nodes.items():
             if node_id != self._node.node_id:
                 peer = self._meet(node_id, address)
@@ -215,6 +218,7 @@ class Peers:
 
         Raises:
             RemoteProtocolError: it is malformed.
+            StaleDirectory: the directory of this node is an older copy, by what the other knows.
         """
         said = hello.decode_hello(body)
         try:
@@ -224,6 +228,7 @@ class Peers:
             self._node.emit(session, encode_error(correlation, PEER_HELLO, error))
             self._node.hang_up(session)
             return
+        self._learn(said)
         old, peer.inlets[said.channel] = peer.inlets[said.channel], session
         if old is not None:
             self.hang_up(old)
@@ -234,11 +239,20 @@ class Peers:
         peer.control.hurry()
         self._node.emit(session, encode_message(self._identity.answer(version), correlation))
 
+    def _learn(self, said: PeerHello) -> None:
+        """Who is an older copy by what the node knows is refused when it dials again."""
+        for node in self._marks.learn(said.marks):
+            peer = self._peers.get(node)
+            if peer is not None:
+                self._hang_up_all(peer)
+                self.lost(peer)
+
     def _admit(self, said: PeerHello) -> Peer:
         self._identity.check(said)
         self._identity.check_meant(said.to_node)
         peer = self._meet(said.node, said.address)
         self._check_alone(peer, said.address)
+        self._marks.greet(said.node, said.life, said.opened)
         peer.address = said.address
         return peer
 

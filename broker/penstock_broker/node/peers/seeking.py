@@ -9,10 +9,9 @@ connected.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StaleDirectory
 from penstock.protocol.frames import HELLO_BYTES_MAX
 from penstock_broker.node.link import Dial
 from penstock_broker.node.peers.frames import Channel
@@ -98,6 +97,10 @@ class Seeking:
 
     def answered(self, session: Session, buffer: memoryview, start: int, end: int) -> None:
         """Meet who answered, unless it is no peer of ours."""
-        with suppress(PenstockError):  # this very node, or one of another cluster
+        try:
             self._peers.found(decode_answer(buffer, start, end))
+        except StaleDirectory:
+            raise  # as in `Line.receive`
+        except PenstockError:
+            pass  # this very node, or one of another cluster
         self._peers.hang_up(session)
