@@ -8,11 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
-from ops.history.check import Verdict, check
-from ops.history.form import BadHistory, Operation, read
+from ops.history.check import Verdict, judge, take
+from ops.history.form import BadHistory
+from ops.history.spool import Memory, Spool
+
+SPOOL_ABOVE_BYTES: Final = 32 << 20
+"""Larger histories are not held in memory, but sorted into files beside them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
     try:
-        verdict = check(_all(options.files))
+        verdict = check_files(options.files)
     except (BadHistory, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -32,13 +39,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if verdict.ok else 1
 
 
-def _all(files: Sequence[Path]) -> Iterator[Operation]:
-    for file in files:
-        with file.open(encoding="utf-8") as lines:
-            try:
-                yield from read(lines)
-            except BadHistory as error:
-                raise BadHistory(f"{file}: {error}") from error
+def check_files(files: Sequence[Path], spool_above: int = SPOOL_ABOVE_BYTES) -> Verdict:
+    """Hold the history in some files against the rules; a large one place by place.
+
+    Raises:
+        BadHistory: a file does not have the form.
+        OSError: a file can't be read.
+    """
+    verdict = Verdict()
+    with ExitStack() as stack:
+        large = sum(file.stat().st_size for file in files) > spool_above
+        kept: Memory | Spool = Memory()
+        if large:
+            folder = stack.enter_context(TemporaryDirectory(dir=files[0].parent))
+            kept = stack.enter_context(closing(Spool(Path(folder))))
+        for file in files:
+            with file.open(encoding="utf-8") as lines:
+                try:
+                    take(lines, verdict, kept)
+                except BadHistory as error:
+                    raise BadHistory(f"{file}: {error}") from error
+        judge(kept, verdict)
+    return verdict
 
 
 def render(verdict: Verdict) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _FIELDS: Final[Mapping[str, Mapping[str, type]]] = {
     "seek": {"group": str, "offset": int},
     "drained": {"group": str},
 }
+
+_REPEATED: Final = frozenset({"producer", "group", "verdict"})
 
 
 class BadHistory(Exception):
@@ -85,7 +88,11 @@ def parse(text: str, line: int) -> Operation:
     if not good:
         raise BadHistory(f"line {line}: not a {op} as README.md has it: {text[:200]}")
     last = float("inf") if end is None else float(end)
-    return Operation(op, process, topic, partition, float(start), last, outcome, found, line)
+    process, topic = sys.intern(process), sys.intern(topic)
+    more = {name: found[name] for name in wanted}  # the names of `_FIELDS`, not one more copy each
+    for name in more.keys() & _REPEATED:
+        more[name] = sys.intern(more[name])
+    return Operation(op, process, topic, partition, float(start), last, outcome, more, line)
 
 
 def _fits(value: object, kind: type) -> bool:
@@ -108,6 +115,16 @@ def read(lines: Iterable[str]) -> Iterator[Operation]:
     Raises:
         BadHistory: the head or a line does not have the form.
     """
+    for operation, _ in read_texts(lines):
+        yield operation
+
+
+def read_texts(lines: Iterable[str]) -> Iterator[tuple[Operation, str]]:
+    """The operations of a history, each with its line.
+
+    Raises:
+        BadHistory: the head or a line does not have the form.
+    """
     numbered = enumerate(lines, 1)
     _, head = next(numbered, (1, "null"))
     try:
@@ -117,7 +134,7 @@ def read(lines: Iterable[str]) -> Iterator[Operation]:
     if not known:
         raise BadHistory(f"line 1: not the head of a history: {head[:200]}")
     for line, text in numbered:
-        yield parse(text, line)
+        yield parse(text, line), text
 
 
 class Writer:

@@ -37,25 +37,26 @@ def check_commits(group: str, operations: Sequence[Operation], broken: Broken) -
 
 
 def check_leases(
-    group: str, operations: Sequence[Operation], final: set[int] | None, broken: Broken
+    group: str, operations: Sequence[Operation], due: set[int], broken: Broken
 ) -> None:
-    """Leases of a shared group: one at a time, attempts grow, what is acked never comes again."""
+    """Leases of a shared group: one at a time, attempts grow, what is acked never comes again.
+
+    What is due was delivered in the end.
+    """
     by_offset: dict[int, list[Operation]] = {}
     for operation in operations:
-        if operation.op in ("deliver", "settle"):
-            by_offset.setdefault(operation.more["offset"], []).append(operation)
+        by_offset.setdefault(operation.more["offset"], []).append(operation)
     for offset, asked in sorted(by_offset.items()):
         _check_record(f"group {group}, offset {offset}", asked, broken)
-    if final is not None and any(operation.op == "drained" for operation in operations):
-        delivered = {
-            offset
-            for offset, asked in by_offset.items()
-            if any(operation.op == "deliver" for operation in asked)
-        }
-        missing = sorted(final - delivered)
-        if missing:
-            words = f"group {group}: {len(missing)} records were never delivered: {missing[:5]}"
-            broken("undelivered", words)
+    delivered = {
+        offset
+        for offset, asked in by_offset.items()
+        if any(operation.op == "deliver" for operation in asked)
+    }
+    missing = sorted(due - delivered)
+    if missing:
+        words = f"group {group}: {len(missing)} records were never delivered: {missing[:5]}"
+        broken("undelivered", words)
 
 
 def _check_record(where: str, asked: Sequence[Operation], broken: Broken) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ops.history.__main__ import main
+from ops.history.__main__ import check_files, main
 from ops.history.check import check
 from ops.history.form import HEAD, BadHistory, Operation, Writer, read
 
@@ -229,3 +229,27 @@ def test_a_file_without_the_head_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("{}\n")
     assert main([str(other)]) == 2
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_history_that_is_judged_place_by_place_gets_the_same_verdict(
+    tmp_path: Path, good: bool
+) -> None:
+    path = tmp_path / "history"
+    records = [[at, "p", at, ""] for at in range(3)]
+    leased: dict[str, Any] = {"group": "g", "lease": "1.1"}
+    with Writer(path) as writer:
+        for topic in ("a", "b"):
+            for at in range(3):
+                more: dict[str, Any] = {"producer": "p", "sequence": at, "digests": [""]}
+                writer.note("publish", "p", (topic, 0), (at, at + 0.5), offset=at, **more)
+                if good or at < 2:
+                    writer.note(
+                        "deliver", "m", (topic, 0), (4, 5), offset=at, attempt=0, until=9, **leased
+                    )
+            writer.note("final", "x", (topic, 0), (6, 7), offset=0, records=records[: 2 + good])
+            writer.note("drained", "x", (topic, 0), (6, 7), group="g")
+    in_memory, by_place = check_files([path]), check_files([path], spool_above=0)
+    assert vars(by_place) == vars(in_memory)
+    assert set(by_place.violations) == (set() if good else {"lost"})
+    assert list(tmp_path.iterdir()) == [path]
