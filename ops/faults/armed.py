@@ -38,6 +38,12 @@ class ArmedBroker(BrokerProcess):
         self._read_up_to = 0
         self._write_plan()
 
+    def failure(self, *more: int) -> str:
+        """Words if it ended by itself: not killed, not stopped, not with one of these codes."""
+        if self.code in (None, 0, -signal.SIGKILL, *more):
+            return ""
+        return f"a broker ended with {self.code}; its log ends so:\n{self.log()[-4000:]}"
+
     def sabotage(self, fault: str) -> Path:
         """The file that makes the saboteur act while it exists."""
         return self.control / fault

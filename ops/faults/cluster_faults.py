@@ -43,6 +43,7 @@ class ClusterFaults:
         self._network = network
         self._report = report
         self._chance = chance
+        self._known = len(report.breaches)
         self.topic = ""
         self._kinds: dict[str, Callable[[], None]] = {
             "kill": lambda: self._any().kill(),
@@ -73,13 +74,19 @@ class ClusterFaults:
         self._report.faults[kind] += 1
         self._kinds[kind]()
         time.sleep(self._chance.choice([0.0, 0.3, 2.0]))
-        if not wait_until(self.complete, BACK_SECONDS_MAX):
+        if not wait_until(lambda: self._broken or self.complete(), BACK_SECONDS_MAX):
             self._report.breaches.append(f"after {kind} the brokers do not come together again")
+
+    @property
+    def _broken(self) -> bool:
+        return len(self._report.breaches) > self._known
 
     def complete(self) -> bool:
         """Everybody runs, whatever failpoint may have ended it meanwhile, and knows all."""
         for member in self._members:
             if not member.running:
+                failed = member.failure()
+                self._report.breaches += [failed] if failed else []
                 with suppress(StartError):
                     member.start()
         size = len(self._members)

@@ -18,6 +18,7 @@ from penstock import sync
 from penstock.errors import PenstockError
 
 ASK_SECONDS: Final = 5.0
+MUCH_SECONDS: Final = 15.0
 FILLED: Final = "filled"
 PARTITIONS: Final = 2
 RECORD_BYTES: Final = 32 * 1024
@@ -131,14 +132,18 @@ class Stirring:
             ends = client.admin.list_offsets(FILLED, "latest")
             client.admin.trim(FILLED, partition, ends[partition])
 
-    def fill_much(self) -> None:
-        """So much that who is away gets snapshots: copies one log, and begins the other anew."""
-        with (
-            suppress(PenstockError),
-            sync.connect(self._address, request_timeout=ASK_SECONDS) as client,
-        ):
-            for partition in range(PARTITIONS):
-                self._fill(client, MUCH_RECORDS, partition, trim=partition > 0)
+    def fill_much(self) -> str:
+        """So much that who is away gets snapshots: copies one log, and begins the other anew.
+
+        Returns why it was not done, if it was not.
+        """
+        try:
+            with sync.connect(self._address, request_timeout=MUCH_SECONDS) as client:
+                for partition in range(PARTITIONS):
+                    self._fill(client, MUCH_RECORDS, partition, trim=partition > 0)
+        except PenstockError as error:
+            return repr(error)
+        return ""
 
     def _drain(self, client: sync.Client) -> None:
         node = self._chance.choice(client.admin.metadata().nodes).id

@@ -27,6 +27,8 @@ from penstock.errors import PenstockError
 
 LIVE_SECONDS: Final = 30.0
 """Within so much after a broker came back something is acknowledged."""
+HAPPENS_SECONDS: Final = 10.0
+"""From a broker's start until it has caught up."""
 WHOLE_SECONDS: Final = 40.0
 PAUSES: Final = 2
 """Points that may rest on one broker at a time."""
@@ -68,6 +70,7 @@ class Walk:
         self._counted = {member: len(member.hits()) for member in self._members}
         self._log = work.path.with_name("walk.log")
         self._known = len(report.breaches)
+        self._visited = ("", "")
         self._end = threading.Event()
         self._ways: dict[str, Callable[[dict[str, str]], ArmedBroker | None]] = {
             "start": self._start,
@@ -101,6 +104,7 @@ class Walk:
     # ----- one point
 
     def _visit(self, point: str, does: str) -> None:
+        self._visited = (point, does)
         tally = self._report.tally
         first = tally.ways.get((point, does), SPECIAL.get(point.rpartition(".")[0], ""))
         for way in [first, *(way for way in ("", *self._ways) if way != first)]:
@@ -111,7 +115,7 @@ class Walk:
                 self._wait_for(point, does)
             hit = self._count().get((point, does), 0)
             brought = time.monotonic()
-            self._revive(point, does)
+            self._revive()
             self._note(
                 f"{point}={does} by {way or 'waiting'}: {'hit' if hit else 'missed'} "
                 f"{brought - began:.1f} s, on again {time.monotonic() - brought:.1f} s"
@@ -169,47 +173,40 @@ class Walk:
         rules = dict.fromkeys(beside, "pause(0.1)@1") | {point: f"{does}@1"}
         member = self._ways[way](rules)
         if member is not None:
-            wait_until(lambda: self._is_hit(point, does) or not member.running, 5.0)
+            wait_until(lambda: self._is_hit(point, does) or not member.running, HAPPENS_SECONDS)
             wait_until(lambda: not member.running, 0.5)
             member.disarm(rules)
 
-    def _revive(self, point: str, does: str) -> None:
+    def _revive(self) -> None:
         """Start who ended, and see that all goes on."""
-        expected = {None, -9} | (set(ENDS_OF_ERRORS) if does == "error" else {0})
-        for member in self._members:
-            if member.code not in expected:
-                words = (
-                    f"a broker ended with {member.code} at {point}={does}:\n{member.log()[-2000:]}"
-                )
-                self._breach(point, words)
-            if not member.running:
-                self._begin(member)
         before, since = self._work.load.acknowledged, time.monotonic()
         if not wait_until(lambda: self._goes_on(before), LIVE_SECONDS):
-            self._breach(
-                point, f"after {point}={does} nothing was acknowledged in {LIVE_SECONDS} s"
-            )
+            self._breach(f"nothing was acknowledged in {LIVE_SECONDS} s")
         self._report.slowest_return = max(self._report.slowest_return, time.monotonic() - since)
 
     def _goes_on(self, before: int) -> bool:
         for member in self._members:
-            if not member.running:
-                self._begin(member)
-        return self._work.load.acknowledged > before
+            self._begin(member)
+        return self._work.load.acknowledged > before or self._broken
 
-    def _breach(self, point: str, words: str) -> None:
+    def _breach(self, words: str) -> None:
+        point, does = self._visited
         self._report.tally.breaches[point] += 1
-        self._report.breaches.append(words)
+        self._report.breaches.append(f"at {point}={does}: {words}")
 
-    @staticmethod
-    def _begin(member: ArmedBroker) -> None:
-        """Start it; a point that is set may end it at once."""
+    def _begin(self, member: ArmedBroker) -> None:
+        """Start it if it ended, as it should; a point that is set may end it at once."""
+        failed = "" if member.running else member.failure(*self._ends())
+        if failed:
+            self._breach(failed)
         for _ in range(3):
-            with suppress(StartError):
-                if not member.running:
-                    member.start()
+            if member.running or self._broken:
                 return
-        member.start()
+            with suppress(StartError):
+                member.start()
+
+    def _ends(self) -> tuple[int, ...]:
+        return ENDS_OF_ERRORS if self._visited[1] == "error" else ()
 
     # ----- how things are brought about; each returns the broker at which they happen
 
@@ -226,7 +223,7 @@ class Walk:
         try:
             member.stop()
         except subprocess.TimeoutExpired:
-            self._breach(" ".join(rules), f"a broker did not stop:\n{member.log()[-2000:]}")
+            self._breach(f"a broker did not stop:\n{member.log()[-2000:]}")
             member.kill()
         return member
 
@@ -245,7 +242,9 @@ class Walk:
     def _behind(self, rules: dict[str, str]) -> ArmedBroker:
         member = self._chance.choice(self._members)
         member.kill()
-        self._stirring.fill_much()
+        failed = self._stirring.fill_much()
+        if failed:
+            self._note(f"not filled: {failed}")
         member.arm(rules)
         member.spawn()
         return member
