@@ -11,8 +11,11 @@ from dataclasses import replace
 
 import pytest
 
+from penstock.errors import RetriableError
 from penstock.protocol.cluster import TransferLeader
+from penstock.protocol.sharing import AttachGroup, AttachGroupReply
 from penstock_broker.simulation.cluster_clients import Link
+from penstock_broker.simulation.cluster_mutations import mutated
 from penstock_broker.simulation.cluster_shared import SharedGroup
 from penstock_broker.simulation.disk import SimDisk
 from tests.simulation.test_cluster_scenarios import Scene
@@ -79,6 +82,26 @@ def test_what_a_stranded_leader_goes_on_granting_harms_nobody(scene: SharedScene
     assert scene.counts.verdicts > before
     scene.network.heal()
     scene.wait(2.0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "answer"), [("", RetriableError), ("stale-leader-grants", AttachGroupReply)]
+)
+def test_a_leader_that_is_cut_off_gives_nothing_away(broken: str, answer: type) -> None:
+    """And one that never gives up would be noticed by a member that comes to it late."""
+    world, told = SharedScene(), list[object]()
+    with world.checks.watching(), mutated(broken):
+        world.form()
+        stranded = world.leader()
+        world.cut_off(stranded)
+        world.wait(4.0)
+        ask = AttachGroup(
+            topic="t", partition=0, group="s", member="late", max_in_flight=5, leases=[]
+        )
+        link = Link(world, lambda: link.ask(ask, told.append))
+        link.go(stranded.number)
+        world.wait(0.3)
+    assert isinstance(told[0], answer)
 
 
 def test_a_leader_that_slept_longer_than_its_leases_settles_nothing_twice(

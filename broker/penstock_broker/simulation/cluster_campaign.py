@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from random import Random
 
 from penstock.errors import PenstockError
 from penstock_broker.simulation.campaign import catch_all, chosen_seeds, parser_of, replay
-from penstock_broker.simulation.cluster_mutations import MUTATIONS, SOONEST, mutated
+from penstock_broker.simulation.cluster_mutations import (
+    MUTATIONS,
+    NODES_FOR,
+    SOONEST,
+    mutated,
+)
 from penstock_broker.simulation.cluster_swarm import draw
 from penstock_broker.simulation.cluster_world import ClusterCounts, ClusterWorld
 
@@ -39,7 +44,7 @@ def run_seed(
     counts: ClusterCounts,
     seconds: float = SECONDS,
     nodes: Sequence[int] = NODES,
-    faults: tuple[str, ...] = (),
+    changes: Mapping[str, object] | None = None,
 ) -> Failure | None:
     """Run one seed, which says how many of `nodes` there are; add what happened to `counts`.
 
@@ -48,11 +53,12 @@ def run_seed(
         counts: where numbers are summed up.
         seconds: virtual time with faults.
         nodes: sizes of clusters, in turn.
-        faults: these kinds alone, instead of those that the seed draws.
+        changes: of what the seed draws (`Swarm`).
     """
     size = nodes[seed % len(nodes)]
     swarm = draw(Random(seed), size)
-    world = ClusterWorld(seed, size, replace(swarm, faults=faults) if faults else None)
+    changed = replace(swarm, **changes) if changes else None  # type: ignore[arg-type]  # several kinds
+    world = ClusterWorld(seed, size, changed)
     try:
         world.run(seconds)
     except (AssertionError, PenstockError, KeyError, IndexError, ValueError) as error:
@@ -81,10 +87,11 @@ def run_seeds(
 
 def first_caught(mutation: str, seeds: range, nodes: Sequence[int] = (3,)) -> Failure | None:
     """The first of the seeds that notices a broken rule."""
-    faults = SOONEST.get(mutation, ())
+    changes = SOONEST.get(mutation, {})
+    nodes = NODES_FOR.get(mutation, nodes)
     with mutated(mutation):
         for seed in seeds:
-            failure = run_seed(seed, ClusterCounts(), nodes=nodes, faults=faults)
+            failure = run_seed(seed, ClusterCounts(), nodes=nodes, changes=changes)
             if failure is not None:
                 return failure
     return None

@@ -25,6 +25,7 @@ from penstock_broker.node.node import Node
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.sharing.reading import SharedRead
 from penstock_broker.raft import (
+    CONFIG,
     AppendResponse,
     Configuration,
     Entry,
@@ -35,6 +36,7 @@ from penstock_broker.raft import (
     VoteRequest,
     VoteResponse,
 )
+from penstock_broker.raft.configuration import ConfigurationHistory
 from penstock_broker.raft.quorum import majority_value
 from penstock_broker.simulation.cluster_disks import Durable, Write, flushed, may_be
 from penstock_broker.storage import Flush, Job
@@ -93,6 +95,8 @@ class Checks:
         self.histories: dict[int, History] = {}
         self.leaders: dict[tuple[int, int], int] = {}
         """(group, term) -> the node that led."""
+        self.served: dict[int, tuple[int, float]] = {}
+        """Group -> the latest term in which something was committed, and since when."""
         self._votes: dict[tuple[int, int, int], int] = {}
         self._durable: dict[tuple[int, int], Durable] = {}
         """(host, group) -> what is on its disk."""
@@ -105,6 +109,8 @@ class Checks:
         """id(raft) -> its commit when it was seen last."""
         self._known: dict[int, tuple[Raft, Host, int]] = {}
         self._rounds = 0
+        self._promised: dict[tuple[int, int], tuple[int, int]] = {}
+        """(host, group) -> durable term and vote of a replica that was taken away."""
         self.leases: set[tuple[int, int]] = set()
         """(group, lease) of all grants that are committed."""
         self._deleted: set[int] = set()
@@ -212,14 +218,16 @@ class Checks:
 
     def wiped(self, host: Host) -> None:
         """Its disk is another one."""
-        for known in (self._durable, self._unreported):
+        for known in (self._durable, self._unreported, self._promised):
             for key in [key for key in known if key[0] == host.number]:
                 del known[key]
 
     def _left(self, host: Host, gid: int) -> None:
         """A group is on a host no more; what was on its way to the disk is void."""
         self._unreported.pop((host.number, gid), None)
-        self._durable.pop((host.number, gid), None)
+        durable = self._durable.pop((host.number, gid), None)
+        if durable is not None and durable.term:
+            self._promised[host.number, gid] = durable.term, durable.vote
         self._behind.pop((host.number, gid), None)
         writes = self._writes.get(host.number, deque())
         self._writes[host.number] = deque(write for write in writes if write.gid != gid)
@@ -300,6 +308,10 @@ class Checks:
         if durable is not None and not may_be(durable, unreported, found):
             where = f"{host}, group {gid}: on its disk was {durable}, on its way {unreported}"
             raise AssertionError(f"{where}; it starts with {found}")
+        term, vote = self._promised.pop(key, (0, 0))
+        bound = found.term > term or (found.term == term and vote in (0, found.vote))
+        where = f"{host}, group {gid}: it had promised {term, vote} when it was taken away"
+        require(bound, f"{where}; it starts with {hard_state}")
         self._durable[key] = found
 
     def _note_write(self, host: Host, gid: int, made: Ready, told: tuple[int, int]) -> None:
@@ -348,6 +360,8 @@ class Checks:
         """State machine safety (5.4.3): what is committed never differs, on any node."""
         history = self.histories.setdefault(gid, History())
         for entry in entries:
+            if entry.kind == CONFIG:
+                _check_change(gid, raft.history, entry.index)
             digest = crc32(entry.data, entry.kind)
             known = history.entries.setdefault(entry.index, (entry.term, digest))
             require(
@@ -367,6 +381,8 @@ class Checks:
         term = raft.log.term_at(index)
         where = f"{host}, group {gid}: leader of {raft.term} committed {index} of term {term}"
         require(term == raft.term, f"{where} by counting")
+        if self.served.get(gid, (0, 0.0))[0] < term:
+            self.served[gid] = term, self._world.now
         places = self._world.places
         for voters in filter(None, (deciding.voters, deciding.outgoing)):
             held = [int(self._holds(places.get(node), gid, index, term)) for node in sorted(voters)]
@@ -430,3 +446,17 @@ class Checks:
             require(known == state, words)
         self._world.counts.machines += len(applied)
         return applied.count(max(applied, default=0))
+
+
+def _check_change(gid: int, history: ConfigurationHistory, index: int) -> None:
+    """Two configurations in turn have no two quorums without a common voter (Raft 6)."""
+    before, after = history.at(index - 1), history.at(index)
+    halves = [
+        (set(one), set(other))
+        for one in (before.voters, before.outgoing)
+        for other in (after.voters, after.outgoing)
+        if one and other
+    ]
+    together = any(len(a) // 2 + len(b) // 2 + 2 > len(a | b) for a, b in halves)
+    words = f"group {gid}: {before} and {after} at {index} can decide without each other"
+    require(together or not halves, words)

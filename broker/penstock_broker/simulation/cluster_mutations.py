@@ -10,9 +10,18 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+from penstock_broker.node.catchup.pull import Pull
 from penstock_broker.node.group import Group
-from penstock_broker.raft import AppendResponse, HardState, Ready, VoteResponse
+from penstock_broker.raft import (
+    AppendResponse,
+    HardState,
+    Ready,
+    VoteResponse,
+    heartbeat,
+    replication,
+)
 from penstock_broker.raft.log import RaftLog
+from penstock_broker.raft.state import RaftState
 from penstock_broker.simulation import raft_mutations
 from penstock_broker.simulation.disk import SimFile
 from penstock_broker.storage import Store
@@ -73,12 +82,52 @@ def _committed_truncated() -> Changes:
     return [(RaftLog, "__init__", init)]
 
 
+def _learner_in_quorum() -> Changes:
+    """A leader counts learners among those who decide what is committed."""
+
+    def advance(raft: RaftState) -> None:
+        incoming, learners = raft.incoming, raft.configuration.learners
+        raft.incoming = incoming + [raft.progress[node] for node in learners]
+        try:
+            original(raft)
+        finally:
+            raft.incoming = incoming
+
+    original = replication.advance_commit
+    return [(replication, "advance_commit", advance)]
+
+
+def _snapshot_without_log() -> Changes:
+    """A snapshot of a partition is installed though the records beneath it are not here."""
+    return [(Pull, "complete", property(lambda self: True))]
+
+
+def _dropped_forgets_vote() -> Changes:
+    """A replica that is dropped forgets for whom it voted; it comes back as if it never had."""
+    original = Store.drop_replica
+
+    def drop(self: Store, gid: int, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as it is
+        original(self, gid, *args, **more)
+        self.recovered[gid].hard_state = (0, 0, 0)
+
+    return [(Store, "drop_replica", drop)]
+
+
+def _stale_leader_grants() -> Changes:
+    """A leader that hears of nobody goes on leading, and gives its records away."""
+    return [(heartbeat, "_hears_quorum", lambda raft: True)]
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-before-sync": _ack_before_sync,
     "commit-old-term": raft_mutations._commit_old_term,
     "committed-truncated": _committed_truncated,
+    "dropped-replica-forgets-vote": _dropped_forgets_vote,
     "joint-one-side": raft_mutations._joint_one_side,
+    "joint-skipped": raft_mutations._skip_joint,
     "leader-counts-memory": raft_mutations._leader_counts_memory,
+    "learner-in-quorum": _learner_in_quorum,
+    "snapshot-without-log": _snapshot_without_log,
     "stale-leader-serves": raft_mutations._read_without_quorum,
     "sync-skipped": _sync_skipped,
     "vote-before-sync": _vote_before_sync,
@@ -87,18 +136,31 @@ MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
 }
 
 
-SOONEST: Final[Mapping[str, tuple[str, ...]]] = {
-    "stale-leader-serves": ("pause-leader", "strand-leader"),
-    "vote-for-stale-log": ("crash-leader", "isolate", "split"),
+SCRIPTED: Final[Mapping[str, Callable[[], Changes]]] = {"stale-leader-grants": _stale_leader_grants}
+"""It takes members that come back to a leader which was cut off for long: a script does it."""
+
+SOONEST: Final[Mapping[str, Mapping[str, object]]] = {
+    "dropped-replica-forgets-vote": {"operate_every": 0.5, "faults": ("kill",), "shared": 0},
+    "learner-in-quorum": {"operate_every": 0.5, "faults": ("slow-disk",), "shared": 0},
+    "stale-leader-serves": {"faults": ("pause-leader", "strand-leader")},
+    "vote-for-stale-log": {"faults": ("crash-leader", "isolate", "split")},
 }
-"""The faults that show a broken rule soonest, where chance alone takes many seeds."""
+"""What shows a broken rule soonest (`Swarm`), where chance alone takes many seeds."""
+
+NODES_FOR: Final[Mapping[str, tuple[int, ...]]] = {
+    "dropped-replica-forgets-vote": (5,),
+    "learner-in-quorum": (5,),
+}
+"""Replicas come and go only where there are more brokers than copies."""
+
+_ALL: Final = {**MUTATIONS, **SCRIPTED}
 
 
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """Break a rule for a while; an empty name breaks none."""
     with ExitStack() as stack:
-        for target, attribute, value in MUTATIONS[name]() if name else []:
+        for target, attribute, value in _ALL[name]() if name else []:
             if isinstance(target, dict):
                 stack.enter_context(patch.dict(target, {attribute: value}))
             else:

@@ -20,6 +20,7 @@ from penstock.errors import (
     PenstockError,
     TopicNotFound,
 )
+from penstock.protocol.leases import Acquired
 from penstock.protocol.messages import Metadata, MetadataReply
 from penstock.protocol.sharing import CreateGroup, CreateGroupReply
 from penstock_broker.machine.sharing.state import DONE, HELD, MOVING
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_world import ClusterWorld
 
 TOPIC: Final = "t"
+STALE_SECONDS: Final = 2.5
+"""A leader that nobody hears gives up within two election times."""
 _NOT_THERE: Final = (GroupNotFound, MemberUnknown, NotLeader, TopicNotFound)
 """What a broker may say that has not heard of something, or is not the leader."""
 
@@ -48,6 +51,18 @@ class ClusterSharedTruth(SharedTruth):
         self._group = group
         self._final_at: dict[Key, float] = {}
         """When somebody heard that a record is settled."""
+
+    def granted(
+        self, member: str, topic: str, partition: int, found: Acquired, asked: float
+    ) -> list[int]:
+        """As in any world; and nobody gives away what another leader has given for long."""
+        world, gid, led = self._group.world, self._group.gid_of(topic, partition), found.lease >> 32
+        term, since = world.checks.served[gid]
+        if led < term and asked > since + STALE_SECONDS:
+            host = world.hosts[world.places[world.checks.leaders[gid, led]] - 1]
+            slept = host.paused_until > since
+            assert slept, f"{member} got {found.lease:x} though another leads since {since:.3f} s"
+        return super().granted(member, topic, partition, found, asked)
 
     def _check_final(self, key: Key, granted_us: int, asked: float) -> None:
         final_at = self._final_at.get(key, asked)
