@@ -245,6 +245,16 @@ def test_an_edit_of_what_others_gave_back_meanwhile_takes_its_copy_away():
     assert [group.state(0), group.state(1)] == ["free", "done"]
 
 
+def test_an_edit_survives_cuts_at_any_byte_of_the_replies():
+    for cut in range(0, 400, 7):
+        there = world(1)
+        [letter] = page(there)
+        there.cut_after = cut
+        redrive(there, [letter], values={letter.place: b"better"})
+        group = there.cluster.shared[(DEAD, "g", letter.place[0])]
+        assert [group.state(0), group.state(1)] == ["done", "free"], cut
+
+
 def test_letters_are_purged():
     there = world()
     purge = there.core.shared_admin.dead_letters.purge

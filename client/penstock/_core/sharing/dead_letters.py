@@ -26,7 +26,14 @@ from penstock._core.sharing.letters import (
 from penstock._core.sharing.shared_record import DEAD_HEADER
 from penstock._core.sharing.shared_subscription import dead_letter_topic
 from penstock._core.texts import as_bytes
-from penstock.errors import GroupNotFound, LeaderUnknown, OffsetOutOfRange, RetriableError
+from penstock.errors import (
+    ConnectionLost,
+    GroupNotFound,
+    LeaderUnknown,
+    OffsetOutOfRange,
+    RetriableError,
+    TimedOut,
+)
 from penstock.protocol.checksum import crc32c
 from penstock.protocol.frames import fetch_request
 from penstock.protocol.record import Record
@@ -175,8 +182,7 @@ class DeadLetters:
         copy = self._copy(letter, value)
         yield copy
         place = copy.receipt(0).offset
-        purged = yield from self._purge(topic, number, group, [offset, 1])
-        if not purged:
+        if not (yield from self._settle_original(topic, number, group, offset)):
             # Somebody was faster: then the copy must not live.
             yield from self._purge(topic, number, group, [place, 1])
             report.absent.append(letter.place)
@@ -184,6 +190,18 @@ class DeadLetters:
         before = report.redriven
         yield from self._redrive(topic, number, group, [place, 1], force, report)
         report.edited += report.redriven - before
+
+    def _settle_original(self, topic: str, number: int, group: str, offset: int) -> Operation[bool]:
+        """Settle it, whoever did; False: somebody else was faster, that is sure.
+
+        An answer that was lost leaves open who it was. Then the copy goes out: if both were away
+        nobody would ever see the record, while two of it is what groups know to happen.
+        """
+        try:
+            return (yield from self._purge(topic, number, group, [offset, 1], safe=False)) > 0
+        except (ConnectionLost, TimedOut):
+            yield from self._purge(topic, number, group, [offset, 1])
+            return True
 
     def _copy(self, letter: DeadLetter, value: bytes | None) -> Outgoing:
         number, offset = letter.place
@@ -216,12 +234,14 @@ class DeadLetters:
             report.looping += [(number, offset) for offset in _offsets(reply.looping)]
             report.absent += [(number, offset) for offset in _offsets(reply.absent)]
 
-    def _purge(self, topic: str, number: int, group: str, spans: list[int]) -> Operation[int]:
+    def _purge(
+        self, topic: str, number: int, group: str, spans: list[int], safe: bool = True
+    ) -> Operation[int]:
         purged = 0
         for part in _parts(spans):
             request = PurgeRecords(topic=topic, partition=number, group=group, spans=part)
             reply = yield from self._core.requests.call(
-                request, PurgeRecordsReply, node=self._leader(topic, number)
+                request, PurgeRecordsReply, node=self._leader(topic, number), safe=safe
             )
             purged += reply.purged
         return purged
