@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock._core.bulk import publish_many
@@ -198,6 +198,61 @@ def test_what_a_cancelled_fetch_had_found_is_handed_out_again() -> None:
     subscription.fetch_cancelled()
     world.fetch(subscription)
     subscription.fetch_cancelled()
+
+
+def test_fetches_that_are_cancelled_again_and_again_ask_the_broker_for_nothing_twice() -> None:
+    world = filled(40, partitions=2)
+    subscription = world.subscribe(group="g")
+    world.settle()
+    asked, position = world.cluster.seen[FETCH], subscription.position()
+    for count in (1, 7, 30, 100) * 25:
+        process = world.start(subscription.fetch(count, 1.0))
+        assert len(process.result()) == min(count, 40)
+        subscription.fetch_cancelled()
+        assert subscription.position() == position
+    assert world.cluster.seen[FETCH] == asked
+    found = world.run(subscription.fetch(40, 1.0))
+    assert sorted((r.partition, r.offset) for r in found) == [
+        (number, offset) for number in range(2) for offset in range(20)
+    ]
+    world.run(subscription.close())
+    assert world.cluster.seen[FETCH] <= asked + 2
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=30))
+@settings(max_examples=40)
+def test_what_arrives_is_each_record_once_whatever_is_cancelled(
+    steps: list[tuple[int, bool]],
+) -> None:
+    world = filled(30)
+    subscription = world.subscribe()
+    world.settle()
+    arrived: list[int] = []
+    for count, cancelled in steps:
+        process = world.start(subscription.fetch(count, 0.0))
+        if cancelled:
+            subscription.fetch_cancelled()
+        else:
+            arrived += [record.offset for record in process.result()]
+        assert subscription.position() == {"t": {0: len(arrived)}}
+    assert arrived == list(range(len(arrived)))
+    rest = loop(subscription, world, 30 - len(arrived))
+    assert rest == numbered(30 - len(arrived), len(arrived))
+
+
+def test_a_partition_that_is_paused_or_sought_meanwhile_keeps_its_place() -> None:
+    world = filled(30)
+    subscription = world.subscribe()
+    world.settle()
+    world.start(subscription.fetch(5, 1.0))
+    subscription.pause()
+    subscription.fetch_cancelled()
+    subscription.resume()
+    assert world.fetch(subscription, 3) == numbered(3)
+    world.start(subscription.fetch(5, 1.0))
+    world.run(subscription.seek(20))
+    subscription.fetch_cancelled()
+    assert world.fetch(subscription) == numbered(10, 20)
 
 
 # ----- positions

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import length_hint
+from typing import NamedTuple
 
 from penstock._core.reader import Reader
 from penstock.protocol.record import Record
@@ -37,6 +38,14 @@ class Run:
         if count >= len(self.records):
             return self.batch.next_offset
         return self.records[count].offset
+
+
+class Rest(NamedTuple):
+    """A batch from an offset on."""
+
+    reader: Reader
+    batch: RecordBatch
+    offset: int
 
 
 NOTHING: Iterator[Record] = iter(())
@@ -80,6 +89,24 @@ class Delivery:
     def took_list(self) -> None:
         """The last records left as a list: none of them is processed before all are."""
         self._bulk = True
+
+    def rest(self) -> Rest | None:
+        """What of the present run was not handed out."""
+        run = self._run
+        if run is None or run.taken == len(run.records):
+            return None
+        return Rest(run.reader, run.batch, run.offset_after(run.taken))
+
+    def take_back(self, reader: Reader, offset: int) -> int:
+        """What left of a partition since the application came back last did not arrive.
+
+        Returns:
+            The offset after what was handed out in earlier runs; -1: there was none.
+        """
+        end = max((after for each, after in self._handed if each is reader), default=-1)
+        self.forget(reader)
+        reader.position = offset
+        return end
 
     def take_rest(self) -> tuple[Reader, RecordBatch] | None:
         """Take back the unread rest of the present run as a batch."""

@@ -168,7 +168,9 @@ class Reader:
         return batch
 
     def put_back(self, batch: RecordBatch) -> None:
-        """Take back a batch that was not used up."""
+        """Take back a batch that was not used up, if it is not here already."""
+        if self.batches and self.batches[0] is batch:
+            return
         self.batches.appendleft(batch)
         self.kept_bytes += batch.header.length
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
-from penstock._core.delivery import Delivery
+from penstock._core.delivery import Delivery, Rest
 from penstock._core.membership import Membership
 from penstock._core.positions import EARLIEST, Start, exact_offset, resolvable
 from penstock._core.reader import Reader
@@ -91,7 +91,8 @@ class Subscription:
         self._queue: deque[Reader] = deque()
         self._watch: Process[None] | None = None
         self._failed: PenstockError | None = None
-        self._fetched: list[Record] = []
+        self._gathered: list[Rest] = []
+        """What the last fetch took its records from, until the application comes back."""
         self._looked_at = self.scheduler.now
         self._membership: Membership | None = None
         if group is not None:
@@ -198,26 +199,28 @@ class Subscription:
         self._came_back()
         until = self.scheduler.now + wait
         while True:
-            self._fetched = self._gather(max_records)
-            if self._fetched or self.scheduler.now >= until:
-                return self._fetched
+            found = self._gather(max_records)
+            if found or self.scheduler.now >= until:
+                return found
             yield self.arrival.wait(until)
 
     def fetch_cancelled(self) -> None:
-        """A fetch was given up: what it had found, if anything, is handed out again.
+        """A fetch was given up: what it had found, if anything, is put back, to be found at once.
 
         The cancellation may come when the records are already on their way to the application.
+        Nothing is asked for again: who cancels after a few milliseconds would get nowhere.
         """
-        fetched, self._fetched = self._fetched, []
+        gathered, self._gathered = self._gathered, []
         if self.closed:
             return
-        first: dict[tuple[str, int], int] = {}
-        for record in fetched:
-            first.setdefault((record.topic, record.partition), record.offset)
-        for key, offset in first.items():
-            reader = self.readers.get(key)
-            if reader is not None:
-                self.reposition(reader, offset)
+        for rest in reversed(gathered):
+            reader = rest.reader
+            end = self.delivery.take_back(reader, rest.offset)
+            if self.readers.get((reader.topic, reader.partition)) is reader and not reader.revoked:
+                rest.batch.skip_below(rest.offset)
+                rest.batch.next_offset = max(rest.batch.next_offset, end)
+                reader.put_back(rest.batch)
+                self.arrived(reader)
 
     # ----- positions
 
@@ -300,6 +303,7 @@ class Subscription:
 
     def reposition(self, reader: Reader, offset: int) -> None:
         """Go on elsewhere in a partition."""
+        self._gathered = [rest for rest in self._gathered if rest.reader is not reader]
         self.delivery.forget(reader)
         reader.read_from(offset)
 
@@ -331,7 +335,7 @@ class Subscription:
     # ----- inside
 
     def _came_back(self) -> None:
-        self._fetched = []
+        self._gathered = []
         self.delivery.finished()
         if self._membership is not None:
             self._membership.progressed()
@@ -378,10 +382,10 @@ class Subscription:
         return batch
 
     def _gather(self, count: int) -> list[Record]:
-        found = list(islice(self.delivery.records, count))
+        found = self._take_of_run(count)
         try:
             while len(found) < count and self._load():
-                found.extend(islice(self.delivery.records, count - len(found)))
+                found += self._take_of_run(count - len(found))
         except PenstockError:
             # What is there comes first; the failure is still there the next time.
             if not found:
@@ -389,6 +393,12 @@ class Subscription:
         if found:
             self.delivery.took_list()
         return found
+
+    def _take_of_run(self, count: int) -> list[Record]:
+        rest = self.delivery.rest()
+        if rest is not None:
+            self._gathered.append(rest)
+        return list(islice(self.delivery.records, count))
 
     def _chosen(self, topic: str | None, partition: int | None) -> list[Reader]:
         found = [

@@ -116,13 +116,13 @@ class RecordBatch:
         )
 
     def skip_below(self, offset: int) -> None:
-        """Leave out the records below an offset: a fetch answers with whole batches."""
-        if offset <= self.base_offset:
+        """Leave out just the records below an offset: a fetch answers with whole batches."""
+        if offset <= self.base_offset and not self._skip:
             return
         if self.header.flags & FLAG_COMPACTED:
             skip = sum(each < offset for each in self._all_offsets())
         else:
-            skip = min(offset - self.base_offset, self.header.record_count)
+            skip = min(max(offset - self.base_offset, 0), self.header.record_count)
         self._skip = skip
         self._values = self._keys = self._headers = self._offsets = self._timestamps = None
 

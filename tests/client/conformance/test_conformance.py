@@ -15,9 +15,9 @@ from tests.client.conformance.apis import Api
 from tests.client.conformance.proxy import Proxy
 
 PATIENCE_SECONDS = 60.0
-PAUSES = (0.0, 0.0005, 0.001, 0.0015, 0.002, 0.0025, 0.003, 0.5)
-"""Before a fetch is cancelled; the last lets one through however slow the machine is."""
 """When a loop that waits for records gives up: as long as a busy machine may need."""
+PAUSES = (0.0, 0.0005, 0.001, 0.0015, 0.002, 0.0025, 0.003)
+"""Before a fetch is cancelled: what it had found waits for the next one, so this gets on."""
 
 
 def numbered(count: int, start: int = 0) -> list[bytes]:
