@@ -142,8 +142,11 @@ def verify(cluster: ClusterProcesses, publisher: Publisher) -> None:
                 if int(record.value or b"") != seen:
                     raise SystemExit(f"at offset {record.offset} is {record.value!r}, not {seen}")
                 seen += 1
+        end = client.admin.list_offsets(TOPIC, "latest")[0]
     if seen < expected:
         raise SystemExit(f"{expected - seen} acknowledged records are lost")
+    if end > expected:
+        raise SystemExit(f"{end - expected} records are there that nobody was told of")
 
 
 def measure(how: str, count: int, *, told: Callable[[float], object]) -> list[float]:

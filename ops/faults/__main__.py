@@ -78,6 +78,8 @@ def run_cluster(folder: Path, seed: int, seconds: float, *, walk: bool) -> list[
         (campaign.walk if walk else campaign.run)(seconds)
     finally:
         print(f"{report.tally.table()}\n\n{report.text()}", flush=True)
+        if not report.breaches:
+            shutil.rmtree(folder, ignore_errors=True)
     missing = report.tally.missing() if walk else []
     return report.breaches + [f"never hit: {', '.join(missing)}"] * bool(missing)
 

@@ -37,7 +37,7 @@ FAULTS_BETWEEN_WALKS: Final = 4
 """Episodes."""
 WALK_REST: Final = 0.1
 """So that a walk spends the time on its way, not on what must be read back."""
-BROKEN_MAX: Final = 3
+BROKEN_MAX: Final = 5
 """Clusters with breaches, after which the campaign ends."""
 FAILED_MAX: Final = 10
 DATA_KEPT_BYTES_MAX: Final = 2 << 30

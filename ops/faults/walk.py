@@ -41,6 +41,7 @@ SPECIAL: Final[Mapping[str, str]] = {
     "membership.start": "start",
     "identity.write": "wipe",
     "membership.join": "wipe",
+    "checkpoint.rewrite": "wipe",
     "log.append": "behind",
     "log.reset": "behind",
     "snapshot.install": "behind",
