@@ -1,7 +1,7 @@
 """`python -m ops.bench [CASE ...]`: the broker-bound figures, as lines or (`--json`) as JSON.
 
-`failover`, `cluster-idle` and `catch-up` have options of their own (`python -m ops.bench failover
---help`).
+`failover`, `cluster-idle`, `catch-up` and `mass-create` have options of their own (`python -m
+ops.bench failover --help`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 
-from ops.bench import catch_up, cluster_idle, failover
+from ops.bench import catch_up, cluster_idle, failover, mass_create
 from ops.bench.cases import CASES as ALONE
 from ops.bench.cluster_publish import cluster_publish
 
@@ -19,6 +19,7 @@ OWN = {
     "failover": failover.main,
     "cluster-idle": cluster_idle.main,
     "catch-up": catch_up.main,
+    "mass-create": mass_create.main,
 }
 """Cases with options of their own."""
 

@@ -115,7 +115,7 @@ class Member:
             node.job_done(job, None)
             busy = True
         node.end_round()
-        return self.send() or busy
+        return self.send() or busy or bool(node.groups.making)
 
     def send(self) -> bool:
         """Put what was queued for other members on its way."""

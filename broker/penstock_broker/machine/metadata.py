@@ -33,6 +33,7 @@ from penstock_broker.machine.commands import (
     SettleReplicas,
     refuse,
 )
+from penstock_broker.machine.config import TopicConfig
 from penstock_broker.machine.drafts import Draft
 from penstock_broker.machine.effects import (
     ConfigChanged,
@@ -289,11 +290,12 @@ class MetadataMachine:
         known = [] if before is None else before.partitions
         self._topics[topic.name] = topic
         effects: list[Effect] = []
+        config = topic.config
         for number, partition in enumerate(topic.partitions[len(known) :], len(known)):
             assert partition.group == self._next_group, "a group id is given once"
             self._next_group += 1
             self._located[partition.group] = (topic.name, number)
-            effects.append(created(topic, number))
+            effects.append(created(topic, number, config))
         grown = bool(effects)
         for number, (old, new) in enumerate(zip(known, topic.partitions, strict=False)):
             if old is not new and old != new:
@@ -389,12 +391,15 @@ def _plan(draft: Draft, command: TopicCommand, initialised: bool) -> MetadataRep
         return refuse(type(error), error.message, **error.detail)
 
 
-def created(topic: Topic, number: int) -> GroupCreated:
-    """A partition as the effect that makes its group, with its holders as they are now."""
+def created(topic: Topic, number: int, config: TopicConfig | None = None) -> GroupCreated:
+    """A partition as the effect that makes its group, with its holders as they are now.
+
+    Who asks for many of a topic hands in its `config`.
+    """
     partition = topic.partitions[number]
     return GroupCreated(
-        partition.group, topic.name, number, topic.kind, partition.replicas, topic.config,
-        partition.founders, partition.holders,
+        partition.group, topic.name, number, topic.kind, partition.replicas,
+        config or topic.config, partition.founders, partition.holders,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from penstock_broker.node.controller.controller import Controller
 from penstock_broker.node.coordinator import CoordinatorGroup
 from penstock_broker.node.dropping import Remains, drop, leftover, remains_of
 from penstock_broker.node.group import Group
+from penstock_broker.node.making import Making
 from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.reconfigure import Reconfiguring
@@ -77,6 +78,7 @@ class Groups:
         """Whether the metadata here may be older than what lies on this disk."""
         self._known = 0
         """Index up to which the metadata was logged here before the start."""
+        self.making = Making(self._create, self._delete)
         self.reconfiguring = Reconfiguring(node)
         self.controller = Controller(node)
 
@@ -118,7 +120,9 @@ class Groups:
     @property
     def ready(self) -> bool:
         """Whether metadata is known and every group here has a leader."""
-        return bool(self.cluster_id) and all(map(self._is_led, self._all.values()))
+        if not self.cluster_id or self.making:
+            return False
+        return all(map(self._is_led, self._all.values()))
 
     @staticmethod
     def _is_led(group: Group) -> bool:
@@ -200,7 +204,7 @@ class Groups:
 
     def carry_out(self, effects: Sequence[Effect]) -> None:
         """Do what the metadata machine asks; each effect may come again after a restart."""
-        for effect in effects:
+        for effect in self.making.postpone(effects):
             match effect:
                 case GroupCreated() | ReplicasChanged():
                     self._create(effect)

@@ -76,7 +76,8 @@ class MetadataGroup(Group):
     def creations(self) -> list[GroupCreated]:
         """Every partition in the machine's state, as the effect that made it."""
         return [
-            created(topic, number)
+            created(topic, number, config)
             for topic in self.machine.topics.values()
+            for config in (topic.config,)
             for number in range(len(topic.partitions))
         ]

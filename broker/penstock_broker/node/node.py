@@ -284,9 +284,16 @@ class Node:
         soon_us = self.wall_us + REST_US
         return not any(shared.restless(soon_us) for shared in self.sharing.values())
 
+    @property
+    def eager(self) -> bool:
+        """Whether the next round has work also if nothing arrives."""
+        return bool(self.groups.making) or self.catchup.source.eager
+
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
         pace = self.pace
+        if self.groups.making:
+            self.groups.making.step(self.groups.metadata.machine)
         while True:
             while self._dirty:
                 dirty, self._dirty = self._dirty, []

@@ -100,7 +100,7 @@ class Reactor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick_for_ever)
             while True:
-                if self._put_off or self.node.catchup.source.eager:
+                if self._put_off or self.node.eager:
                     await trio.lowlevel.checkpoint()
                 else:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())

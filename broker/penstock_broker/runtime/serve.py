@@ -19,6 +19,7 @@ import trio
 
 from penstock.errors import PenstockError, StaleDirectory
 from penstock_broker.failpoints import install as install_failpoints
+from penstock_broker.runtime import garbage
 from penstock_broker.runtime.broker import Broker, BrokerOptions
 from penstock_broker.runtime.disk import Fatal
 from penstock_broker.runtime.logs import configure
@@ -40,6 +41,7 @@ def serve(options: Mapping[str, object]) -> int:
     if int(str(options.get("processes") or 1)) > 1:
         return supervise(options)
     settings = BrokerOptions.from_mapping(options)
+    garbage.rest()
     code = EXIT_OK
     try:
         trio.run(_serve, settings, strict_exception_groups=True)
@@ -73,9 +75,18 @@ async def _serve(settings: BrokerOptions) -> None:
     async with trio.open_nursery() as nursery:
         broker = Broker(settings)
         await nursery.start(broker.run)
+        collecting = trio.CancelScope()
+        nursery.start_soon(_within, collecting, broker)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             broker.announce()
             async for _ in signals:
                 break
         log.info("stopping", extra={"node": broker.node_id})
         broker.stop()
+        await broker.stopped.wait()
+        collecting.cancel()
+
+
+async def _within(scope: trio.CancelScope, broker: Broker) -> None:
+    with scope:
+        await garbage.look_after(broker)
