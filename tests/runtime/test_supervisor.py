@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from penstock.errors import BadRequest
-from penstock_broker.runtime.supervisor import Member, members_of
+from penstock_broker.runtime.supervisor import (
+    DRAIN_ALL_SECONDS_MAX,
+    DRAIN_MEMBER_SECONDS_MAX,
+    Drain,
+    Member,
+    members_of,
+)
 
 
 def options(**given: Any) -> dict[str, object]:
@@ -52,3 +58,42 @@ def test_a_member_that_keeps_dying_is_started_less_and_less_often() -> None:
     assert pauses[0] == 0.0
     assert pauses == sorted(pauses)
     assert pauses[-1] == 30.0
+
+
+def running(count: int) -> list[Member]:
+    return [Member(number, options()) for number in range(count)]
+
+
+def test_members_end_one_after_the_other() -> None:
+    members = running(3)
+    members[1].code = 70  # it is dead already
+    drain = Drain(members)
+    assert drain.step(100.0) == [members[0]]
+    assert drain.step(101.0) == []
+    members[0].code = 0
+    assert drain.step(102.0) == [members[2]]
+    members[2].code = 0
+    assert drain.step(103.0) == []
+
+
+def test_a_member_that_does_not_end_holds_up_the_others_for_a_while_only() -> None:
+    members = running(3)
+    drain = Drain(members)
+    assert drain.step(100.0) == [members[0]]
+    assert drain.step(100.0 + DRAIN_MEMBER_SECONDS_MAX) == [members[1]]
+
+
+def test_many_members_end_together_when_it_takes_too_long() -> None:
+    members = running(100)
+    drain = Drain(members)
+    assert drain.step(100.0) == [members[0]]
+    assert drain.step(100.0 + DRAIN_ALL_SECONDS_MAX) == members[1:]
+    assert drain.step(101.0 + DRAIN_ALL_SECONDS_MAX) == []
+
+
+def test_a_member_whose_directory_the_others_refuse_is_not_started_again() -> None:
+    (member,) = running(1)
+    member.code = 71
+    assert not member.due
+    member.code = 1
+    assert member.due

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from penstock.errors import PenstockError, StaleDirectory
+from penstock.errors import PenstockError, PreconditionFailed, RequestError, StaleDirectory
 from penstock_broker.failpoints import install as install_failpoints
 from penstock_broker.runtime import garbage
 from penstock_broker.runtime.broker import Broker, BrokerOptions
@@ -29,6 +29,7 @@ EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_FATAL: Final = 70
 EXIT_STALE: Final = 71
+NO_HINTS: Final = (PenstockError.hint, RequestError.hint)
 
 log = logging.getLogger("penstock.broker")
 
@@ -51,10 +52,10 @@ def serve(options: Mapping[str, object]) -> int:
     except* PenstockError as group:
         error = _first(group)
         assert isinstance(error, PenstockError)
-        stale = isinstance(error, StaleDirectory)
+        stale = isinstance(error, StaleDirectory | PreconditionFailed)  # or it was removed
         if stale:
             log.critical("stopped", extra={"reason": str(error)})
-        hint = f"\nhint: {error.hint}" if error.hint != PenstockError.hint else ""
+        hint = f"\nhint: {error.hint}" if error.hint not in NO_HINTS else ""
         print(f"error: {error}{hint}", file=sys.stderr)  # noqa: T201 - for a person
         code = EXIT_STALE if stale else EXIT_ERROR
     except* Exception as group:

@@ -2,8 +2,9 @@
 
 Each member is an ordinary broker with a port and a data directory of its own, and the host label
 of the machine, so that replicas of a partition lie on other machines where there are any. A member
-that dies is started again, after a pause that grows while it keeps dying. SIGTERM and SIGINT are
-passed on to all, a second one too; the supervisor ends when they have ended.
+that dies is started again, after a pause that grows while it keeps dying. After SIGTERM or SIGINT
+the members end in order, one after the other, so that each hands its leads to those that stay
+longest; a second signal ends all at once. The supervisor ends when they have ended.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Final
 
@@ -30,6 +32,10 @@ PAUSE_SECONDS_MAX: Final = 30.0
 WELL_SECONDS: Final = 30.0
 """A member that has run for so long starts at once when it dies."""
 LOOK_SECONDS: Final = 0.1
+DRAIN_MEMBER_SECONDS_MAX: Final = 15.0
+"""A member that takes longer to end is not waited for: the next one begins to end too."""
+DRAIN_ALL_SECONDS_MAX: Final = 60.0
+"""After this all that are left end side by side."""
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_STALE: Final = 71
@@ -127,29 +133,57 @@ class Member:
         return self.starts == 1 and self.code == EXIT_ERROR and ran < WELL_SECONDS
 
 
+class Drain:
+    """Which members are told to end, and when: one after the other, within bounds."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self._waiting = deque(members)
+        self._turn: Member | None = None
+        self._turn_ends = self._all_end = 0.0
+
+    def step(self, now: float) -> list[Member]:
+        """Those that are told now."""
+        self._all_end = self._all_end or now + DRAIN_ALL_SECONDS_MAX
+        if now >= self._all_end:
+            told, self._waiting = list(self._waiting), deque()
+            return told
+        if self._turn is not None and self._turn.code is None and now < self._turn_ends:
+            return []
+        while self._waiting:
+            self._turn = self._waiting.popleft()
+            if self._turn.code is None:
+                self._turn_ends = now + DRAIN_MEMBER_SECONDS_MAX
+                return [self._turn]
+        return []
+
+
 class Supervisor:
     """Keeps members running until a signal says otherwise."""
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
         self.stopping = False
+        self._drain = Drain(members)
 
     def run(self) -> int:
         """Run them; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._pass_on)
+            signal.signal(number, self._told)
         for member in self.members:
             member.start()
         while not (self.stopping and all(m.code is not None for m in self.members)):
             for member in self.members:
                 self._look_after(member)
+            if self.stopping:
+                for member in self._drain.step(time.monotonic()):
+                    member.signal(signal.SIGTERM)
             time.sleep(LOOK_SECONDS)
         return EXIT_OK if all(m.code == EXIT_OK for m in self.members) else EXIT_ERROR
 
     def _look_after(self, member: Member) -> None:
         if member.look() and not self.stopping:
             if member.never_ran:
-                self._stop(signal.SIGTERM)
+                self.stopping = True
                 return
             pause = member.rest()
             figures = {"member": member.number, "code": member.code, "pause": round(pause, 1)}
@@ -157,13 +191,11 @@ class Supervisor:
         if member.due and not self.stopping:
             member.start()
 
-    def _pass_on(self, number: int, _: FrameType | None) -> None:
-        self._stop(number)
-
-    def _stop(self, number: int) -> None:
+    def _told(self, number: int, _: FrameType | None) -> None:
+        if self.stopping:
+            for member in self.members:
+                member.signal(signal.SIGKILL)
         self.stopping = True
-        for member in self.members:
-            member.signal(number)
 
 
 def supervise(options: Mapping[str, object]) -> int:
