@@ -1,3 +1,4 @@
+# Made from admin.py by `python -m ops.twins`: change that one.
 """Administration for blocking programs: the operations of the core, carried out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Made from cluster_admin.py by `python -m ops.twins`: change that one.
 """Administration of the cluster itself in blocking programs."""
 
 from __future__ import annotations

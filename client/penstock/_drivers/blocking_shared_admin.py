@@ -1,3 +1,4 @@
+# Made from shared_admin.py by `python -m ops.twins`: change that one.
 """Administration of shared groups, dead letters, delays and schedules in blocking programs."""
 
 from __future__ import annotations
@@ -366,6 +367,7 @@ class BlockingSharedAdmin:
             after = page.after
 
     def _pause(self, seconds: float) -> Ticket[None]:
+        self._driver.call(self._driver.touch)
         return self._driver.call(self._driver.core.scheduler.sleep, seconds)
 
     def _filter(
