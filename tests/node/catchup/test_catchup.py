@@ -6,6 +6,7 @@ import pytest
 
 from penstock.protocol.messages import TrimLog
 from penstock_broker.node.catchup import catchup, pull, source
+from penstock_broker.node.peers.frames import SNAPSHOT
 from tests.node.cluster import Cluster, Member
 
 VALUE = bytes(20_000)
@@ -45,6 +46,21 @@ def run_until_it_copies(cluster: Cluster, away: int) -> None:
             if cluster.members[away].node.catchup.pulls:
                 return
     raise AssertionError("nothing is copied")
+
+
+def run_until_it_assembles(cluster: Cluster, away: int) -> None:
+    """Stop when a part of a snapshot has arrived."""
+    receiver = cluster.members[away].node.peers.receivers[SNAPSHOT]
+    assembly = receiver.__self__._assembly  # type: ignore[attr-defined]  # it is a method
+    for _ in range(200):
+        cluster.clock += 0.05
+        cluster.wall_us += 50_000
+        for member in cluster.alive:
+            member.node.tick(cluster.wall_us, cluster.clock)
+        while step_once(cluster):
+            if assembly.size_bytes:
+                return
+    raise AssertionError("no part of a snapshot arrives")
 
 
 def leave_behind(cluster: Cluster, gid: int, count: int = 60) -> int:
@@ -209,3 +225,25 @@ def test_the_metadata_catches_up_by_a_snapshot_too(cluster: Cluster) -> None:
     cluster.restart(away)
     cluster.run_until(lambda: all(caught_up(cluster, gid) for gid in gids))
     assert cluster.members[away].node.catchup.installed
+
+
+@pytest.mark.parametrize("breaks", [0, 1, 4])
+def test_a_snapshot_goes_in_many_pieces_and_again_when_some_are_lost(
+    cluster: Cluster, breaks: int
+) -> None:
+    leader = cluster.leader(0)
+    away = next(member.number for member in cluster.alive if member is not leader)
+    cluster.kill(away)
+    gids = [cluster.topic(f"topic-{number}")[0] for number in range(5)]
+    metadata = leader.node.groups.metadata
+    metadata.raft.compact(metadata.applied_index)
+    leader.node.peers.piece_bytes = 20
+    cluster.members[away].start()
+    for _ in range(breaks):
+        run_until_it_assembles(cluster, away)
+        for end in list(leader.ends.values()):
+            if end.other.member.number == away:
+                cluster.disconnect(end)
+    cluster.run_until(lambda: all(caught_up(cluster, gid) for gid in gids))
+    assert cluster.members[away].node.catchup.installed
+    assert not cluster.errors

@@ -44,11 +44,13 @@ ROWS_MAX: Final = 32_768
 """Rows of one table; more of them go into several frames."""
 APPENDS_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bytes of one frame of appends, after which another one is begun."""
-SNAPSHOT_BYTES_MAX: Final = 64 * 1024 * 1024
+SNAPSHOT_BYTES_MAX: Final = 1024 * 1024 * 1024
+"""Of one snapshot; it goes in pieces."""
+PIECE_BYTES: Final = 4 * 1024 * 1024
 FRAME_BYTES_MAX: Final = {
     Channel.CONTROL: 4 * 1024 * 1024,
     Channel.APPENDS: APPENDS_BYTES_MAX + BATCH_BYTES_MAX + 2 * 1024 * 1024,
-    Channel.BULK: SNAPSHOT_BYTES_MAX + 256 * 1024,
+    Channel.BULK: 64 * 1024 * 1024 + 256 * 1024,
 }
 QUEUE_BYTES_MAX: Final = {
     Channel.CONTROL: 4 * 1024 * 1024,

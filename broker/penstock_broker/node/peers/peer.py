@@ -14,7 +14,7 @@ from penstock_broker.node.peers.appends import Sized, pack_appends, size_of
 from penstock_broker.node.peers.frames import ROWS_MAX, Channel
 from penstock_broker.node.peers.line import Line
 from penstock_broker.node.peers.messages import Vote, pack_answers, pack_votes
-from penstock_broker.node.peers.snapshots import fits, pack_snapshot
+from penstock_broker.node.peers.snapshots import Outgoing, fits
 from penstock_broker.raft import (
     Append,
     AppendResponse,
@@ -47,11 +47,12 @@ class Peer:
         dropped: messages that were not sent since the line was down or full.
     """
 
-    __slots__ = ("_answers", "_append_bytes", "_appends", "_snapshots", "_votes", "address",
-                 "dropped", "heard_at", "id", "inlets", "lines", "listed", "queued", "refusal",
-                 "rounds")  # fmt: skip
+    __slots__ = ("_answers", "_append_bytes", "_appends", "_peers", "_snapshots", "_votes",
+                 "address", "dropped", "heard_at", "id", "inlets", "lines", "listed", "queued",
+                 "refusal", "rounds")  # fmt: skip
 
     def __init__(self, peers: Peers, node_id: int, address: str) -> None:
+        self._peers = peers
         self.id = node_id
         self.address = address
         self.listed = ""
@@ -67,7 +68,7 @@ class Peer:
         self._append_bytes = 0
         self._answers: list[tuple[int, AppendResponse]] = []
         self._votes: list[tuple[int, Vote]] = []
-        self._snapshots: list[tuple[int, InstallSnapshot]] = []
+        self._snapshots: list[Outgoing] = []
 
     @property
     def control(self) -> Line:
@@ -91,7 +92,8 @@ class Peer:
             case InstallSnapshot():
                 taken = self.lines[Channel.BULK].up and fits(message)
                 if taken:
-                    self._snapshots.append((gid, message))
+                    self._snapshots = [one for one in self._snapshots if one.gid != gid]
+                    self._snapshots.append(Outgoing(gid, message, self._peers.piece_bytes))
             case _:
                 assert not isinstance(message, _NOT_CARRIED), "groups have heartbeats carried"
                 taken = self.control.up and len(self._votes) < ROWS_MAX
@@ -109,8 +111,11 @@ class Peer:
         self._append_bytes += size
         return True
 
-    def flush(self) -> None:
-        """Send what was queued."""
+    def flush(self) -> set[int]:
+        """Send what was queued; groups of which a piece of a snapshot left.
+
+        `sending` tells whether there are more pieces, for the next round.
+        """
         self.queued = False
         appends = self.lines[Channel.APPENDS]
         if self._votes:
@@ -122,10 +127,26 @@ class Peer:
         if self._appends:
             entries, self._appends, self._append_bytes = self._appends, [], 0
             self._send(appends, pack_appends(entries), len(entries))
-        if self._snapshots:
-            snapshots, self._snapshots = self._snapshots, []
-            frames = (pack_snapshot(gid, message) for gid, message in snapshots)
-            self._send(self.lines[Channel.BULK], frames, len(snapshots))
+        return self._send_pieces() if self._snapshots else set()
+
+    @property
+    def sending(self) -> bool:
+        """Whether a snapshot is on its way."""
+        return bool(self._snapshots)
+
+    def _send_pieces(self) -> set[int]:
+        bulk = self.lines[Channel.BULK]
+        moved: set[int] = set()
+        if not bulk.up:
+            self.dropped += len(self._snapshots)
+            self._snapshots = []
+        while self._snapshots and bulk.unsent_bytes < 2 * self._peers.piece_bytes:
+            outgoing = self._snapshots.pop(0)
+            bulk.send(outgoing.take())
+            moved.add(outgoing.gid)
+            if not outgoing.done:
+                self._snapshots.append(outgoing)  # they take turns
+        return moved
 
     def _send(self, line: Line, frames: Iterable[list[Buffer]], count: int) -> None:
         for buffers in frames:
@@ -147,6 +168,7 @@ class Peer:
         """Nothing is heard, nor can anything be said."""
         self.heard_at = NEVER
         self.rounds.clear()
+        self._snapshots = []
 
     def figures(self, now: float) -> dict[str, object]:
         """How the links are."""

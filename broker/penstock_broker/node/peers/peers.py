@@ -17,7 +17,7 @@ from penstock.protocol.batch import Buffer
 from penstock.protocol.codec import encode_error, encode_message
 from penstock_broker.node.link import Dial
 from penstock_broker.node.peers import hello
-from penstock_broker.node.peers.frames import PEER_HELLO, Channel
+from penstock_broker.node.peers.frames import PEER_HELLO, PIECE_BYTES, Channel
 from penstock_broker.node.peers.heartbeats import Rounds
 from penstock_broker.node.peers.hello import PeerHello, PeerHelloReply
 from penstock_broker.node.peers.identity import Identity
@@ -50,6 +50,7 @@ class Peers:
 
     Attributes:
         receivers: frame type -> who takes such frames; other parts add theirs.
+        piece_bytes: of a snapshot, in one frame.
         watchers: called with the id of a node whose process is gone, or unreachable.
     """
 
@@ -59,6 +60,7 @@ class Peers:
         self._leads = Leads()
         self._seeking = Seeking(self, node.config.join)
         self._queued: list[Peer] = []
+        self.piece_bytes = PIECE_BYTES
         self._urgent: dict[int, Group] = {}
         self._dial_at = _NEVER
         self._beat_at = 0.0
@@ -68,8 +70,8 @@ class Peers:
         self._marks = Marks(node)
         self._rounds = Rounds(node, node.rng, self._marks)
         self._identity = Identity(node, self._marks)
-        self.watchers: list[Callable[[int], None]] = []
         reception = Reception(node, self._rounds, self._leads)
+        self.watchers: list[Callable[[int], None]] = [reception.forget]
         self.receivers: dict[int, Receiver] = reception.receivers()
 
     # ----- who is there
@@ -333,10 +335,19 @@ class Peers:
         if self._queued:
             queued, self._queued = self._queued, []
             for peer in queued:
-                peer.flush()
+                for gid in peer.flush():
+                    self._progresses(gid, peer.id)
+                if peer.sending:
+                    peer.queued = True
+                    self._queued.append(peer)
         for frame in self._leads.take_news():
             for peer in self._peers.values():
                 peer.control.send([frame])
+
+    def _progresses(self, gid: int, node_id: int) -> None:
+        group = self._node.groups.get(gid)
+        if group is not None and group.leading:
+            group.raft.snapshot_progresses(node_id)
 
     def emit(self, session: Session, buffers: Iterable[Buffer]) -> None:
         """Queue one frame, as the buffers that it consists of."""

@@ -16,7 +16,7 @@ from penstock_broker.node.peers.frames import (
     VOTES,
 )
 from penstock_broker.node.peers.messages import unpack_answers, unpack_votes
-from penstock_broker.node.peers.snapshots import unpack_snapshot
+from penstock_broker.node.peers.snapshots import Assembly, unpack_piece
 from penstock_broker.raft import Message
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Reception:
         self._node = node
         self._rounds = rounds
         self._leads = leads
+        self._assembly = Assembly()
 
     def receivers(self) -> dict[int, Receiver]:
         """By type of frame."""
@@ -47,6 +48,10 @@ class Reception:
             HEARTBEAT_ACKS: self._on_heartbeat_acks,
             LEADS: self._on_leads,
         }
+
+    def forget(self, node_id: int) -> None:
+        """A node's process is gone, and what it had begun to say."""
+        self._assembly.forget(node_id)
 
     def _give(self, messages: Sequence[tuple[int, Message]]) -> None:
         take = self._node.groups.peer_message
@@ -65,7 +70,10 @@ class Reception:
         self._give(unpack_votes(buffer, start, end, sender, self._node.node_id))
 
     def _on_snapshot(self, sender: int, buffer: memoryview, start: int, end: int, _: bool) -> None:
-        self._give([unpack_snapshot(buffer, start, end, sender, self._node.node_id)])
+        piece = unpack_piece(buffer, start, end, sender, self._node.node_id)
+        message = self._assembly.add(piece)
+        if message is not None:
+            self._give([(piece.gid, message)])
 
     def _on_heartbeats(
         self, sender: int, buffer: memoryview, start: int, end: int, _: bool
