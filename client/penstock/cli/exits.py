@@ -37,7 +37,7 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.UNREACHABLE: "no broker answers, or not in time",
     Exit.UNHEALTHY: "it answers, but it is not well (doctor, log, lag limits)",
     Exit.DISK_FAILED: "the broker stopped itself because its disk failed (serve)",
-    Exit.STALE: "the broker ended itself: an older copy, or removed by its cluster (serve)",
+    Exit.STALE: "the broker ended itself: an older copy, or one that was removed (serve)",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
