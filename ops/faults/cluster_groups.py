@@ -78,6 +78,8 @@ class GroupLoad:
         self.delivered = self.committed = 0
         self.again = 0
         """Records that came once more though their lease held and nobody had given it up."""
+        self._attached: dict[Share, tuple[object, int, str]] = {}
+        """The connection and handle with which a grant came last, and the leader that gave it."""
         self._leased: dict[tuple[int, int], tuple[int, float]] = {}
         """(partition, offset) -> the lease that holds it as far as is known, until when."""
         self._said: dict[Said, float] = {}
@@ -129,7 +131,7 @@ class GroupLoad:
             for run in share.ledger.sent:
                 lease, count = run.grant.lease, run.end - run.first
                 key = (share._group_id, lease, run.first, count, run.verdict)
-                self._verdict(key, lost)
+                self._verdict(key, lost, self._leader_of(share))
             confirmed(share, settled)
 
         with (
@@ -147,6 +149,8 @@ class GroupLoad:
         if self.clocks_differ:
             granted = until = now - GRANTED_WITHIN
         place = (share.topic, share.partition)
+        leader = name_of(acquired.lease).rpartition(".")[0]
+        self._attached[share] = (share._wire, share._handle, leader)
         self._holders[share._group_id, acquired.lease] = (share.member, place)
         for span in acquired.spans:
             for offset in range(span.first, span.first + span.records):
@@ -169,7 +173,12 @@ class GroupLoad:
         self.again += known != lease and now < ends
         self._leased[partition, offset] = (lease, until)
 
-    def _verdict(self, key: Said, lost: set[tuple[int, int]] | None) -> None:
+    def _leader_of(self, share: Share) -> str:
+        """Who answers, if the share is attached as it was when it got its last grant."""
+        wire, handle, leader = self._attached.get(share, (None, 0, ""))
+        return leader if (share._wire, share._handle) == (wire, handle) else ""
+
+    def _verdict(self, key: Said, lost: set[tuple[int, int]] | None, leader: str = "") -> None:
         """Note a verdict, confirmed but for what was lost; None: nobody knows what became of it."""
         gid, lease, first, count, verdict = key
         start = self._said.pop(key, None)
@@ -191,6 +200,7 @@ class GroupLoad:
                 offset=offset,
                 lease=name_of(lease),
                 verdict=NAMES[verdict],
+                by=leader,
             )
 
     def _share(self, name: str) -> None:

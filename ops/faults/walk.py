@@ -46,6 +46,8 @@ SPECIAL: Final[Mapping[str, str]] = {
     "log.reset": "behind",
     "snapshot.install": "behind",
     "step.snapshot": "behind",
+    "raft.transfer": "stop",
+    "step.timeout-now": "stop",
     "raft.truncate": "strand",
 }
 """Steps that are not taken all day: how they are brought about."""
@@ -176,7 +178,8 @@ class Walk:
         if member is not None:
             wait_until(lambda: self._is_hit(point, does) or not member.running, HAPPENS_SECONDS)
             wait_until(lambda: not member.running, 0.5)
-            member.disarm(rules)
+        for each in self._members:
+            each.disarm(rules)
 
     def _revive(self) -> None:
         """Start who ended, and see that all goes on."""
@@ -219,8 +222,10 @@ class Walk:
         return member
 
     def _stop(self, rules: dict[str, str]) -> ArmedBroker:
+        """Its leads go to others, who may fail to take them."""
+        for each in self._members:
+            each.arm(rules)
         member = self._chance.choice(self._members)
-        member.arm(rules)
         try:
             member.stop()
         except subprocess.TimeoutExpired:

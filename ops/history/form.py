@@ -25,14 +25,14 @@ _FIELDS: Final[Mapping[str, Mapping[str, type]]] = {
     "trim": {"offset": int},
     "final": {"offset": int, "records": list},
     "deliver": {"group": str, "offset": int, "lease": str, "attempt": int, "until": float},
-    "settle": {"group": str, "offset": int, "lease": str, "verdict": str},
+    "settle": {"group": str, "offset": int, "lease": str, "verdict": str, "by": str},
     "commit": {"group": str, "offset": int},
     "position": {"group": str, "offset": int, "linearizable": bool},
     "seek": {"group": str, "offset": int},
     "drained": {"group": str},
 }
 
-_REPEATED: Final = frozenset({"producer", "group", "verdict"})
+_REPEATED: Final = frozenset({"producer", "group", "verdict", "by"})
 
 
 class BadHistory(Exception):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 from ops.history.form import Operation
 from ops.history.partition import Broken
-
-UNHEARD_SECONDS: Final = 10.0
-"""A lease that is older is known to every leader: what a leader hands out replicates meanwhile."""
 
 
 def check_commits(group: str, operations: Sequence[Operation], broken: Broken) -> None:
@@ -46,8 +42,9 @@ def check_leases(
     by_offset: dict[int, list[Operation]] = {}
     for operation in operations:
         by_offset.setdefault(operation.more["offset"], []).append(operation)
+    confirmed = _confirmed(operations)
     for offset, asked in sorted(by_offset.items()):
-        _check_record(f"group {group}, offset {offset}", asked, broken)
+        _check_record(f"group {group}, offset {offset}", asked, confirmed, broken)
     delivered = {
         offset
         for offset, asked in by_offset.items()
@@ -59,7 +56,27 @@ def check_leases(
         broken("undelivered", words)
 
 
-def _check_record(where: str, asked: Sequence[Operation], broken: Broken) -> None:
+def _leader(operation: Operation) -> str:
+    """Who gave the lease."""
+    return str(operation.more["lease"]).rpartition(".")[0]
+
+
+def _confirmed(operations: Sequence[Operation]) -> dict[str, float]:
+    """Leader -> when the latest verdict that it confirmed was sent.
+
+    What it had handed out before is known to every leader after it: its log has an order.
+    """
+    latest: dict[str, float] = {}
+    for operation in operations:
+        if operation.op == "settle" and operation.outcome == "ok":
+            leader = operation.more["by"]
+            latest[leader] = max(latest.get(leader, 0.0), operation.start)
+    return latest
+
+
+def _check_record(
+    where: str, asked: Sequence[Operation], confirmed: Mapping[str, float], broken: Broken
+) -> None:
     over: dict[str, float] = {}
     """Lease -> when its holder began to give it up: from then on another may have it."""
     acked = float("inf")
@@ -83,15 +100,16 @@ def _check_record(where: str, asked: Sequence[Operation], broken: Broken) -> Non
         attempt = max(attempt, more["attempt"])
         # Two leases overlap for certain if the second was granted, at the latest when it was
         # heard of, while the first ran and its holder had not begun to give it up.
-        if held is not None and operation.end < held[0] and not _may_overlap(held[1], operation):
+        overlap = held is not None and operation.end < held[0]
+        if held is not None and overlap and not _may_overlap(held[1], operation, confirmed):
             broken("shared", f"{where}: {operation} while {held[1]} holds it")
         free = min(float(more["until"]), over.get(more["lease"], float("inf")))
         held = (free, operation)
 
 
-def _may_overlap(first: Operation, second: Operation) -> bool:
+def _may_overlap(first: Operation, second: Operation, confirmed: Mapping[str, float]) -> bool:
     """Whether it is one lease, or a leader that is gone gave the first and told nobody in time."""
-    one, other = (str(operation.more["lease"]) for operation in (first, second))
-    leaders = {one.rpartition(".")[0], other.rpartition(".")[0]}
-    late = len(leaders) > 1 and second.end - first.start < UNHEARD_SECONDS
-    return one == other or late
+    if first.more["lease"] == second.more["lease"]:
+        return True
+    leader = _leader(first)
+    return leader != _leader(second) and confirmed.get(leader, 0.0) <= first.end

@@ -55,8 +55,9 @@ class History:
         more: dict[str, object] = {"lease": lease, "attempt": attempt, "until": until}
         return self.note("deliver", lease, group="g", offset=0, **more)
 
-    def settle(self, lease: str, verdict: str) -> History:
-        return self.note("settle", lease, group="g", offset=0, lease=lease, verdict=verdict)
+    def settle(self, lease: str, verdict: str, offset: int = 0) -> History:
+        more = {"lease": lease, "verdict": verdict, "by": lease.rpartition(".")[0]}
+        return self.note("settle", lease, group="g", offset=offset, **more)
 
     def found(self) -> Counter[str]:
         return check(self.operations).violations
@@ -173,10 +174,10 @@ def test_two_leases_at_a_time_are_told() -> None:
 def test_a_lease_that_a_dead_leader_gave_last_may_overlap_for_a_moment() -> None:
     assert not History().deliver("1.7").deliver("2.1").found()
     assert History().deliver("1.7").deliver("1.8").found() == {"shared": 1}
-    late = History().deliver("1.7").note("seek", group="g", offset=0, start=3.0, end=3.5)
-    for _ in range(10):
-        late.note("seek", group="g", offset=0)
-    assert late.deliver("2.1").found() == {"shared": 1}
+    confirmed = History().deliver("1.7").settle("1.8", "ack", offset=1)
+    assert confirmed.deliver("2.1").found() == {"shared": 1}
+    before = History().settle("1.8", "ack", offset=1).deliver("1.7")
+    assert not before.deliver("2.1").found()
 
 
 def test_attempts_that_go_down_are_told() -> None:
