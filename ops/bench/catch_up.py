@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import statistics
 import tempfile
@@ -33,6 +34,8 @@ TOPIC: Final = "bulk"
 FOREGROUND: Final = "foreground"
 HEADERS_BYTES: Final = 300
 """Of a batch, and around its one record, at most."""
+SMALL_BYTES: Final = 500_000
+"""A partition with less is one record."""
 REQUEST_SECONDS: Final = 60.0
 CAUGHT_UP_SECONDS_MAX: Final = 170.0
 LOOK_SECONDS: Final = 0.1
@@ -105,14 +108,17 @@ class Work:
     topic: str = TOPIC
 
 
-def _fill(cluster: ClusterProcesses, work: Work) -> int:
-    """Publish about so much to every partition; returns the bytes of one copy of all of it."""
+def _fill(cluster: ClusterProcesses, work: Work) -> None:
+    """Publish about so much to every partition."""
     batch = batch_file([b"x" * max(4, work.batch_bytes - HEADERS_BYTES)])
+    each = work.megabytes * 1_000_000 // work.partitions
     with sync.connect(cluster.address, request_timeout=REQUEST_SECONDS) as client:
         made = client.admin.create_topic(TOPIC, partitions=work.partitions, replication=3).topic
-    filled = 0
-    each = work.megabytes * 1_000_000 // work.partitions
-    for partition in made.partitions if each else ():
+        if each < SMALL_BYTES:
+            for number in range(work.partitions):
+                client.publish(TOPIC, random.randbytes(each), partition=number)
+            return
+    for partition in made.partitions:
         leader = cluster.leader(TOPIC, partition.partition)
         there = 0
         seconds = 1.0
@@ -122,8 +128,6 @@ def _fill(cluster: ClusterProcesses, work: Work) -> int:
             wrote = done["megabytes_per_second"] * seconds * 1_000_000
             there += int(wrote)
             seconds = max(0.1, min(5.0, (each - there) / max(wrote / seconds, 1.0)))
-        filled += there
-    return filled
 
 
 def _is_whole(cluster: ClusterProcesses, work: Work) -> bool:

@@ -392,8 +392,11 @@ class Groups:
         place = self.metadata.machine.locate(group.gid)
         voters = group.raft.configuration.voters
         order = voters if place is None else place[0].partitions[place[1]].replicas
+        refusing, alive = self._node.refusing, self._node.peers.alive
         before = order[: order.index(self.node_id)] if self.node_id in order else order
-        return sum(node != gone and self._node.peers.alive(node) for node in before)
+        if refusing.here:  # all others first
+            before = [node for node in order if node != self.node_id]
+        return sum(node != gone and alive(node) and not refusing(node) for node in before)
 
     def offer_to_lead(self) -> None:
         """Another node is there: preferred leaders need not wait for silence after a start."""

@@ -67,15 +67,21 @@ class HandOver:
     def _successor(self, group: Group) -> int:
         """The voter that is furthest, best on another machine; nobody, if none is heard of.
 
-        The brokers of one machine are often stopped together.
+        The brokers of one machine are often stopped together. One that takes no writes is better
+        than none for who stops, but not for who takes no writes itself.
         """
         raft, alive = group.raft, self._node.peers.alive
         nodes, here = self._node.groups.metadata.machine.nodes, self._node.config.host
 
-        def rank(node: int) -> tuple[bool, int]:
-            return node in nodes and nodes[node].host != here, raft.progress[node].match
+        refusing = self._node.refusing
+
+        def rank(node: int) -> tuple[bool, bool, int]:
+            elsewhere = node in nodes and nodes[node].host != here
+            return not refusing(node), elsewhere, raft.progress[node].match
 
         found = [node for node in raft.configuration.voters if node != raft.id and alive(node)]
+        if self._then is None and not self._node.store.accepting:
+            found = [node for node in found if not refusing(node)]
         return max(found, key=rank, default=NOBODY)
 
     @staticmethod

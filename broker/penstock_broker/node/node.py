@@ -28,6 +28,7 @@ from penstock_broker.node.membership import Membership
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.peers.peers import Peers
 from penstock_broker.node.pending import PendingRequests
+from penstock_broker.node.refusing import Refusing
 from penstock_broker.node.relay import Relay
 from penstock_broker.node.session import (
     OUTPUT_BYTES_PER_ROUND,
@@ -82,6 +83,7 @@ class Node:
         self.sharing: dict[int, SharedPartition] = {}
         """Shared groups of the partitions that this broker leads."""
         self.peers = Peers(self)
+        self.refusing = Refusing(self)
         self.relay = Relay(self)
         self.asking = Asking(self)
         self.abroad = Abroad(self)
@@ -272,6 +274,7 @@ class Node:
         if self.store.found_damage and self.ready:
             for damage in self.store.take_damages():
                 log.error("stored bytes are damaged", extra=damage._asdict())
+        self.refusing.tick()
         self.groups.housekeeping()
 
     @property

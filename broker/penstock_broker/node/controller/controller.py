@@ -106,7 +106,8 @@ class Controller:
             return Standing.LOST
         if node.state == DRAINING:
             return Standing.LEAVES
-        return Standing.TAKES if self.liveness.alive(node.id) else Standing.KEEPS
+        takes = self.liveness.alive(node.id) and not self._node.refusing(node.id)
+        return Standing.TAKES if takes else Standing.KEEPS
 
     @staticmethod
     def _places(metadata: MetadataGroup, spots: Mapping[int, Spot]) -> list[Place]:

@@ -25,7 +25,7 @@ SETTLED_SECONDS: Final = 10.0
 """A lead that is younger stays: who gave it away may be about to stop."""
 RETURNED_SECONDS: Final = 60.0
 """A lead that came back within this time after it was given away stays for as long: who does not
-want it may have a full disk."""
+want it may have a reason that it did not tell."""
 ENTRIES_BEHIND_MAX: Final = 64
 PER_TICK: Final = 2
 """Leads that go in one tick; there are four ticks a second."""
@@ -108,6 +108,8 @@ class Leads:
 
     def _may_lead(self, raft: Raft, node: int) -> bool:
         if node == raft.id or node not in raft.configuration.voters or not self._is_active(node):
+            return False
+        if self._node.refusing(node):
             return False
         progress = raft.progress.get(node)
         near = progress is not None and progress.match + ENTRIES_BEHIND_MAX >= raft.log.last_index
