@@ -82,10 +82,6 @@ class SparseIndex:
         """Between which positions the batch with an offset lies; the index is not empty."""
         return self._place(max(bisect_right(self.offsets, offset) - 1, 0))
 
-    def for_time(self, time_us: int) -> Place:
-        """Between which positions the first batch appended at or after a time lies."""
-        return self._place(max(bisect_left(self.times, time_us) - 1, 0))
-
     def _place(self, row: int) -> Place:
         end = self.positions[row + 1] if row + 1 < len(self.positions) else None
         return Place(self.positions[row], end)

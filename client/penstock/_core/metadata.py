@@ -17,7 +17,6 @@ from penstock._core.wire import Wire
 from penstock.errors import (
     BadRequest,
     ClusterUnformed,
-    LeaderUnknown,
     PartitionNotFound,
     PenstockError,
     RetriableError,
@@ -248,10 +247,3 @@ def leader_hint(error: PenstockError) -> int:
     """The node that a broker named as the leader in its refusal; 0: it named none."""
     hint = error.detail.get("leader", 0)
     return hint if isinstance(hint, int) else 0
-
-
-def is_leadership_error(error: PenstockError) -> bool:
-    """Whether fresh metadata may help."""
-    return isinstance(error, LeaderUnknown | TopicNotFound | PartitionNotFound) or bool(
-        leader_hint(error)
-    )

@@ -20,8 +20,6 @@ from penstock.protocol.codec import decode_error
 from penstock.protocol.frames import FLAG_ERROR, FLAG_RESPONSE, FRAME_HEADER_BYTES, Frame
 
 CORRELATION_MAX: Final = 0xFFFF_FFFF
-CALLS_MAX: Final = 65_536
-"""Unanswered calls per connection."""
 
 
 class WireState(Enum):

@@ -99,7 +99,6 @@ assert _CHECKED.size == HEADER_BYTES
 assert _PRODUCER.size == 44
 
 _STAMP_AT: Final = 12
-_BODY_CRC_AT: Final = 48
 _BODY_AT: Final = 52
 
 

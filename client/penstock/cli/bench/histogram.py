@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 _FRACTION_BITS: Final = 6
-_FRACTION: Final = 1 << _FRACTION_BITS
 
 
 def bucket_of(value: int) -> int:

@@ -14,7 +14,6 @@ import msgspec
 POOL_BYTES: Final = 4 << 20
 POOL_RECORDS_MIN: Final = 512
 POOL_RECORDS_MAX: Final = 8_192
-SIZE_MIN: Final = 16
 _STAMP: Final = struct.Struct("<d")
 
 _WORDS: Final = (
