@@ -225,21 +225,7 @@ def _segment(
     """Walk a segment; the first `vouched` bytes must be intact (None: all) up to `end_offset`."""
     report = FileReport(layout.segment_file(gid, base), "segment")
     try:
-        file = files.open(report.file)
-        report.bytes = size = file.size()
-        limit = size if vouched is None else vouched
-        if size < limit:
-            report.damage.append(Fault(size, limit, f"{limit - size} bytes are missing"))
-        offset = base
-        for piece in walk(file, 0, size, base, bodies=bodies):
-            if isinstance(piece, Hole):
-                if piece.position < limit:
-                    report.damage.append(_fault(piece, end_offset))
-                offset = piece.next_offset if piece.next_offset is not None else offset
-                continue
-            report.batches += 1
-            report.records += piece.records
-            offset = piece.next_offset
+        offset = _walk_segment(files, report, base, vouched, end_offset, bodies=bodies)
     except FileNotFoundError:
         if not vouched:
             return None  # removed meanwhile
@@ -251,8 +237,36 @@ def _segment(
     report.first_offset, report.end_offset = base, offset
     if end_offset is not None and offset < end_offset and not report.damage:
         what = f"offsets {offset} to {end_offset - 1} are missing"
-        report.damage.append(Fault(size, size, what))
+        report.damage.append(Fault(report.bytes, report.bytes, what))
     return report
+
+
+def _walk_segment(
+    files: Files,
+    report: FileReport,
+    base: int,
+    vouched: int | None,
+    end_offset: int | None,
+    *,
+    bodies: bool,
+) -> int:
+    """Count what a segment holds, note what is damaged; returns the offset at which it ends."""
+    file = files.open(report.file)
+    report.bytes = size = file.size()
+    limit = size if vouched is None else vouched
+    if size < limit:
+        report.damage.append(Fault(size, limit, f"{limit - size} bytes are missing"))
+    offset = base
+    for piece in walk(file, 0, size, base, bodies=bodies):
+        if isinstance(piece, Hole):
+            if piece.position < limit:
+                report.damage.append(_fault(piece, end_offset))
+            offset = piece.next_offset if piece.next_offset is not None else offset
+            continue
+        report.batches += 1
+        report.records += piece.records
+        offset = piece.next_offset
+    return offset
 
 
 def _fault(hole: Hole, end_offset: int | None) -> Fault:
