@@ -168,6 +168,10 @@ class FakeAdmin:
         )
         return SimpleNamespace(groups=[shared])
 
+    def list_topics(self) -> Any:
+        """Nothing was deleted."""
+        return [SimpleNamespace(name="orders"), SimpleNamespace(name="dead.orders.billing")]
+
     def describe_shared(self, topic: str, group: str) -> DescribeSharedReply:
         """The group on its topic, and on its dead-letter topic."""
         if group != "billing":

@@ -133,6 +133,13 @@ def test_dead_letters_keep_their_record_and_its_history(cli: Cli, filled: str, d
     assert (mine["dead_letters"], mine["dead_topic"]) == (3, f"dead.{filled}.{dead}")
 
 
+def test_dead_letters_of_a_deleted_topic_are_still_listed(cli: Cli, filled: str, dead: str) -> None:
+    cli("topic", "delete", filled, "--yes")
+    listed = [row for row in rows(cli, "dlq", "list", filled) if row["group"] == dead]
+    assert [(row["dead_letters"], row["deleted"]) for row in listed] == [(3, "topic")]
+    assert "b2" in cli("tail", f"dead.{filled}.{dead}").stdout
+
+
 def test_redriven_records_come_to_their_group_and_to_no_other(
     cli: Cli, filled: str, dead: str
 ) -> None:

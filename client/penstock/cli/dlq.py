@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,10 +18,10 @@ from penstock.cli.dead_view import (
     place_of,
     table_row,
 )
+from penstock.cli.dlq_list import GROUPS, group_rows, left_rows
 from penstock.cli.dlq_redrive import purge, redrive
 from penstock.cli.exits import Exit
 from penstock.cli.output import (
-    Column,
     print_object,
     print_rows,
     print_table,
@@ -31,22 +31,9 @@ from penstock.cli.output import (
 from penstock.cli.params import PLACE, complete_topics, shared_argument, topic_argument
 from penstock.cli.printing import reader_is_gone
 from penstock.cli.settings import Failure, Settings, wall_us
-from penstock.cli.shared_view import unsettled
-from penstock.cli.units import SECOND_US, count_of, show_time
-from penstock.errors import GroupNotFound, TopicNotFound
-
-if TYPE_CHECKING:
-    from penstock.sync import Client
+from penstock.cli.units import count_of
 
 PEEKED = 10
-_GROUPS = (
-    Column("topic", "TOPIC"),
-    Column("group", "GROUP"),
-    Column("dead_letters", "DEAD LETTERS", "number"),
-    Column("redriven", "REDRIVEN", "number"),
-    Column("oldest_seconds", "OLDEST", "ago"),
-    Column("dead_topic", "DEAD-LETTER TOPIC", wide=True),
-)
 
 
 @click.group("dlq", cls=Noun)
@@ -64,41 +51,13 @@ def list_groups(settings: Settings, topic: str | None) -> None:
     letters themselves are shown by `dlq peek` and `dlq reasons`.
     """
     with settings.connect() as client:
-        pairs = sorted(
-            (name, g.group)
-            for g in client.admin.list_groups().groups
-            if g.mode == "shared"
-            for name in g.topics
-            if topic is None or name == topic
-        )
-        found = [_group_row(client, *pair) for pair in pairs]
-    rows = [row for row in found if row is not None]
-    print_rows(rows, _GROUPS, settings.output, name="dead_topic")
+        rows = [*group_rows(client, topic), *left_rows(client, topic)]
+    print_rows(rows, GROUPS, settings.output, name="dead_topic")
+    if any(row["deleted"] for row in rows):
+        settings.say("Whose topic is deleted can be read: penstock tail dead.TOPIC.GROUP")
     if not rows:
         where = f"on {topic}" if topic else "yet"
         settings.say(f"There is no shared group with a dead-letter topic {where}.")
-
-
-def _group_row(client: Client, topic: str, group: str) -> dict[str, Any] | None:
-    """A group and its dead letters; None for one that has no dead-letter topic."""
-    try:
-        dead = client.admin.describe_shared(topic, group).group.dead_topic
-        if not dead:
-            return None
-        partitions = client.admin.describe_shared(dead, group).partitions
-    except (TopicNotFound, GroupNotFound):
-        return None
-    held = sum(p.held for p in partitions)
-    oldest = min((p.oldest_unacked_us for p in partitions if p.oldest_unacked_us), default=0)
-    return {
-        "topic": topic,
-        "group": group,
-        "dead_letters": held,
-        "redriven": sum(map(unsettled, partitions)) - held,
-        "oldest": show_time(oldest) if oldest else None,
-        "oldest_seconds": max(0.0, (wall_us() - oldest) / SECOND_US) if oldest else None,
-        "dead_topic": dead,
-    }
 
 
 @dlq.command(

@@ -1,0 +1,82 @@
+"""What `penstock dlq list` shows: dead-letter topics, also those whose topic is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from penstock.cli.output import Column
+from penstock.cli.settings import wall_us
+from penstock.cli.shared_view import unsettled
+from penstock.cli.units import SECOND_US, show_time
+from penstock.errors import GroupNotFound, TopicNotFound
+
+if TYPE_CHECKING:
+    from penstock.sync import Client
+
+PREFIX: Final = "dead."
+GROUPS: Final = (
+    Column("topic", "TOPIC"),
+    Column("group", "GROUP"),
+    Column("dead_letters", "DEAD LETTERS", "number"),
+    Column("redriven", "REDRIVEN", "number"),
+    Column("oldest_seconds", "OLDEST", "ago"),
+    Column("deleted", "DELETED"),
+    Column("dead_topic", "DEAD-LETTER TOPIC", wide=True),
+)
+
+
+def group_rows(client: Client, topic: str | None) -> Iterator[dict[str, Any]]:
+    """Groups that have a dead-letter topic, of all topics or of one."""
+    pairs = sorted(
+        (name, g.group)
+        for g in client.admin.list_groups().groups
+        if g.mode == "shared"
+        for name in g.topics
+        if topic in (None, name)
+    )
+    for name, group in pairs:
+        try:
+            dead = client.admin.describe_shared(name, group).group.dead_topic
+        except (TopicNotFound, GroupNotFound):
+            continue
+        if dead:
+            yield from _rows(client, name, group, dead, "")
+
+
+def left_rows(client: Client, topic: str | None) -> Iterator[dict[str, Any]]:
+    """Dead-letter topics whose topic is deleted: nobody is left who could get the letters."""
+    names = [info.name for info in client.admin.list_topics()]
+    for dead in names:
+        for origin, group in _splits(dead):
+            if origin not in names and topic in (None, origin):
+                yield from _rows(client, origin, group, dead, "topic")
+
+
+def _splits(dead: str) -> Iterator[tuple[str, str]]:
+    """Topics and groups that a dead-letter topic may be of: both may have dots in their names."""
+    if dead.startswith(PREFIX):
+        parts = dead.removeprefix(PREFIX).split(".")
+        for at in range(1, len(parts)):
+            yield ".".join(parts[:at]), ".".join(parts[at:])
+
+
+def _rows(
+    client: Client, topic: str, group: str, dead: str, deleted: str
+) -> Iterator[dict[str, Any]]:
+    try:
+        partitions = client.admin.describe_shared(dead, group).partitions
+    except (TopicNotFound, GroupNotFound):
+        return
+    held = sum(p.held for p in partitions)
+    oldest = min((p.oldest_unacked_us for p in partitions if p.oldest_unacked_us), default=0)
+    yield {
+        "topic": topic,
+        "group": group,
+        "dead_letters": held,
+        "redriven": sum(map(unsettled, partitions)) - held,
+        "oldest": show_time(oldest) if oldest else None,
+        "oldest_seconds": max(0.0, (wall_us() - oldest) / SECOND_US) if oldest else None,
+        "deleted": deleted or None,
+        "dead_topic": dead,
+    }
