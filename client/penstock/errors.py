@@ -196,7 +196,7 @@ class PartitionNotFound(RequestError):
 
 
 class GroupNotFound(RequestError):
-    """There is no such consumer group."""
+    """There is no such group."""
 
     code = 43
 

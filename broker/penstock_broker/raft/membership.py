@@ -21,7 +21,7 @@ def propose(raft: RaftState, voters: list[int], learners: list[int]) -> int:
         raise NotLeader(raft.leader)
     current = raft.configuration
     if raft.transferee != NOBODY:
-        raise Refused(f"leadership is on its way to {raft.transferee}")
+        raise Refused(f"the lead is on its way to {raft.transferee}")
     if not raft.has_committed_in_term():
         raise Refused(f"nothing is committed in term {raft.term} yet")
     if raft.history.index > raft.log.commit:

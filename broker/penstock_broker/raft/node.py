@@ -197,7 +197,7 @@ class Raft(RaftState):
         if self.role is not Role.LEADER:
             raise NotLeader(self.leader)
         if self.transferee != NOBODY:
-            raise Refused(f"leadership is on its way to {self.transferee}")
+            raise Refused(f"the lead is on its way to {self.transferee}")
         log = self.log
         waiting = log.last_index - log.commit
         if waiting + len(payloads) > self.options.uncommitted_max:
