@@ -17,6 +17,7 @@ SOURCE: Final[Mapping[str, str]] = {
     "serve": "penstock_broker.runtime.serve:serve",
     "embed": "penstock_broker.runtime.embed:start",
     "inspect": "penstock_broker.runtime.inspect:inspect",
+    "recover": "penstock_broker.runtime.recover:recover",
     "cron": "penstock_broker.node.cron:parse",
 }
 """What pyproject.toml declares, for a tree that is not installed."""

@@ -21,6 +21,7 @@ from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_fields, print_object, print_rows, print_table
 from penstock.cli.params import COUNT, SECONDS, dry_run_option, node_argument, yes_option
+from penstock.cli.recover import recover
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import count_of, show_time
 from penstock.cli.waiting import wait_for_empty, wait_option, within_option
@@ -37,6 +38,9 @@ INIT_WAITS: Final = "Nothing was changed: say it again when that is settled."
 @click.group("cluster", cls=Noun)
 def cluster() -> None:
     """Form a cluster, see how it is, grow and shrink it."""
+
+
+cluster.add_command(recover)
 
 
 @cluster.command(

@@ -1,0 +1,98 @@
+"""Most nodes are lost for ever: the cluster goes on with the directory of one."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.errors import PreconditionFailed
+from penstock_broker.node import recovering
+from penstock_broker.simulation.memory_files import MemoryFiles
+from penstock_broker.storage import Store
+from tests.node.cluster import Cluster
+
+
+def opened(cluster: Cluster, number: int) -> Store:
+    return Store.open(cluster.members[number].files, cluster.storage, fresh_uuid=bytes(16))
+
+
+def lose_all_but(cluster: Cluster, number: int) -> None:
+    for other in cluster.members:
+        cluster.kill(other)
+        if other != number:
+            cluster.wipe(other)
+
+
+def recovered(cluster: Cluster, number: int) -> list[recovering.Fate]:
+    store = opened(cluster, number)
+    fates = recovering.plan(store)
+    recovering.carry_out(store, fates, cluster.wall_us)
+    store.close()
+    return fates
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_one_of_three_goes_on_and_gets_copies_on_new_nodes(number: int) -> None:
+    cluster = Cluster(3)
+    (gid,) = cluster.topic("orders", 1, 3)
+    client = cluster.leader(gid).client()
+    for value in range(20):
+        client.publish(gid, b"%d" % value)
+    cluster.advance(1.0)
+    lose_all_but(cluster, number)
+
+    fates = {fate.group: fate for fate in recovered(cluster, number)}
+    assert {fate.outcome for fate in fates.values()} == {recovering.KEPT}
+    assert fates[gid].others == [n for n in (1, 2, 3) if n != number]
+
+    cluster.restart(number)
+    assert cluster.leader(0).number == cluster.leader(gid).number == number
+    assert len(cluster.contents(number, gid)) == 20
+    cluster.members[number].client().publish(gid, b"more")
+    for other in [n for n in (1, 2, 3) if n != number]:
+        cluster.restart(other)
+
+    def whole() -> bool:
+        machine = cluster.members[number].node.groups.metadata.machine
+        place = machine.locate(gid)
+        assert place is not None
+        members = place[0].partitions[place[1]].members
+        return len(members) == 3 and not {1, 2, 3} - {number} & set(members)
+
+    cluster.run_until(whole, 90.0)
+    cluster.advance(1.0)
+    copies = [m for m in cluster.alive if m.node.groups.get(gid) is not None]
+    assert [len(cluster.contents(m.number, gid)) for m in copies] == [21] * 3
+
+
+def test_a_dry_run_changes_nothing_and_a_broken_off_recovery_can_be_repeated() -> None:
+    cluster = Cluster(3)
+    (gid,) = cluster.topic("orders", 1, 3)
+    cluster.advance(1.0)
+    lose_all_but(cluster, 2)
+    before = opened(cluster, 2)
+    plan = recovering.plan(before)
+    before.close()
+    for _ in range(2):
+        assert [fate[:4] for fate in recovered(cluster, 2)] == [fate[:4] for fate in plan]
+    cluster.restart(2)
+    assert cluster.leader(gid).number == 2
+
+
+def test_a_partition_without_a_copy_here_is_told_as_lost() -> None:
+    cluster = Cluster(3)
+    gids = cluster.topic("orders", 3, 1)
+    cluster.advance(1.0)
+    lose_all_but(cluster, 1)
+    fates = {fate.group: fate for fate in recovered(cluster, 1)}
+    lost = [gid for gid in gids if fates[gid].outcome == recovering.LOST]
+    assert len(lost) == 2
+    cluster.restart(1)
+    (kept,) = [gid for gid in gids if gid not in lost]
+    assert cluster.leader(kept).number == 1
+
+
+def test_a_directory_of_no_cluster_is_refused() -> None:
+    cluster = Cluster(2, form=False)
+    store = Store.open(MemoryFiles(), cluster.storage, fresh_uuid=bytes(16))
+    with pytest.raises(PreconditionFailed):
+        recovering.plan(store)
