@@ -33,8 +33,8 @@ SIZE: Final = 3
 CLUSTER_SECONDS: Final = 480.0
 """So long a cluster lives."""
 WALK_SECONDS: Final = 90.0
-FAULTS_BETWEEN_WALKS: Final = 4
-"""Episodes."""
+EPISODES_TO_A_WALK: Final = 3
+"""Each third episode is one."""
 WALK_REST: Final = 0.1
 """So that a walk spends the time on its way, not on what must be read back."""
 BROKEN_MAX: Final = 5
@@ -133,7 +133,7 @@ class ClusterCampaign:
         count = 0
         while time.monotonic() < self._ends and not self._broken():
             count += 1
-            if count % FAULTS_BETWEEN_WALKS:
+            if count % EPISODES_TO_A_WALK:
                 self._hurt()
             else:
                 self._walk(min(self._ends, time.monotonic() + WALK_SECONDS), 1 << 30)
@@ -160,7 +160,7 @@ class ClusterCampaign:
             work.create(SIZE)
             work.start(chance.randint(1, 3), chance.choice([0, 100, 5000]), 0.005)
             self._faults.topic = work.topic
-            for _ in range(chance.randint(1, 4)):
+            for _ in range(chance.randint(2, 8)):
                 time.sleep(chance.uniform(0.2, 1.5))
                 self._faults.happen(clocks=clocks, planned=planned)
             time.sleep(0.5)
