@@ -19,6 +19,7 @@ from penstock_broker.machine.sharing.group import GroupRow, SharedGroup
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.session import Session
 from penstock_broker.node.sharing import dispatch
+from penstock_broker.node.sharing.delayed import DelayedRecords
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.node.sharing.ready import ReadyByOffset
 from penstock_broker.node.sharing.waiting import Waiting
@@ -139,11 +140,27 @@ def _acquire_answered_twice() -> Changes:
     return [(Waiting, "serve", Waiting._serve)]
 
 
+def _early_after_clock_put_back() -> Changes:
+    """What is due goes by the latest time that the clock has ever shown."""
+    original = DelayedRecords.tick
+
+    def tick(self: DelayedRecords) -> None:
+        node = self._partition.node
+        shown, node.civil_us = node.civil_us, node.wall_us
+        try:
+            original(self)
+        finally:
+            node.civil_us = shown
+
+    return [(DelayedRecords, "tick", tick)]
+
+
 SHARED_MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-applied-twice": _ack_applied_twice,
     "acquire-answered-twice": _acquire_answered_twice,
     "attempts-reset": _attempts_reset,
     "dead-letter-sent-again": _dead_letter_sent_again,
+    "early-after-clock-put-back": _early_after_clock_put_back,
     "granted-twice": _granted_twice,
     "lease-not-expired-after-restart": _lease_not_expired_after_restart,
     "order-of-keys-ignored": _order_of_keys_ignored,

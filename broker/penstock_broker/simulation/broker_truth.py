@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock_broker.simulation.broker_world import Counts
 
 
@@ -12,11 +14,17 @@ TICK = b"tick-"
 """How the values of recurring schedules begin: they repeat."""
 
 
+def _ignore(value: bytes) -> None:
+    """Nobody waits for a record."""
+
+
 class Truth:
     """Acknowledged and seen records of every partition, and who owns what in the group."""
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts
+        self.came: Callable[[bytes], None] = _ignore
+        """Told of each record that is seen for the first time."""
         self._known: dict[tuple[int, int], bytes] = {}
         """(partition, offset) -> value that some client was told is there."""
         self._owner: dict[tuple[int, int], str] = {}
@@ -36,7 +44,10 @@ class Truth:
             self._learn(partition, offset, value)
 
     def _learn(self, partition: int, offset: int, value: bytes) -> None:
-        known = self._known.setdefault((partition, offset), value)
+        known = self._known.get((partition, offset))
+        if known is None:
+            known = self._known[partition, offset] = value
+            self.came(value)
         assert known == value, f"{partition}:{offset} was {known!r} and is {value!r}"
 
     def value_of(self, partition: int, offset: int) -> bytes | None:

@@ -182,15 +182,7 @@ class Lane:
         self._send(sequence, values)
 
     def _send(self, sequence: int, values: list[bytes]) -> None:
-        batch = encode_batch(
-            list(values),
-            codec=0,
-            base_ts_us=1,
-            producer_id=self.producer,
-            base_sequence=sequence,
-            key_slots=self.world.slots_of(values),
-        )
-        gid = self.world.gids[self.partition]
+        batch, gid = self._encode(sequence, values), self._target
 
         def make(correlation: int) -> bytes:
             head = frames.publish_head(correlation, gid, frames.ACKS_QUORUM, 0, len(batch))
@@ -198,6 +190,23 @@ class Lane:
 
         self.world.truth.sent(self.partition, values)
         self.link.send(make, partial(self._answered, sequence))
+
+    @property
+    def _target(self) -> int:
+        return self.world.gids[self.partition]
+
+    def _encode(self, sequence: int, values: list[bytes]) -> bytearray:
+        return encode_batch(
+            list(values),
+            codec=0,
+            base_ts_us=1,
+            producer_id=self.producer,
+            base_sequence=sequence,
+            key_slots=self.world.slots_of(values),
+        )
+
+    def _stored(self, offset: int, values: list[bytes]) -> None:
+        self.world.truth.acked(self.partition, offset, values)
 
     def _answered(self, sequence: int, flags: int, reply: bytes) -> None:
         batch = next((batch for batch in self.flight if batch[0] == sequence), None)
@@ -216,7 +225,7 @@ class Lane:
         self.world.counts.duplicates += bool(flags & frames.FLAG_DUPLICATE)
         self.flight.remove(batch)
         self._began = True
-        self.world.truth.acked(self.partition, offset, batch[1])
+        self._stored(offset, batch[1])
 
     def _resend(self) -> None:
         self._resending = False
@@ -227,9 +236,15 @@ class Lane:
 class Producer:
     """Publishes to all partitions until it is stopped."""
 
+    lane = Lane
+    first = 1000
+    """The first of such producers' ids."""
+    publishes = 0.0
+    """A second; 0: as the swarm has it."""
+
     def __init__(self, world: ClusterWorld, number: int) -> None:
         self.world = world
-        self.lanes = [Lane(world, 1000 + number, at) for at in range(len(world.gids))]
+        self.lanes = [self.lane(world, self.first + number, at) for at in range(len(world.gids))]
         self._stopped = False
         self._go_on()
 
@@ -249,7 +264,8 @@ class Producer:
     def _go_on(self) -> None:
         if not self._stopped:
             random = self.world.random
-            self.world.after(random.expovariate(self.world.swarm.publishes), self._go_on)
+            publishes = self.publishes or self.world.swarm.publishes
+            self.world.after(random.expovariate(publishes), self._go_on)
             random.choice(self.lanes).publish()
 
 

@@ -105,7 +105,10 @@ def _wipe(world: ClusterWorld) -> None:
 
 def _jump_clock(world: ClusterWorld) -> None:
     world.clocks_moved = True
-    _any(world).clock_off_us += int(world.random.uniform(-5e6, 5e6))
+    host = _any(world)
+    if world.delays is not None:
+        world.delays.times.put_back(world.now, host.wall_us)
+    host.clock_off_us += int(world.random.uniform(-5e6, 5e6))
 
 
 def _failpoint(world: ClusterWorld) -> None:

@@ -22,7 +22,7 @@ from penstock_broker.raft import (
 )
 from penstock_broker.raft.log import RaftLog
 from penstock_broker.raft.state import RaftState
-from penstock_broker.simulation import raft_mutations
+from penstock_broker.simulation import broker_mutations, raft_mutations
 from penstock_broker.simulation.disk import SimFile
 from penstock_broker.storage import Store
 
@@ -123,6 +123,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "commit-old-term": raft_mutations._commit_old_term,
     "committed-truncated": _committed_truncated,
     "dropped-replica-forgets-vote": _dropped_forgets_vote,
+    "early-after-clock-put-back": broker_mutations._early_after_clock_put_back,
     "joint-one-side": raft_mutations._joint_one_side,
     "joint-skipped": raft_mutations._skip_joint,
     "leader-counts-memory": raft_mutations._leader_counts_memory,
@@ -141,6 +142,13 @@ SCRIPTED: Final[Mapping[str, Callable[[], Changes]]] = {"stale-leader-grants": _
 
 SOONEST: Final[Mapping[str, Mapping[str, object]]] = {
     "dropped-replica-forgets-vote": {"operate_every": 0.5, "faults": ("kill",), "shared": 0},
+    "early-after-clock-put-back": {
+        "faults": ("clock",),
+        "fault_every": 0.5,
+        "delays": True,
+        "publishes": 1.0,
+        "shared": 0,
+    },
     "learner-in-quorum": {"operate_every": 0.5, "faults": ("slow-disk",), "shared": 0},
     "stale-leader-serves": {"faults": ("pause-leader", "strand-leader")},
     "vote-for-stale-log": {"faults": ("crash-leader", "isolate", "split")},

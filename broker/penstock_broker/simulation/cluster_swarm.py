@@ -51,6 +51,8 @@ class Swarm:
     strict: str
     topics: bool
     """Whether topics come and go."""
+    delays: bool
+    """Whether records are published for later, and by a schedule."""
 
 
 def draw(random: Random, nodes: int) -> Swarm:
@@ -90,4 +92,5 @@ def draw(random: Random, nodes: int) -> Swarm:
         lease_seconds=pick((1.0, 1.5)),
         strict=pick(("no", "yes")),
         topics=pick((False, True)),
+        delays=pick((False, False, True)),
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock_broker.simulation.broker_truth import Truth
+from penstock_broker.simulation.broker_truth import TICK, Truth
 
 if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_world import ClusterCounts
+
+DELAYED = b"3000-"
+"""How the values of delayed records begin: they come in the order of their times."""
 
 
 class ClusterTruth(Truth):
@@ -37,6 +40,8 @@ class ClusterTruth(Truth):
         """Records of one producer stand in the order in which it sent them."""
         latest: dict[bytes, int] = {}
         for offset, value in records:
+            if value.startswith((TICK, DELAYED)):
+                continue
             producer, _, rest = value.split(b".", 1)[0].split(b"-", 2)
             number = int(rest)
             before = latest.get(producer, -1)

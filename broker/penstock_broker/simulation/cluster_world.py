@@ -41,6 +41,7 @@ from penstock_broker.simulation.cluster_clients import (
     Reader,
     StrictReader,
 )
+from penstock_broker.simulation.cluster_delays import ClusterDelays, Delayer
 from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_network import Network
 from penstock_broker.simulation.cluster_shared import Seat, SharedGroup
@@ -109,6 +110,7 @@ class ClusterWorld:
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
         self.shared = SharedGroup(self) if self.swarm.shared else None
+        self.delays = ClusterDelays(self) if self.swarm.delays else None
         self.clocks_moved = False
         """Whether the clock of any host has ever jumped."""
         self.died_at = 0.0
@@ -196,6 +198,8 @@ class ClusterWorld:
         self.until_told(Metadata(topics=["t"]), self._described)
         if self.shared is not None:
             self.shared.create()
+        if self.delays is not None:
+            self.delays.create()
 
     def _gather(self) -> None:
         """Wait until all have joined and know the metadata."""
@@ -257,6 +261,8 @@ class ClusterWorld:
             self.clients.append(TopicMaker(self))
         if self.shared is not None:
             self.clients += self.shared.members()
+        if self.delays is not None:
+            self.clients.append(Delayer(self, 0))
 
     def node_config(self, host: Host) -> NodeConfig:
         """What a node is told about itself."""
@@ -327,6 +333,8 @@ class ClusterWorld:
             self._read_everywhere(partition, gid)
         if self.shared is not None:
             self.shared.check_end()
+        if self.delays is not None:
+            self.delays.check_end()
 
     def waits_for(self) -> list[str]:
         """What is not yet as it must be."""
@@ -335,6 +343,8 @@ class ClusterWorld:
         found = [str(client) for client in self.clients if not client.idle]
         if not found and self.shared is not None:
             found = self.shared.waits_for()
+        if not found and self.delays is not None:
+            found = self.delays.waits_for()
         return found or self.waits_for_replicas()
 
     def waits_for_replicas(self) -> list[str]:

@@ -102,6 +102,10 @@ class SharedTruth:
     def __init__(self, world: SharedScene) -> None:
         self._world = world
         self._grants: dict[Key, Grant] = {}
+        self._keys: dict[tuple[str, int, int], list[Key]] = {}
+        """Topic, partition and lease -> what was granted under it."""
+        self._held: dict[tuple[str, str, int], set[int]] = {}
+        """Member, topic and partition -> leases of which it was told, and has not let go."""
         self._counters: dict[Key, Span] = {}
         self._final: dict[Key, int] = {}
         """Records with a confirmed ack or reject, which it was."""
@@ -135,6 +139,8 @@ class SharedTruth:
                 life = self._world.counts.crashes
                 self._grants[key] = Grant(found.lease, member, found.deadline_us, life)
                 offsets.append(offset)
+        self._keys[topic, partition, found.lease] = [(topic, partition, at) for at in offsets]
+        self._held.setdefault((member, topic, partition), set()).add(found.lease)
         self._world.counts.granted += len(offsets)
         return offsets
 
@@ -234,9 +240,16 @@ class SharedTruth:
         If clocks were moved, what is kept gets another deadline: by the clock of who leads now.
         """
         kept = [] if self._world.clocks_moved else kept
-        for key, grant in self._grants.items():
-            if grant.member == member and key[:2] == (topic, partition):
-                grant.over |= grant.lease not in kept
+        held = self._held.setdefault((member, topic, partition), set())
+        for lease in sorted(held.difference(kept)):
+            held.discard(lease)
+            for grant in self._under(topic, partition, lease):
+                grant.over = True
+
+    def _under(self, topic: str, partition: int, lease: int) -> list[Grant]:
+        """Records that nobody got under a later lease."""
+        keys = self._keys.get((topic, partition, lease), ())
+        return [grant for key in keys if (grant := self._grants[key]).lease == lease]
 
     def renewed(
         self, topic: str, partition: int, asked: float, leases: list[int], lost: list[int]
@@ -247,17 +260,22 @@ class SharedTruth:
             return
         passed_us = int((self._world.now - asked) * 1e6)
         until_us = self._world.wall_us - passed_us + int(self._world.lease_seconds * 1e6)
-        for key, grant in self._grants.items():
-            if key[:2] != (topic, partition) or grant.lease not in leases or grant.over:
-                continue
-            if grant.lease not in lost:
-                grant.deadline_us = max(grant.deadline_us, until_us)
-                continue
-            ran_out = grant.deadline_us <= self._world.wall_us
-            settled = ACK in self._said.get(key, ())  # late, under an earlier lease
-            words = f"the lease {grant.lease:x} of {grant.member} on {key} is lost"
-            assert ran_out or settled or self._may_be_forgotten(key, grant), words
-            grant.over = True
+        for lease in leases:
+            for key in self._keys.get((topic, partition, lease), ()):
+                grant = self._grants[key]
+                if grant.over or grant.lease != lease:
+                    continue
+                if lease in lost:
+                    self._check_lost(key, grant)
+                else:
+                    grant.deadline_us = max(grant.deadline_us, until_us)
+
+    def _check_lost(self, key: Key, grant: Grant) -> None:
+        ran_out = grant.deadline_us <= self._world.wall_us
+        settled = ACK in self._said.get(key, ())  # late, under an earlier lease
+        words = f"the lease {grant.lease:x} of {grant.member} on {key} is lost"
+        assert ran_out or settled or self._may_be_forgotten(key, grant), words
+        grant.over = True
 
     def redriven(self, topic: str, partition: int, offset: int) -> None:
         """Somebody asks for a redrive."""

@@ -90,8 +90,6 @@ class SharedWorld(World):
             "order_by": "key" if self.by_key else "none",
         }
         self.delayed_groups: list[int] = []
-        self.put_back_us = 0
-        """By how much the clock was put back so far, in all."""
         self._calm_since_us = self.wall_us
         self._delayer = Delayer(self)
         self._with_schedule = pick((False, True))
@@ -123,8 +121,9 @@ class SharedWorld(World):
         if self.faulty:
             self.counts.jumps += 1
             jump_us = int(self._clocks.uniform(-3e6, 3e6))
+            if jump_us < 0:
+                self._delayer.times.put_back(self.now, self.wall_us)
             self._off_us += jump_us
-            self.put_back_us += max(0, -jump_us)
             self.after(self._clocks.expovariate(1 / JUMP_SECONDS), self._jump)
 
     # ----- setting up
@@ -243,7 +242,7 @@ class SharedWorld(World):
         super().run(seconds)
         assert self.node is not None
         batches = [batch for gid in self.groups for batch in read_log(self.node, gid)]
-        self._delayer.check([(r.value or b"", r.timestamp_us) for batch in batches for r in batch])
+        self._delayer.times.check_end([r.value or b"" for batch in batches for r in batch])
         check_firings(self, batches)
         for topic, partition, gid in self.places:
             if topic == self.dead_topic:
