@@ -40,7 +40,7 @@ WALK_REST: Final = 0.1
 BROKEN_MAX: Final = 5
 """Clusters with breaches, after which the campaign ends."""
 FAILED_MAX: Final = 10
-DATA_KEPT_BYTES_MAX: Final = 2 << 30
+DATA_KEPT_BYTES_MAX: Final = 400 << 20
 """Of a cluster that broke a promise; beyond it logs and histories are kept, not the disks."""
 
 
@@ -90,6 +90,8 @@ class ClusterCampaign:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             report.seconds = time.monotonic() - self._began
+        if len(report.failed_steps) >= FAILED_MAX:
+            report.breaches.append("the campaign could not go on: too many of its steps failed")
         return report
 
     def _goes_on(self) -> bool:
@@ -201,9 +203,10 @@ class ClusterCampaign:
             work.finish(report)
         if not wait_until(self._cluster.whole, BACK_SECONDS_MAX):
             report.breaches.append("replicas are missing though all brokers are there")
+        for work in reversed(works):  # they watch the client one over the other
+            work.close()
         for work in works:
             report.acknowledged += work.load.acknowledged
-            work.close()
             work.judge(report)
             if len(report.breaches) == known:
                 work.delete()
