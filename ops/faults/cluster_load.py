@@ -196,7 +196,8 @@ class ClusterLoad:
     def read_back(self) -> dict[int, int]:
         """Write the final partitions into the history; returns where each one ends."""
         ends = {}
-        with sync.connect(self.address, name="auditor") as client:
+        options: dict[str, Any] = {"name": "auditor", "request_timeout": PATIENCE_SECONDS}
+        with sync.connect(self.address, **options) as client:
             for partition in range(self.partitions):
                 start = time.monotonic()
                 records = read_partition(client, self.topic, partition)

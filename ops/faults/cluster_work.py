@@ -57,7 +57,7 @@ class Work:
         left = groups.drain(ends)
         load.join()
         groups.end()
-        with sync.connect(self._address, name="positions") as client:
+        with sync.connect(self._address, request_timeout=CREATE_SECONDS) as client:
             groups.ask_positions(client)
         report.breaches += [f"{self.topic}: {words}" for words in load.errors[:10]]
         report.breaches += [f"{self.topic}: {left}"] if left else []
