@@ -126,6 +126,8 @@ def _value(type_: Any, name: str) -> Any:
         return f"a {name}"
     if origin is list:
         return [_value(args[0], name)]
+    if origin is tuple:
+        return tuple(_value(arg, name) for arg in args)
     if origin is dict:
         return {_value(args[0], name): _value(args[1], name)}
     if origin is types.UnionType:
@@ -175,6 +177,8 @@ def _strategy(type_: Any) -> st.SearchStrategy[Any]:
         return scalars[type_]
     if origin is list:
         return st.lists(_strategy(args[0]), max_size=3)
+    if origin is tuple:
+        return st.tuples(*map(_strategy, args))
     if origin is dict:
         return st.dictionaries(_strategy(args[0]), _strategy(args[1]), max_size=3)
     if origin is types.UnionType:

@@ -10,9 +10,13 @@ from penstock.errors import BadRequest, PenstockError, RecordTooLarge, RemotePro
 from penstock.protocol import codec
 from penstock.protocol.frames import FLAG_ERROR, FLAG_RESPONSE, FRAME_HEADER
 from penstock.protocol.messages import REPLIES, REQUESTS, TYPE_OF, CommitOffsets, CreateTopic
+from penstock_broker.node import questions
+from penstock_broker.node.peers import hello
 from tests.protocol.bounded import memory_below
 from tests.protocol.samples import MESSAGES, example, messages
 
+AMONG_BROKERS = (questions, hello)
+"""Messages are known once their module is; these are tested whichever tests ran before."""
 TAGS = [*range(300), 1004, 43000, 55799, 2**16, 2**32, 2**64 - 1]
 
 
