@@ -290,7 +290,7 @@ class Node:
     @property
     def eager(self) -> bool:
         """Whether the next round has work also if nothing arrives."""
-        return bool(self.groups.making) or self.catchup.source.eager
+        return bool(self.groups.making) or self.catchup.source.eager or self.peers.eager
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""

@@ -134,6 +134,12 @@ class Peer:
         """Whether a snapshot is on its way."""
         return bool(self._snapshots)
 
+    @property
+    def eager(self) -> bool:
+        """Whether the next piece of a snapshot can leave now."""
+        room = 2 * self._peers.piece_bytes - self.lines[Channel.BULK].unsent_bytes
+        return bool(self._snapshots) and room > 0
+
     def _send_pieces(self) -> set[int]:
         bulk = self.lines[Channel.BULK]
         moved: set[int] = set()

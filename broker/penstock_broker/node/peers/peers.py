@@ -344,6 +344,11 @@ class Peers:
             for peer in self._peers.values():
                 peer.control.send([frame])
 
+    @property
+    def eager(self) -> bool:
+        """Whether more of a snapshot can leave at once: the next round need not wait."""
+        return any(peer.eager for peer in self._queued)
+
     def _progresses(self, gid: int, node_id: int) -> None:
         group = self._node.groups.get(gid)
         if group is not None and group.leading:
