@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -110,20 +111,20 @@ def example(cls: type[Struct]) -> Any:
     return cls(**{field.name: _value(field.type, field.name) for field in fields(cls)})
 
 
+_SIMPLE: dict[Any, Callable[[str], Any]] = {
+    int: lambda name: 1 + sum(name.encode()) % 40,
+    str: lambda name: name.replace("_", "-"),
+    bool: lambda name: True,
+    bytes: str.encode,
+    float: lambda name: 0.5,
+    object: lambda name: f"a {name}",
+}
+
+
 def _value(type_: Any, name: str) -> Any:
     origin, args = typing.get_origin(type_), typing.get_args(type_)
-    if type_ is int:
-        return 1 + sum(name.encode()) % 40
-    if type_ is str:
-        return name.replace("_", "-")
-    if type_ is bool:
-        return True
-    if type_ is bytes:
-        return name.encode()
-    if type_ is float:
-        return 0.5
-    if type_ is object:
-        return f"a {name}"
+    if type_ in _SIMPLE:
+        return _SIMPLE[type_](name)
     if origin is list:
         return [_value(args[0], name)]
     if origin is tuple:
