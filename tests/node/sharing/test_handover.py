@@ -14,6 +14,8 @@ from tests.node.cluster import Cluster
 from tests.node.cluster import Member as Broker
 from tests.node.sharing.members import GROUP, Member, offsets
 
+LEASE_SECONDS = 5
+
 
 class Handing:
     """A cluster of three with a group of ten records, and who leads its partition."""
@@ -23,7 +25,7 @@ class Handing:
         (self.gid,) = self.cluster.topic()
         self.cluster.ask(
             self.cluster.members[1].client(),
-            CreateGroup(topic="orders", group=GROUP, settings={"lease_ms": 30_000}),
+            CreateGroup(topic="orders", group=GROUP, settings={"lease_ms": LEASE_SECONDS * 1000}),
         )
         self.old = self.leader()
         others = [broker for broker in self.cluster.alive if broker is not self.old]
@@ -91,3 +93,16 @@ def test_who_waited_is_served_when_a_handover_is_given_up() -> None:
     cluster.run_until(lambda: member.client.session.out)
     assert handing.old.group(handing.gid).raft.transferee == NOBODY
     assert offsets(member.acquired()) == [0, 1, 2, 3]
+
+
+def test_leases_whose_members_never_come_back_run_out_under_the_new_leader() -> None:
+    """RabbitMQ 15473: after an election messages stayed with consumers that nobody knew."""
+    handing = Handing()
+    assert len(offsets(handing.member(handing.old, "m1").acquire())) == 10
+    handing.hand_over()
+    other = handing.member(handing.leader(), "m2")
+    assert not offsets(other.acquire())
+    handing.cluster.advance(LEASE_SECONDS + 5.0)  # and until they are tried again
+    got = other.acquire()
+    assert len(offsets(got)) == 10
+    assert {span.timed_out for span in got.spans} == {1}
