@@ -79,8 +79,9 @@ def test_what_an_old_writer_sends_late_is_kept_by_nobody() -> None:
     group.isolate(1)
     old.propose([(1, b"late")])
     group.work(1)
-    late = Append(1, 3, old.term, old.log.commit, old.term, old.log.commit,
-                  list(old.log.slice(old.log.commit + 1, old.log.last_index)))  # fmt: skip
+    log = old.log
+    entries = list(log.slice(log.commit + 1, log.last_index))
+    late = Append(1, 3, old.term, log.commit, old.term, entries, log.commit)
     group.elect(2)
     before = group[3].log.last_index
     group[3].step(late)
