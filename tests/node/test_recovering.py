@@ -96,3 +96,22 @@ def test_a_directory_of_no_cluster_is_refused() -> None:
     store = Store.open(MemoryFiles(), cluster.storage, fresh_uuid=bytes(16))
     with pytest.raises(PreconditionFailed):
         recovering.plan(store)
+
+
+def test_an_old_directory_that_comes_back_takes_no_part() -> None:
+    cluster = Cluster(3)
+    (gid,) = cluster.topic("orders", 1, 3)
+    cluster.advance(1.0)
+    for number in cluster.members:
+        cluster.kill(number)
+    recovered(cluster, 1)
+    cluster.restart(1)
+    assert cluster.leader(gid).number == 1
+    cluster.restart(2)
+    cluster.advance(5.0)
+    cluster.members[1].client().publish(gid, b"more")
+    assert cluster.leader(gid).number == 1
+    assert not cluster.members[1].node.peers.alive(2)
+    assert (
+        cluster.members[2].group(gid).raft.log.last_term < cluster.members[1].group(gid).raft.term
+    )
