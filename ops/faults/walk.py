@@ -14,11 +14,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from ops.faults.armed import ArmedBroker
-from ops.faults.broker import StartError, wait_until
+from ops.faults.broker import wait_until
 from ops.faults.cluster import ClusterProcesses
 from ops.faults.cluster_report import ClusterReport
 from ops.faults.cluster_work import Work
@@ -157,7 +157,8 @@ class Walk:
     def _wait_for(self, point: str, does: str) -> None:
         """Set it on one broker, then on all of them."""
         rules = {point: f"{does}@1"}
-        member = self._chance.choice(self._members)
+        ready = [member for member in self._members if member.running and member.listens]
+        member = self._chance.choice(ready or self._members)
         for members, seconds in (([member], 1.0), (self._members, 4.0)):
             with self._armed(members, rules):
                 if wait_until(lambda: self._is_hit(point, does), seconds):
@@ -199,15 +200,14 @@ class Walk:
         self._report.breaches.append(f"at {point}={does}: {words}")
 
     def _begin(self, member: ArmedBroker) -> None:
-        """Start it if it ended, as it should; a point that is set may end it at once."""
-        failed = "" if member.running else member.failure(*self._ends())
+        """Start it if it ended, as it should; the others go on meanwhile."""
+        if member.running:
+            return
+        failed = member.failure(*self._ends())
         if failed:
             self._breach(failed)
-        for _ in range(3):
-            if member.running or self._broken:
-                return
-            with suppress(StartError):
-                member.start()
+        else:
+            member.spawn()
 
     def _ends(self) -> tuple[int, ...]:
         return ENDS_OF_ERRORS if self._visited[1] == "error" else ()
