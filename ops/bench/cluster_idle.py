@@ -88,6 +88,8 @@ def measure(partitions: int, seconds: float) -> Iterator[Row]:
         yield "started again: all listen", time.monotonic() - began, "s"
         _wait_until_led(cluster, partitions)
         yield "started again: every partition led", time.monotonic() - began, "s"
+        cpu = max(map(cpu_seconds, _pids(cluster)))
+        yield "started again: CPU of the busiest broker until then", cpu, "s"
         time.sleep(seconds)
         yield from _idle(cluster, seconds, "restarted")
 

@@ -1,6 +1,6 @@
 """Heartbeats of many groups at once: the same as one group after another."""
 
-from penstock_broker.raft import Beat, Options, Raft, Role, acknowledged, tell
+from penstock_broker.raft import Beat, Options, Raft, Role, acknowledged, tell, tick
 from tests.raft.group import Group
 
 OUTSIDE = Options(external_heartbeats=True)
@@ -64,6 +64,19 @@ def test_answers_for_all_groups_do_what_one_after_the_other_does() -> None:
     assert [seen(raft) for raft in rafts.values()] == [seen(raft) for raft in others.values()]
     assert found == worth == {1, 2}
     assert rafts[2].reads.done
+
+
+def test_a_tick_of_all_groups_is_a_tick_of_each() -> None:
+    rafts = [group[node] for group in several() for node in (1, 2, 3)]
+    others = [group[node] for group in several() for node in (1, 2, 3)]
+    rafts[0].transfer(2)
+    others[0].transfer(2)
+    for _ in range(3 * OUTSIDE.election_ticks):
+        found = tick(list(enumerate(rafts)))
+        assert found == [label for label, raft in enumerate(others) if raft.tick()]
+        assert [(*seen(raft), raft.elapsed, raft.transferee, raft.messages) for raft in rafts] == [
+            (*seen(raft), raft.elapsed, raft.transferee, raft.messages) for raft in others
+        ]
 
 
 def test_a_group_that_refused_or_has_moved_on_is_left_out() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from crc32c import crc32c
 
 from penstock.errors import LeaderUnknown, NotLeader, PenstockError, TopicNotFound
+from penstock_broker import raft as consensus
 from penstock_broker.machine.commands import TopicRef
 from penstock_broker.machine.effects import (
     ConfigChanged,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 METADATA: Final = 0
 RAFT_TICK_SECONDS: Final = 0.1
+TICKS_TO_REST: Final = 8
+"""So often is looked for groups that need no ticks."""
 RETURN_SECONDS: Final = 10.0
 """A replica that was dropped comes back not before: no connection keeps its answers for so long."""
 EARLY_MAX: Final = 4096
@@ -62,6 +65,7 @@ class Groups:
         """0: this node belongs to no cluster yet."""
         self._informed = False
         self._raft_tick_at = 0.0
+        self._raft_ticks = 0
         self._restless: dict[int, Group] = {}
         """Groups that need Raft's ticks: all but those whose leader has no peers."""
         self._early: dict[int, RaftMessage] = {}
@@ -417,16 +421,23 @@ class Groups:
         node = self._node
         if node.clock >= self._raft_tick_at and self._restless:
             self._raft_tick_at = node.clock + RAFT_TICK_SECONDS
-            for group in list(self._restless.values()):
-                raft = group.raft
-                if raft.is_leader and not raft.peers:
-                    del self._restless[group.gid]
-                elif raft.tick() or group.pending:
-                    node.mark(group)
+            self._tick_rafts(list(self._restless.values()))
         for partition in list(node.polling.values()):
             partition.polls.expire(node.clock)
             if not partition.polls:
                 del node.polling[partition.gid]
+
+    def _tick_rafts(self, groups: list[Group]) -> None:
+        due = [group for group in groups if group.pending]
+        due += consensus.tick([(group, group.raft) for group in groups])
+        for group in due:
+            self._node.mark(group)
+        self._raft_ticks += 1
+        if self._raft_ticks % TICKS_TO_REST:
+            return
+        for group in groups:
+            if group.raft.is_leader and not group.raft.peers:
+                self._restless.pop(group.gid, None)
 
     def led(self) -> Iterator[Group]:
         """The groups that this node leads."""

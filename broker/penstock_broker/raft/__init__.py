@@ -32,7 +32,7 @@ from penstock_broker.raft.node import Raft
 from penstock_broker.raft.progress import Flow
 from penstock_broker.raft.reads import ReadState
 from penstock_broker.raft.ready import Ready, SoftState
-from penstock_broker.raft.rounds import Beat, acknowledged, tell
+from penstock_broker.raft.rounds import Beat, acknowledged, tell, tick
 from penstock_broker.raft.state import Options, Randomness, Role, Trace
 from penstock_broker.raft.status import MemberStatus, Status
 from penstock_broker.raft.trace import json_lines
@@ -73,4 +73,5 @@ __all__ = [
     "acknowledged",
     "json_lines",
     "tell",
+    "tick",
 ]

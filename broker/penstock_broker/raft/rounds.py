@@ -1,7 +1,7 @@
-"""Heartbeats of many groups at once, for a layer above that carries them (`external_heartbeats`).
+"""Heartbeats and ticks of many groups at once (`external_heartbeats`).
 
-The same as `Raft.heartbeats` and `Raft.on_heartbeat_ack` for one group after another, at a third of
-the cost: these are the two things that a leader does for each group and member several times a
+The same as `Raft.heartbeats`, `Raft.on_heartbeat_ack` and `Raft.tick` for one group after another,
+at a third of the cost: these are the things that are done for each group and member several times a
 second, also when nothing happens. A group is known by a label of the caller's.
 """
 
@@ -9,6 +9,8 @@ from collections.abc import Container, Iterable
 from typing import TypeVar
 
 from penstock_broker.raft import heartbeat
+from penstock_broker.raft.entry import NOBODY
+from penstock_broker.raft.node import Raft
 from penstock_broker.raft.progress import Flow
 from penstock_broker.raft.state import RaftState, Role
 
@@ -37,6 +39,36 @@ def tell(groups: Iterable[tuple[Label, RaftState]], number: int) -> dict[int, li
             if beats is None:
                 beats = found[node] = []
             beats.append(beat if match >= commit else (label, term, match, raft))
+    return found
+
+
+def tick(groups: Iterable[tuple[Label, Raft]]) -> list[Label]:
+    """Let one tick pass in all these groups.
+
+    Returns:
+        The groups for which `ready` is worth a call.
+    """
+    found = []
+    leader = Role.LEADER
+    for label, raft in groups:
+        elapsed = raft.elapsed + 1
+        if raft.role is leader:
+            options = raft.options
+            if (
+                elapsed < options.election_ticks
+                and raft.transferee == NOBODY
+                and options.external_heartbeats
+                and not raft.send_wanted
+                and not raft.messages
+                and raft.peers
+            ):
+                raft.elapsed = elapsed
+                continue
+        elif elapsed < raft.timeout:
+            raft.elapsed = elapsed
+            continue
+        if raft.tick():
+            found.append(label)
     return found
 
 
