@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from penstock._core.bulk import publish_many
+from penstock._core.naming import member_id
 from penstock._core.subscription import Subscription
 from penstock.errors import Fenced, InvalidName, MemberUnknown, TopicNotFound
 from penstock.protocol.messages import TYPE_OF, CommitOffsets, GroupHeartbeat, JoinGroup, LeaveGroup
@@ -315,3 +318,11 @@ def test_joining_a_group_of_a_refused_name_fails() -> None:
     world = World().connect()
     with pytest.raises(InvalidName):
         Subscription(world.core, ["t"], group="a b")
+
+
+def test_a_member_is_known_by_the_name_of_its_client() -> None:
+    ids = {member_id("billing worker/7", Random(seed)) for seed in range(50)}
+    assert len(ids) == 50
+    assert all(id_.startswith("billing-worker-7-") for id_ in ids)
+    assert len(member_id("n" * 200, Random(1))) < 64
+    assert member_id("", Random(1)).isalnum()

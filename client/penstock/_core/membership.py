@@ -13,6 +13,7 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from penstock._core.naming import member_id
 from penstock._core.positions import EARLIEST, exact_offset, resolvable
 from penstock._core.reader import Reader
 from penstock._core.requests import Requests
@@ -55,7 +56,7 @@ class Membership:
         self._requests = requests
         self._session = session_timeout
         self.group = group
-        self.member = f"{self._scheduler.rng.getrandbits(96):024x}"
+        self.member = member_id(subscription.options.name, self._scheduler.rng)
         self.generation = 0
         self._interval = session_timeout / 4
         self._heard_at = 0.0

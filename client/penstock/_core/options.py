@@ -91,7 +91,7 @@ class Options:
 
     Attributes:
         servers: where to begin; the rest of the cluster is learned.
-        name: shown by the broker beside the connection.
+        name: shown by the broker beside the connection, and in the ids of members of groups.
         acks: what a publish waits for: durable on a quorum, written by the leader, or nothing.
         delivery_timeout: how long a publish is tried before `TimedOut`.
         request_timeout: how long any other request is tried.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
+from penstock._core.naming import member_id
 from penstock._core.positions import Start, exact_offset, resolvable
 from penstock._core.scheduler import Bell, Operation, Process, renewed
 from penstock._core.sharing.credits import Credits
@@ -94,7 +95,7 @@ class SharedSubscription:
         self.group = group
         self.on_error = on_error
         self.max_in_flight = max_in_flight
-        self.member = f"{self.scheduler.rng.getrandbits(96):024x}"
+        self.member = member_id(core.options.name, self.scheduler.rng)
         self.opened_at = 0.0
         self.handout = Handout(kind, batch_kind, core.events, self._check_alive)
         self.credits = Credits(max_in_flight, lambda: self.handout.queued)
