@@ -26,5 +26,8 @@ class NodeConfig:
     """The highest feature level that this version knows."""
     kept_bytes: int = KEPT_BYTES
     """Of the applied entries of each group, so many stay in memory in any case."""
+    gather_us: int = 0
+    """How long a replicated publish may wait for others, microseconds; 0, unless the shell can wait
+    so briefly."""
     timer_grain_bits: int = GRAIN_BITS
     """Leases and retries are watched by the 2 ** so many microseconds; 0 for clocks of tests."""

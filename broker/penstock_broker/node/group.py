@@ -131,7 +131,7 @@ class Group:
         """Ask something of the leader's Raft, which may take an index of the log."""
         if not self.leading:
             raise NotLeader(leader=self.raft.leader)
-        self._propose_pending()
+        self._propose_pending(at_once=True)
         try:
             act()
         except consensus.NotLeader as error:
@@ -188,7 +188,7 @@ class Group:
             self.on_lost_leadership()  # proposed before we might serve: no loss of a lead tells
         self.pending.clear()
 
-    def _propose_pending(self) -> None:
+    def _propose_pending(self, at_once: bool = False) -> None:
         """Make the gathered proposals, unless the lead is lost or about to be handed over.
 
         Nothing else of this leader may enter the log between a proposal's stamp and here.
@@ -196,7 +196,7 @@ class Group:
         raft = self.raft
         if raft.role is not Role.LEADER:
             self._drop_pending()  # whoever waits is told in `_role_changed`
-        elif self.pending and raft.transferee == NOBODY:
+        elif self.pending and raft.transferee == NOBODY and (at_once or not self.holds_back()):
             pending, self.pending = self.pending, []
             raft.propose(pending)
 
@@ -343,6 +343,10 @@ class Group:
         self._refuse_reads(error)
 
     # ----- what subclasses say
+
+    def holds_back(self) -> bool:
+        """Whether proposals wait for those before them, or for more that are about to come."""
+        return False
 
     def on_noop(self, entry: Entry) -> None:
         """A leader of a new term was established."""

@@ -20,6 +20,7 @@ from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.deliveries import Abroad
 from penstock_broker.node.fetches import ColdRead
+from penstock_broker.node.gathering import Gathering
 from penstock_broker.node.group import Group
 from penstock_broker.node.groups import Groups
 from penstock_broker.node.handover import HandOver
@@ -95,6 +96,7 @@ class Node:
         self.hand_over = HandOver(self)
         self.pending = PendingRequests(self)
         self.checkpoints = Checkpoints(self)
+        self.gathering = Gathering(self)
         self.time_zone: Callable[[str], tzinfo] = only_utc
         """Finds a time zone by name, or raises `InvalidConfig`; the shell sets this."""
         self.shell_figures: Callable[[], dict[str, object]] = dict
@@ -290,10 +292,12 @@ class Node:
     @property
     def eager(self) -> bool:
         """Whether the next round has work also if nothing arrives."""
-        return bool(self.groups.making) or self.catchup.source.eager or self.peers.eager
+        gathers, groups = self.gathering.waiting, self.groups
+        return bool(groups.making) or self.catchup.source.eager or self.peers.eager or gathers
 
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
+        self.gathering.release()
         pace = self.pace
         if self.groups.making:
             self.groups.making.step(self.groups.metadata.machine)

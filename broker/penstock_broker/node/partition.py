@@ -46,7 +46,7 @@ from penstock_broker.machine.effects import GroupCreated, LogStartMoved, Replica
 from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.producers import Duplicate
 from penstock_broker.machine.stamp import Stamp
-from penstock_broker.node import fetches, retention
+from penstock_broker.node import fetches, gathering, retention
 from penstock_broker.node.deliveries import Deliveries, Done
 from penstock_broker.node.fetches import Fetch
 from penstock_broker.node.group import Group
@@ -79,9 +79,10 @@ Joined = tuple["Session", int, Duplicate]
 class PartitionGroup(Group):
     """One partition: its log, its machine, and the requests that wait for it."""
 
-    __slots__ = ("_append_ts_us", "_deliveries", "_joined", "batch_bytes_max", "config", "flights",
-                 "log", "machine", "next_offset", "partition", "polls", "retention_at", "shared",
-                 "topic", "uncommitted_bytes")  # fmt: skip
+    __slots__ = ("_append_ts_us", "_deliveries", "_joined", "_proposed_at", "_quickest",
+                 "batch_bytes_max", "config", "flights", "log", "machine", "next_offset",
+                 "partition", "polls", "retention_at", "shared", "topic",
+                 "uncommitted_bytes")  # fmt: skip
 
     def __init__(
         self, node: Node, raft: Raft, made: GroupCreated | ReplicasChanged, state: bytes | None
@@ -102,6 +103,8 @@ class PartitionGroup(Group):
         self.next_offset = 0
         self.uncommitted_bytes = 0
         self._append_ts_us = 0
+        self._proposed_at = 0.0
+        self._quickest = gathering.ROUND_SECONDS_MAX / 2
         self.retention_at = node.clock + RETENTION_SECONDS * node.rng.random()
         self.configure(made.config)
 
@@ -204,6 +207,8 @@ class PartitionGroup(Group):
         node.uncommitted_bytes += size
         self.uncommitted_bytes += size
         self.flights.append((index, session, correlation, offset, ts, size, head))
+        if node.gathering.missing:
+            node.gathering.missing -= 1
         return offset, ts
 
     def _answer_duplicate(
@@ -247,7 +252,7 @@ class PartitionGroup(Group):
     def _land(self, entries: Sequence[Entry]) -> None:
         """Apply what this leader appended itself, and answer for it."""
         flights, log, machine = self.flights, self.log, self.machine
-        landed = 0
+        landed = answered = 0
         for entry in entries:
             index, _, kind, data = entry
             if kind != _DATA:
@@ -261,9 +266,14 @@ class PartitionGroup(Group):
             if session is not None:
                 session.unanswered_bytes -= size
                 self._reply(session, correlation, offset, ts, 0)
+                answered += 1
         self.applied_index, self.applied_term = entries[-1].index, entries[-1].term
         self.node.uncommitted_bytes -= landed
         self.uncommitted_bytes -= landed
+        if self.raft.peers:
+            seconds = self.node.clock - self._proposed_at
+            self._quickest = min(self._quickest * gathering.FORGETS, seconds)
+            self.node.gathering.answered(answered, seconds)
 
     def _follow(self, entries: Sequence[Entry]) -> None:
         """Apply what another leader appended, or this one before it led."""
@@ -303,6 +313,19 @@ class PartitionGroup(Group):
     def close_round(self) -> None:
         self.shared.propose()
         super().close_round()
+
+    def holds_back(self) -> bool:
+        raft = self.raft
+        if not raft.peers or raft.change_open or self.uncommitted_bytes > gathering.BYTES_MAX:
+            return False
+        if len(self.pending) >= gathering.ENTRIES_MAX:
+            return False
+        if raft.log.commit < raft.log.last_index:
+            return self._quickest < gathering.ROUND_SECONDS_MAX
+        if self.node.gathering.holds(self):
+            return True
+        self._proposed_at = self.node.clock
+        return False
 
     # ----- who leads
 

@@ -39,6 +39,9 @@ MEMORY_CONFIG: Final = StorageConfig(
 )
 """In memory nothing is gained by preparing files, and a test wants to start at once."""
 
+GATHER_US: Final = 3_000
+"""How long a replicated publish waits for others at most: clients that are scheduled at once need
+a tenth of it."""
 DRAIN_SECONDS_MAX: Final = 10.0
 DEAD_AFTER_SECONDS_MIN: Final = 2
 DEAD_AFTER_SECONDS_MAX: Final = 30 * 86_400
@@ -69,6 +72,8 @@ class BrokerOptions:
     wal_file_bytes: int | None = None
     quarantine_seconds: int | None = None
     """How long replicas that went elsewhere are kept; None: a day."""
+    gather_us: int = 0
+    """How long publishes may wait for others; 0 where clients run in this thread too."""
     clock: Clock | None = None
     """What to take for the time; None: the machine's clocks."""
     files: Files | None = None
@@ -99,6 +104,7 @@ class BrokerOptions:
             port=port,
             port_file=str(port_file) if port_file else None,
             join=join,
+            gather_us=GATHER_US,
             advertise=str(advertise) if advertise else None,
             host_label=str(options["host_label"]) if options.get("host_label") else None,
             node_dead_after_ms=_dead_after_ms(float(str(dead_after))) if dead_after else None,
@@ -212,6 +218,7 @@ class Broker:
             version=__version__,
             host=options.host_label or socket.gethostname(),
             join=options.join,
+            gather_us=options.gather_us,
         )
         if options.node_dead_after_ms is not None:
             config = replace(config, node_dead_after_ms=options.node_dead_after_ms)

@@ -228,8 +228,16 @@ class Reactor:
         """Go on while there is something to do: a wait for it costs as much as a small round."""
         for _ in range(ROUNDS_IN_A_ROW):
             self.round()
-            if not self._epoll.poll(0, 1):
+            if not self._more_comes():
                 return
+
+    def _more_comes(self) -> bool:
+        """Whether another round follows at once, maybe after a moment of waiting for publishes."""
+        seconds = self.node.gathering.seconds_left(self.clock.monotonic())
+        if seconds:
+            select.select([self._epoll], (), (), seconds)
+            return True
+        return bool(self._epoll.poll(0, 1))
 
     def round(self) -> None:
         """Serve everything that is ready now."""

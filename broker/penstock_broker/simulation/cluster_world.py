@@ -274,6 +274,7 @@ class ClusterWorld:
             join=tuple(join),
             node_dead_after_ms=self.swarm.dead_after_ms,
             kept_bytes=self.kept_bytes,
+            gather_us=30_000,
         )
 
     def prepare(self, host: Host, node: Node) -> None:
