@@ -59,7 +59,7 @@ def publish(
             raise elsewhere(node, gid)
         if node.draining:
             raise ShuttingDown()
-        if partition.leading and not node.store.accepting:
+        if not node.store.accepting and partition.leading:
             raise StorageFull()  # else there may be room where it is led
         batch = buffer[start + PUBLISH_REQUEST_BYTES : end]
         partition.publish(session, correlation, acks, batch if owned else bytearray(batch))

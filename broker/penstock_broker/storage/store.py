@@ -292,8 +292,9 @@ class Store:
     @property
     def accepting(self) -> bool:
         """False when publishes must be refused: the disk is nearly full, or hopelessly slow."""
-        given_up = self._behind_ticks > BEHIND_TICKS_MAX
-        return not (self.full or self.wal.stalled or given_up)
+        return not (  # asked with every publish: no call that can be saved
+            self._low or self._full or self.wal.stalled or self._behind_ticks > BEHIND_TICKS_MAX
+        )
 
     @property
     def full(self) -> bool:
@@ -303,7 +304,7 @@ class Store:
     @property
     def behind(self) -> bool:
         """Whether the disk can't keep up for now, so that publishers are read no further."""
-        return self.accepting and self._is_behind()
+        return self._is_behind() and self.accepting
 
     def _is_behind(self) -> bool:
         return (
