@@ -124,8 +124,11 @@ class Stirring:
     ) -> None:
         """Fill files of the log, and free them."""
         client.admin.create_topic(FILLED, PARTITIONS, 3, if_not_exists=True)
-        value = self._chance.randbytes(RECORD_BYTES)
-        sent = [client.publish_nowait(FILLED, value, partition=partition) for _ in range(records)]
+        # Different ones: a batch of equal records would be hardly larger than one of them.
+        sent = [
+            client.publish_nowait(FILLED, self._chance.randbytes(RECORD_BYTES), partition=partition)
+            for _ in range(records)
+        ]
         for pending in sent:
             pending.wait()
         if trim:
