@@ -1,4 +1,4 @@
-"""An operator of a simulated cluster: moves replicas, hands leads over, drains brokers."""
+"""An operator of a simulated cluster: moves replicas and leads, drains and removes brokers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from penstock.errors import PenstockError, PreconditionFailed
 from penstock.protocol.cluster import MovePartition, SetNodeState, TransferLeader
 from penstock.protocol.messages import Message
 from penstock_broker.simulation.cluster_clients import Link
+from penstock_broker.simulation.disk import SimDisk
 
 if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_world import ClusterWorld
 
 DRAIN_SECONDS: Final = 5.0
+REMOVED_SECONDS: Final = 1.0
 
 
 class Operator:
@@ -53,7 +55,8 @@ class Operator:
         world.after(self._pause(), self._act)
         nodes = sorted({host.node.node_id for host in world.alive if host.node is not None} - {0})
         if len(nodes) == len(world.hosts):
-            world.random.choice((self._move, self._transfer, self._drain))(nodes)
+            kinds = (self._move, self._transfer, self._drain, self._remove)
+            world.random.choice(kinds)(nodes)
 
     def _ask(self, message: Message, done: Callable[[], None] = lambda: None) -> None:
         def answered(reply: object) -> None:
@@ -83,6 +86,18 @@ class Operator:
         self._drained.add(node)
         self._ask(SetNodeState(node=node, state="draining"))
         self.world.after(self.world.random.expovariate(1 / DRAIN_SECONDS), self._restore)
+
+    def _remove(self, _: list[int]) -> None:
+        """End a broker for good in the midst of its work; its machine comes back empty."""
+        world = self.world
+        if not world.faulty or world.waits_for_replicas():
+            return  # one loss at a time
+        host = world.random.choice(world.hosts)
+        assert host.node is not None
+        world.counts.removed += 1
+        self._ask(SetNodeState(node=host.node.node_id, state="removed", force=True))
+        host.died(power=True, down=world.random.expovariate(1 / REMOVED_SECONDS))
+        host.wipe(SimDisk(world.random.getrandbits(32)))
 
     def _restore(self) -> None:
         """Until it is answered."""

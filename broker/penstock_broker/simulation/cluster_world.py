@@ -74,6 +74,8 @@ class ClusterCounts(SharedCounts):
     strict_reads: int = 0
     operations: int = 0
     """Of the operator."""
+    removed: int = 0
+    """Brokers that were removed by force."""
     topics: int = 0
     """That came and went."""
     protocol_errors: int = 0
