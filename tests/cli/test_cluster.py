@@ -19,6 +19,7 @@ from penstock.protocol.cluster import (
     PartitionState,
 )
 from penstock.testing import cluster
+from penstock_broker.runtime.embed import start
 from tests.cli.conftest import Cli
 
 
@@ -56,6 +57,17 @@ def test_a_cluster_is_formed_once(three: Cli) -> None:
     again = three.any("cluster", "init")
     assert again.exit_code == 6
     assert "hint: `penstock cluster status`" in again.output
+
+
+def test_a_broker_without_a_cluster_ends_commands_with_6_and_is_not_healthy() -> None:
+    with start(join=["127.0.0.1:9"]) as broker:
+        cli = Cli(broker.address)
+        for verb in (["cluster", "members"], ["cluster", "status"], ["node", "list"],
+                     ["top", "--once"], ["topic", "list", "--timeout", "200ms"]):  # fmt: skip
+            refused = cli.any(*verb)
+            assert refused.exit_code == 6, verb
+            assert "penstock cluster init" in refused.output
+        assert cli.any("cluster", "health").exit_code == 10
 
 
 def test_the_status_shows_all_brokers(three: Cli) -> None:
