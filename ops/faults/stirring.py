@@ -148,6 +148,27 @@ class Stirring:
             return repr(error)
         return ""
 
+    def spare(self, address: str) -> bool:
+        """Have what moves kept by the other brokers; whether nothing of it is on this one now.
+
+        It has two copies: with one of them lost for ever, nobody could decide anything about it.
+        """
+        with (
+            suppress(PenstockError),
+            sync.connect(self._address, request_timeout=ASK_SECONDS) as client,
+        ):
+            nodes = {node.address: node.id for node in client.admin.metadata().nodes}
+            lost = nodes.pop(address, 0)
+            clear = True
+            for state in client.admin.list_partitions(self._moving):
+                if lost in (*state.replicas, *state.members, *state.learners):
+                    clear = False
+                    others = list(nodes.values())[: len(state.replicas)]
+                    client.admin.move_partition(state.topic, state.partition, others)
+                clear = clear and not state.moving
+            return clear
+        return False
+
     def _drain(self, client: sync.Client) -> None:
         node = self._chance.choice(client.admin.metadata().nodes).id
         try:

@@ -236,7 +236,8 @@ class Walk:
     def _wipe(self, rules: dict[str, str]) -> ArmedBroker | None:
         member = self._chance.choice(self._members)
         with self._stirring.quiet():
-            if not wait_until(self._cluster.whole, WHOLE_SECONDS):
+            if not wait_until(lambda: self._may_lose(member), WHOLE_SECONDS):
+                self._note("no broker may lose its disk now")
                 return None
             member.kill()
         shutil.rmtree(member.data)
@@ -244,6 +245,11 @@ class Walk:
         member.spawn()
         self._report.faults["wipe"] += 1
         return member
+
+    def _may_lose(self, member: ArmedBroker) -> bool:
+        """Whether all that it holds is on two others; calls come some way apart."""
+        time.sleep(0.1)
+        return self._stirring.spare(member.address) and self._cluster.whole()
 
     def _behind(self, rules: dict[str, str]) -> ArmedBroker:
         member = self._chance.choice(self._members)
