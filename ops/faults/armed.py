@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,17 +49,21 @@ class ArmedBroker(BrokerProcess):
         """The file that makes the saboteur act while it exists."""
         return self.control / fault
 
-    def arm(self, rules: Mapping[str, str]) -> None:
-        """Set points, beside those that are set: point -> what it does (`crash@1`)."""
+    def arm(self, rules: Mapping[str, str], *, over: bool = True) -> None:
+        """Set points, beside those that are set: point -> what it does (`crash@1`).
+
+        Without `over` those that are set stay as they are.
+        """
         with self._lock:
-            self._rules.update(rules)
+            self._rules = {**self._rules, **rules} if over else {**rules, **self._rules}
             self._write_plan()
 
-    def disarm(self, points: Iterable[str]) -> None:
-        """Take points out of the plan."""
+    def disarm(self, rules: Mapping[str, str]) -> None:
+        """Take rules out of the plan; other ones for the same points stay."""
         with self._lock:
-            for point in points:
-                self._rules.pop(point, None)
+            self._rules = {
+                point: does for point, does in self._rules.items() if rules.get(point) != does
+            }
             self._write_plan()
 
     def _write_plan(self) -> None:

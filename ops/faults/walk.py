@@ -290,7 +290,7 @@ class Walk:
                 points = [self._report.tally.next("pause")[0] for _ in range(PAUSES)]
                 seconds = self._chance.choice([0.1, 0.2, 0.2, 0.2, 1.5])
                 plans[member] = dict.fromkeys(points, f"pause({seconds})@1")
-                member.arm(plans[member])
+                member.arm(plans[member], over=False)
             self._end.wait(PAUSED_SECONDS)
             for member, rules in plans.items():
                 member.disarm(rules)

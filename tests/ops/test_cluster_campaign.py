@@ -49,7 +49,8 @@ def test_all_leases_of_a_record_lose_it_as_often_as_the_answer_names_it() -> Non
 def test_a_broker_that_is_armed_finds_its_plan_when_it_starts(tmp_path: Path) -> None:
     broker = ArmedBroker(tmp_path / "0")
     broker.arm({"flush.work.before": "crash@1", "wal.append.after": "pause(0.1)@1"})
-    broker.disarm(["flush.work.before"])
+    broker.arm({"flush.work.before": "pause@1", "wal.append.after": "pause@1"}, over=False)
+    broker.disarm({"flush.work.before": "crash@1", "wal.append.after": "pause@1"})
     plan = Path(broker.environment["PENSTOCK_FAILPOINTS"].removeprefix("@"))
     assert parse(plan.read_text()) == {"wal.append.after": Rule("pause", 0.1, count=1)}
 
