@@ -65,6 +65,15 @@ def test_members_and_what_they_hold_are_listed(works: Works) -> None:
     assert (found.member, found.host, found.attached, found.in_flight) == ("idle", "h2", True, 0)
 
 
+def test_who_attaches_again_with_nothing_in_hand_stays_a_member(works: Works) -> None:
+    for host in ("h1", "h2"):
+        works.node.client().ask(
+            AttachGroup(topic="orders", partition=0, group="billing", member="m", host=host)
+        )
+    (found,) = described(works).members
+    assert (found.member, found.host, found.attached) == ("m", "h2", True)
+
+
 def test_a_group_says_what_keeps_it_from_going_on(works: Works) -> None:
     assert described(works).blocked_by == "no_member"
     works.node.client().ask(

@@ -135,10 +135,11 @@ class Dispatcher:
 
     def attach(self, session: Session, name: str, host: str, in_flight_max: int) -> Attachment:
         """Let a member acquire over a connection; an earlier one of the same name may not."""
+        before = self.members.get(name)
+        if before is not None and before.attachment is not None:
+            self.detach(before.attachment)  # and forgets it, if it holds nothing
         member = self._member(name, host)
         member.host, member.in_flight_max = host, in_flight_max
-        if member.attachment is not None:
-            self.detach(member.attachment)
         return Attachment(self, session, member)
 
     def detach(self, attachment: Attachment) -> None:
