@@ -77,6 +77,8 @@ class AttachGroup(Message, frozen=True, kw_only=True):
     max_in_flight: int = 100
     leases: list[int] = field(default_factory=list)
     """Leases that the member still holds; its others in this partition are released."""
+    epoch: int = 0
+    """Grows with each attach of a member; who comes late over an old connection is refused."""
 
 
 @reply(0x42)

@@ -52,12 +52,14 @@ class Member:
         self.client = client or node.client()
         self.attached: AttachGroupReply = self.attach(held, in_flight)
 
-    def attach(self, held: Sequence[int] = (), in_flight: int = 100) -> AttachGroupReply:
+    def attach(
+        self, held: Sequence[int] = (), in_flight: int = 100, epoch: int = 0
+    ) -> AttachGroupReply:
         """Attach, or attach again."""
         reply = self.client.ask(
             AttachGroup(
                 topic=self.topic, partition=0, group=GROUP, member=self.name, host="here",
-                max_in_flight=in_flight, leases=list(held),
+                max_in_flight=in_flight, leases=list(held), epoch=epoch,
             )
         )  # fmt: skip
         assert isinstance(reply, AttachGroupReply)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import BadRequest, LimitExceeded, MemberUnknown
+from penstock.errors import BadRequest, Fenced, LimitExceeded, MemberUnknown
 from penstock.protocol.leases import NACK, REJECT, RELEASE
 from penstock.protocol.messages import TrimLog
 from penstock_broker.node.sharing import attach
@@ -205,6 +205,19 @@ def test_a_member_attached_elsewhere_does_not_acquire_here_any_more() -> None:
     with pytest.raises(MemberUnknown):
         member.acquire()
     assert offsets(again.acquire()) == [0, 1, 2, 3, 4]
+
+
+def test_an_attach_that_comes_late_over_an_old_connection_changes_nothing() -> None:
+    node, _ = prepared(5)
+    old = Member(node)
+    old.attach(epoch=1)
+    new = Member(node)
+    new.attach(epoch=3)
+    got = new.acquire()
+    with pytest.raises(Fenced):
+        old.attach(epoch=2)  # the network had kept it
+    assert new.ack_all(got).late == 0
+    assert offsets(Member(node, "b").acquire()) == []
 
 
 def test_a_member_that_leaves_gives_back_what_it_holds() -> None:

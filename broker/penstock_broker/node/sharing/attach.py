@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.errors import (
     BadRequest,
+    Fenced,
     GroupNotFound,
     LeaderUnknown,
     LimitExceeded,
@@ -97,7 +98,9 @@ def attach(node: Node, session: Session, correlation: int, asked: wire.AttachGro
     dispatcher = dispatcher_of(node, asked.topic, asked.partition, asked.group)
     if len(dispatcher.members) >= MEMBERS_MAX and asked.member not in dispatcher.members:
         raise LimitExceeded(f"a group may have {MEMBERS_MAX} members in a partition")
+    _fence(dispatcher.members.get(asked.member), asked.epoch)
     attachment = dispatcher.attach(session, asked.member, asked.host, asked.max_in_flight)
+    attachment.member.epoch = asked.epoch
     release(dispatcher, attachment.member, frozenset(asked.leases))
 
     def answer(lost: list[int]) -> None:
@@ -121,6 +124,15 @@ def attach(node: Node, session: Session, correlation: int, asked: wire.AttachGro
     finish = _Answering(node, session, correlation, TYPE_OF[type(asked)], 1, answer)
     until_us = node.wall_us + dispatcher.group.settings.lease_ms * 1000
     renew(dispatcher, asked.member, asked.leases, until_us, finish.done)
+
+
+def _fence(member: Member | None, epoch: int) -> None:
+    """A network may bring what a connection sent after the member has given that up.
+
+    The leases that such an attach names are those of then: it would release newer ones.
+    """
+    if member is not None and 0 < epoch < member.epoch:
+        raise Fenced("the member has attached over a newer connection")
 
 
 def release(dispatcher: Dispatcher, member: Member, kept: frozenset[int]) -> None:

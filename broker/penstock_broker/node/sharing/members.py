@@ -20,11 +20,12 @@ class Member:
 
     Attributes:
         claimed: records handed out to it, or being read for it, without an applied grant.
+        epoch: of its last attach; a lower one was sent before, and comes late.
         flying: lease -> spans of grants that are proposed and not applied.
     """
 
-    __slots__ = ("_held", "attachment", "claimed", "flying", "held", "host", "in_flight_max",
-                 "name")  # fmt: skip
+    __slots__ = ("_held", "attachment", "claimed", "epoch", "flying", "held", "host",
+                 "in_flight_max", "name")  # fmt: skip
 
     def __init__(self, name: str, host: str, in_flight_max: int) -> None:
         self.name = name
@@ -32,6 +33,7 @@ class Member:
         self.in_flight_max = in_flight_max
         self.attachment: Attachment | None = None
         self.claimed = 0
+        self.epoch = 0
         self.flying: dict[int, Spans] = {}
         self.held = 0
         """Records under its applied leases."""

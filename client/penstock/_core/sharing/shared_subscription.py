@@ -63,6 +63,7 @@ class SharedSubscription:
 
     Attributes:
         arrival: rings when there may be something to take.
+        attaches: how many were sent.
         settled: rings when verdicts were confirmed.
         handout: the records that are here and were not handed out.
         touch: tells the core the time; set by the driver.
@@ -96,6 +97,7 @@ class SharedSubscription:
         self.on_error = on_error
         self.max_in_flight = max_in_flight
         self.member = member_id(core.options.name, self.scheduler.rng)
+        self.attaches = 0
         self.opened_at = 0.0
         self.handout = Handout(kind, batch_kind, core.events, self._check_alive)
         self.credits = Credits(max_in_flight, lambda: self.handout.queued)
