@@ -30,7 +30,7 @@ def test_inspect_lists_every_file_and_what_it_holds(data: Path) -> None:
     rows = json.loads(run("inspect", str(data), "-o", "json").stdout)
     [segment] = [row for row in rows if row["kind"] == "segment"]
     assert (segment["records"], segment["first_offset"], segment["end_offset"]) == (3, 0, 3)
-    assert {row["kind"] for row in rows} == {"format", "wal", "checkpoint", "segment"}
+    assert {row["kind"] for row in rows} == {"format", "identity", "wal", "checkpoint", "segment"}
     assert all((data / row["file"]).exists() for row in rows)
     names = run("inspect", str(data), "-o", "name").stdout.split()
     assert names == [row["file"] for row in rows]

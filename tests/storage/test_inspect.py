@@ -151,6 +151,18 @@ def test_a_damaged_header_is_named(path: str, position: int):
     assert path in [file for file, _, _ in damage(disk)]
 
 
+def test_a_damaged_identity_is_named():
+    disk = SimDisk(1)
+    store = open_store(disk)
+    store.claim("cluster-1", 7)
+    run_jobs(store)
+    store.close()
+    assert [report.bytes for report in of_kind(disk, "identity")] == [27]
+    assert damage(disk) == []
+    disk.flip("identity", 1, 4)
+    assert damage(disk) == [("identity", 0, 27)]
+
+
 def test_a_directory_is_looked_at_without_the_right_to_write(tmp_path):
     store = open_store(RealFiles(tmp_path))
     append_data(store, 1, 20)

@@ -18,6 +18,7 @@ from penstock_broker.storage.checkpoint import parse_checkpoint
 from penstock_broker.storage.checkpoint_format import Record
 from penstock_broker.storage.files import Buffer, Files
 from penstock_broker.storage.format import read_format
+from penstock_broker.storage.identity import read_identity
 from penstock_broker.storage.log_recovery import LogPosition
 from penstock_broker.storage.scan import Hole, walk
 from penstock_broker.storage.wal_format import RUN_MARK, RunHeader
@@ -44,7 +45,7 @@ class FileReport:
     file: str
     """Path within the data directory."""
     kind: str
-    """"format", "wal", "checkpoint" or "segment"."""
+    """"format", "identity", "wal", "checkpoint" or "segment"."""
     bytes: int = 0
     batches: int = 0
     """Of records: in a WAL file also those that segments hold as well."""
@@ -72,7 +73,7 @@ def inspect_files(files: Files, *, bodies: bool = True) -> Iterator[FileReport]:
     Without `bodies` the bodies of batches in segments are not read: fast, but it does not find a
     flipped bit in a record.
     """
-    yield from _format(files)
+    yield from _heads(files)
     reports, mark = _wal(files)
     yield from reports
     groups, reports = _checkpoints(files, mark)
@@ -80,15 +81,20 @@ def inspect_files(files: Files, *, bodies: bool = True) -> Iterator[FileReport]:
     yield from _segments(files, groups, bodies=bodies)
 
 
-def _format(files: Files) -> Iterator[FileReport]:
-    if not files.exists(layout.FORMAT):
-        return
-    report = FileReport(layout.FORMAT, "format", files.open(layout.FORMAT).size())
-    try:
-        read_format(files)
-    except (CorruptData, UnsupportedFormat) as error:
-        report.damage.append(Fault(0, report.bytes, str(error)))
-    yield report
+def _heads(files: Files) -> Iterator[FileReport]:
+    """The two small files without which a broker doesn't start."""
+    for path, kind, read in (
+        (layout.FORMAT, "format", read_format),
+        (layout.IDENTITY, "identity", read_identity),
+    ):
+        if not files.exists(path):
+            continue
+        report = FileReport(path, kind, files.open(path).size())
+        try:
+            read(files)
+        except (CorruptData, UnsupportedFormat) as error:
+            report.damage.append(Fault(0, report.bytes, str(error)))
+        yield report
 
 
 # ----- WAL
