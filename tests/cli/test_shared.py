@@ -140,6 +140,12 @@ def test_dead_letters_of_a_deleted_topic_are_still_listed(cli: Cli, filled: str,
     assert "b2" in cli("tail", f"dead.{filled}.{dead}").stdout
 
 
+def test_dead_letters_of_a_deleted_group_are_still_listed(cli: Cli, filled: str, dead: str) -> None:
+    cli("group", "delete", dead, "--yes")
+    listed = [row for row in rows(cli, "dlq", "list", filled) if row["group"] == dead]
+    assert [(row["dead_letters"], row["deleted"]) for row in listed] == [(3, "group")]
+
+
 def test_redriven_records_come_to_their_group_and_to_no_other(
     cli: Cli, filled: str, dead: str
 ) -> None:

@@ -18,7 +18,7 @@ from penstock.cli.dead_view import (
     place_of,
     table_row,
 )
-from penstock.cli.dlq_list import GROUPS, group_rows, left_rows
+from penstock.cli.dlq_list import GROUPS, group_rows
 from penstock.cli.dlq_redrive import purge, redrive
 from penstock.cli.exits import Exit
 from penstock.cli.output import (
@@ -51,10 +51,10 @@ def list_groups(settings: Settings, topic: str | None) -> None:
     letters themselves are shown by `dlq peek` and `dlq reasons`.
     """
     with settings.connect() as client:
-        rows = [*group_rows(client, topic), *left_rows(client, topic)]
+        rows = list(group_rows(client, topic))
     print_rows(rows, GROUPS, settings.output, name="dead_topic")
     if any(row["deleted"] for row in rows):
-        settings.say("Whose topic is deleted can be read: penstock tail dead.TOPIC.GROUP")
+        settings.say("Of deleted ones the letters can be read: penstock tail dead.TOPIC.GROUP")
     if not rows:
         where = f"on {topic}" if topic else "yet"
         settings.say(f"There is no shared group with a dead-letter topic {where}.")

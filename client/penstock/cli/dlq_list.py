@@ -1,4 +1,4 @@
-"""What `penstock dlq list` shows: dead-letter topics, also those whose topic is deleted."""
+"""What `penstock dlq list` shows: dead-letter topics, also of deleted topics and groups."""
 
 from __future__ import annotations
 
@@ -27,30 +27,20 @@ GROUPS: Final = (
 
 
 def group_rows(client: Client, topic: str | None) -> Iterator[dict[str, Any]]:
-    """Groups that have a dead-letter topic, of all topics or of one."""
-    pairs = sorted(
-        (name, g.group)
-        for g in client.admin.list_groups().groups
-        if g.mode == "shared"
-        for name in g.topics
-        if topic in (None, name)
+    """Groups that have a dead-letter topic, of all topics or of one; deleted ones come last."""
+    topics = {info.name for info in client.admin.list_topics()}
+    shared = [g for g in client.admin.list_groups().groups if g.mode == "shared"]
+    groups = {(name, g.group) for g in shared for name in g.topics}
+    found = sorted(
+        (0 if pair in groups else 1, *pair, dead)
+        for dead in topics
+        for pair in _splits(dead)
+        if topic in (None, pair[0])
     )
-    for name, group in pairs:
-        try:
-            dead = client.admin.describe_shared(name, group).group.dead_topic
-        except (TopicNotFound, GroupNotFound):
-            continue
-        if dead:
-            yield from _rows(client, name, group, dead, "")
-
-
-def left_rows(client: Client, topic: str | None) -> Iterator[dict[str, Any]]:
-    """Dead-letter topics whose topic is deleted: nobody is left who could get the letters."""
-    names = [info.name for info in client.admin.list_topics()]
-    for dead in names:
-        for origin, group in _splits(dead):
-            if origin not in names and topic in (None, origin):
-                yield from _rows(client, origin, group, dead, "topic")
+    for gone, origin, group, dead in found:
+        # Nobody is left who could get the letters of what is deleted.
+        what = "group" if origin in topics else "topic"
+        yield from _rows(client, origin, group, dead, what if gone else "")
 
 
 def _splits(dead: str) -> Iterator[tuple[str, str]]:
