@@ -158,6 +158,14 @@ def test_a_deleted_record_is_gone_or_done(works: Works) -> None:
     assert why(works, 2).state == "done"
 
 
+def test_a_deleted_record_may_be_one_that_retention_overtook(works: Works) -> None:
+    works.ack(0, 4)
+    works.node.client().ask(TrimLog(topic="orders", partition=0, offset=3))
+    assert "overtook" not in why(works, 2).text
+    works.node.client().ask(TrimLog(topic="orders", partition=0, offset=6))
+    assert "among the 2 records that retention overtook" in why(works, 2).text
+
+
 def test_ordered_groups_tell_by_their_positions(works: Works) -> None:
     client = works.node.client()
     joined = client.ask(JoinGroup(group="audit", member="a", topics=["orders"], host="h1"))

@@ -219,7 +219,7 @@ class Explanation:
             elif group.kind == HOLD:
                 text = "Settled: acknowledged after a redrive, or purged."
             elif offset < self._partition.log.start_offset:
-                text = "Settled, or skipped by the group's start; its bytes are deleted."
+                text = _deleted(group.counters.overtaken)
             return self._made("done", text)
         target, place = moved
         place = -1 if place == UNKNOWN_OFFSET else place
@@ -305,6 +305,14 @@ def _ago(duration_us: int) -> str:
     if milliseconds >= 10_000:
         milliseconds -= milliseconds % 1000
     return format_duration(milliseconds)
+
+
+def _deleted(overtaken: int) -> str:
+    """Of a record without bytes below the window: only the counters remember what was overtaken."""
+    text = "Settled, or skipped by the group's start"
+    if overtaken:
+        text += f", or among the {_times(overtaken, 'record')} that retention overtook before that"
+    return f"{text}; its bytes are deleted."
 
 
 def _times(number: int, what: str) -> str:
