@@ -14,12 +14,14 @@ from penstock.errors import (
     PreconditionFailed,
     TopicNotFound,
 )
+from penstock.protocol import leases
 from penstock.protocol.messages import DeleteGroup, DeleteTopic
 from penstock.protocol.sharing import HeldRuns, PurgeRecords, Redrive
 from penstock_broker.machine.sharing.ops import ACK, NACK, REJECT
 from penstock_broker.machine.sharing.state import DONE, FREE, HELD
 from penstock_broker.machine.sharing.trouble import Attempt, Trouble
 from penstock_broker.node.sharing.dead_letters import STORY_BYTES_MAX, tell
+from tests.node.sharing.members import Member
 from tests.node.sharing.works import DEAD, Works
 
 
@@ -57,6 +59,19 @@ def test_a_redrive_gives_the_records_back_to_their_group_only(works: Works) -> N
     works.grant(2, 3, partition=works.dead)
     works.settle(ACK, 2, 3, partition=works.dead)
     assert [group.window.state(offset) for offset in (2, 3, 4)] == [DONE] * 3
+
+
+def test_redriven_records_are_handed_out_once_whatever_tells_of_them(works: Works) -> None:
+    """They are known twice: as freed, and as what the window got; and both before a sync."""
+    for offset in range(3):
+        ask(works, Redrive, offset, 1)
+    member = Member(works.node, topic=DEAD)
+    for _ in range(4):
+        member.ask(records=1)
+    works.node.pump()
+    answers = [leases.read_acquired(data, 0, len(data)) for _, data in member.client.take()]
+    found = [(span.first, span.records) for it in answers for span in it.spans]
+    assert found == [(0, 1), (1, 1), (2, 1)]
 
 
 def test_a_redriven_record_may_fail_as_often_as_a_new_one(works: Works) -> None:

@@ -278,6 +278,7 @@ class Dispatcher:
         member.claimed -= count
         self.claimed -= count
         leased = reply.spans if isinstance(reply, Granted) else []
+        self.ready.applied(spans)
         if leased != op.spans:
             self.ready.put_back(without(spans, pairs(leased)))
         self.touched(op.lease)

@@ -268,6 +268,9 @@ class Lanes:
                 self._leave(offset, AWAY, now_us, unused=True)
                 self._head(offset, now_us)
 
+    def applied(self, spans: Spans) -> None:
+        """They are known to be out since they were taken."""
+
     def set_aside(self, spans: Spans) -> None:
         """They can't be read: they wait for `due`."""
         for offset in _backwards(spans):

@@ -2,7 +2,8 @@
 
 Two sources: a cursor over what was never handed out, and a heap of runs that came back. A run in
 the heap is only a hint: when it is taken, the window says what of it can be granted, so that late
-acks, purges and trims need not be looked for here.
+acks, purges and trims need not be looked for here. The same record may be in several hints, and the
+window shows it as free until its grant is applied: what was taken is remembered until then.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class Ready(Protocol):
 
     def put_back(self, spans: Spans) -> None:
         """Taken, and not granted after all."""
+
+    def applied(self, spans: Spans) -> None:
+        """The grant of what was taken is applied: the window tells of it from now on."""
 
     def set_aside(self, spans: Spans) -> None:
         """Taken, and not readable: `due` will name them."""
@@ -86,7 +90,7 @@ def grantable(group: SharedGroup, first: int, count: int, now_us: int) -> Spans:
 class ReadyByOffset:
     """`Ready` by offset."""
 
-    __slots__ = ("_again", "_group", "_log", "blocked_by", "next")
+    __slots__ = ("_again", "_group", "_log", "_taken", "blocked_by", "next")
 
     def __init__(self, group: SharedGroup, log: PartitionLog, claimed: Spans) -> None:
         self._group = group
@@ -99,6 +103,10 @@ class ReadyByOffset:
             again.append((start, self.next - start))
         self._again = without(again, claimed)
         heapify(self._again)
+        self._taken: set[int] = set()
+        """Came back and were taken; their grants are not applied."""
+        for first, count in claimed:
+            self._taken.update(range(first, first + count))
         self.blocked_by = ""
 
     @property
@@ -144,16 +152,25 @@ class ReadyByOffset:
             if found:  # what is told twice counts once
                 size = max(0, begin + size - max(begin, found[-1][0] + found[-1][1]))
                 begin = max(begin, found[-1][0] + found[-1][1])
-            for first, length in grantable(group, begin, size, now_us):
+            for first, length in self._left(grantable(group, begin, size, now_us)):
                 taken = min(length, count)
                 if taken:
                     found.append((first, taken))
+                    self._taken.update(range(first, first + taken))
                     count -= taken
                 if taken < length:
                     heappush(again, (first + taken, length - taken))
         if len(found) > 1:
             found[:] = merged(found)
         return count
+
+    def _left(self, spans: Spans) -> Spans:
+        """What of these is not taken yet."""
+        taken = self._taken
+        if not taken or all(taken.isdisjoint(range(first, first + n)) for first, n in spans):
+            return spans
+        offsets = (offset for first, n in spans for offset in range(first, first + n))
+        return runs_of([offset for offset in offsets if offset not in taken])
 
     def _take_new(self, found: Spans, count: int, now_us: int) -> None:
         group, log = self._group, self._log
@@ -175,14 +192,22 @@ class ReadyByOffset:
 
     def put_back(self, spans: Spans) -> None:
         """The newest runs go before the cursor again, the others among what came back."""
+        self.applied(spans)
         for first, count in reversed(spans):
             if first + count == self.next and first >= self._group.end:
                 self.next = first
             else:
                 heappush(self._again, (first, count))
 
+    def applied(self, spans: Spans) -> None:
+        """They may come back."""
+        if self._taken:
+            for first, count in spans:
+                self._taken.difference_update(range(first, first + count))
+
     def set_aside(self, spans: Spans) -> None:
         """Nothing is known of them until they are due."""
+        self.applied(spans)
 
     def freed(self, numbers: Sequence[int]) -> None:
         """They can be taken again."""
