@@ -40,8 +40,8 @@ class ArmedBroker(BrokerProcess):
 
     def failure(self, *more: int) -> str:
         """Words if it ended by itself: not killed, not stopped, not with one of these codes."""
-        # Python gives its handlers up before it ends: a plan that changes then ends it sooner.
-        if self.code in (None, 0, -signal.SIGKILL, -signal.SIGUSR1, *more):
+        # Python has no handlers yet when it begins, and none any more before it ends.
+        if self.code in (None, 0, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGUSR1, *more):
             return ""
         return f"a broker ended with {self.code}; its log ends so:\n{self.log()[-4000:]}"
 

@@ -73,9 +73,11 @@ class Work:
         self._stack.close()
 
     def delete(self) -> None:
-        """Delete the topic, so that the disks keep what is worked on only."""
+        """Delete the topic and its dead letters: the disks keep what is worked on only."""
         with sync.connect(self._address, request_timeout=CREATE_SECONDS) as client:
-            client.admin.delete_topic(self.topic)
+            for topic in client.admin.list_topics():
+                if topic.name == self.topic or topic.name.startswith(f"dead.{self.topic}."):
+                    client.admin.delete_topic(topic.name)
 
     def judge(self, report: ClusterReport) -> None:
         """Have the history checked by a process of its own, which gives its memory back."""

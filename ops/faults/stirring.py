@@ -149,9 +149,10 @@ class Stirring:
         return ""
 
     def spare(self, address: str) -> bool:
-        """Have what moves kept by the other brokers; whether nothing of it is on this one now.
+        """Have the others keep what has two copies; whether nothing of it is on this broker now.
 
-        It has two copies: with one of them lost for ever, nobody could decide anything about it.
+        With one of two lost for ever, nobody could decide anything about a partition. That is
+        what moves, and the dead letters of it.
         """
         with (
             suppress(PenstockError),
@@ -160,7 +161,9 @@ class Stirring:
             nodes = {node.address: node.id for node in client.admin.metadata().nodes}
             lost = nodes.pop(address, 0)
             clear = True
-            for state in client.admin.list_partitions(self._moving):
+            for state in client.admin.list_partitions(internal=True):
+                if len(state.replicas) > len(nodes):
+                    continue
                 if lost in (*state.replicas, *state.members, *state.learners):
                     clear = False
                     others = list(nodes.values())[: len(state.replicas)]
