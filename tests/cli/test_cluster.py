@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from penstock.cli.checks import Grade
+from penstock.cli.checks.broker import cluster_checks
 from penstock.cli.cluster_rows import node_row, partition_row, problems
 from penstock.cli.top import Look, render
 from penstock.protocol.cluster import (
@@ -148,6 +150,7 @@ def test_partitions_are_chosen_by_state_broker_and_topic(three: Cli) -> None:
     assert len(rows(three, "partition", "list")) == 2
     assert len(rows(three, "partition", "list", "--internal", "--node", "1")) == 10
     assert rows(three, "partition", "list", "--state", "leaderless") == []
+    assert "no such partition" in three("partition", "list", "--state", "leaderless").stderr
     assert three("partition", "list", "orders", "-o", "name").stdout == "orders 0\norders 1\n"
 
 
@@ -184,6 +187,15 @@ def node(
 def test_a_healthy_cluster_has_no_problems() -> None:
     assert problems(status()) == []
     assert problems(status(nodes=[node(1), node(2, "removed", alive=False)])) == []
+
+
+def test_the_doctor_fails_for_each_problem_of_the_cluster() -> None:
+    away = status(under_replicated=3, nodes=[node(1), node(2, alive=False)])
+    assert [(check.grade, check.found.split(":")[0]) for check in cluster_checks(away)] == [
+        (Grade.FAIL, "broker away"), (Grade.FAIL, "copies missing"),
+    ]  # fmt: skip
+    (well,) = cluster_checks(status())
+    assert (well.grade, well.found) == (Grade.OK, "healthy (4 brokers)")
 
 
 def test_every_problem_is_named() -> None:

@@ -60,7 +60,9 @@ def list_partitions(
         rows, PARTITIONS, settings.output, name=lambda row: f"{row['topic']} {row['partition']}"
     )
     if not rows:
-        settings.say("There is no such partition.")
+        chosen = (topic, state, node) != (None, None, None)
+        none = "There is no partition yet. Make a topic: penstock topic create NAME"
+        settings.say("no such partition" if chosen else none)
 
 
 @partition.command(

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from penstock._version import __version__
 from penstock.cli.checks import Check, Grade, graded
+from penstock.cli.cluster_rows import problems
 from penstock.cli.exits import hint_for
 from penstock.cli.settings import Settings
-from penstock.cli.units import show_duration
+from penstock.cli.units import count_of, show_duration
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
+    from penstock.protocol.cluster import ClusterStatusReply
     from penstock.protocol.messages import MetadataReply
     from penstock.sync import Client
 
@@ -57,11 +59,24 @@ def _ask(client: Client, server: str) -> Iterator[Check]:
             "Shorten retention, delete topics or grow the broker's disk.",
             fail=not accepting,
         )
+    yield from cluster_checks(client.admin.cluster_status())
     yield from topic_checks(client.admin.metadata())
 
 
+def cluster_checks(status: ClusterStatusReply) -> Iterator[Check]:
+    """Is the cluster well, as `penstock cluster health` says it?"""
+    found = problems(status)
+    for problem in found:
+        words = f"{problem['problem']}: {problem['detail']}"
+        cure = "`penstock cluster status` shows it; `Running a cluster` says what to do."
+        yield Check("cluster", Grade.FAIL, words, cure)
+    if not found:
+        count = sum(node.alive for node in status.nodes)
+        yield Check("cluster", Grade.OK, f"healthy ({count_of(count, 'broker')})", "")
+
+
 def topic_checks(metadata: MetadataReply) -> Iterator[Check]:
-    """Has every partition a leader, and as many replicas as it should?"""
+    """Has every partition a leader, and as many places for replicas as it should?"""
     partitions = [(topic, p) for topic in metadata.topics for p in topic.partitions]
     headless = [f"{topic.name}/{p.partition}" for topic, p in partitions if not p.leader]
     yield graded(
