@@ -1,7 +1,7 @@
 """A work queue: any number of workers share a topic, and each record goes to one of them.
 
 There are no partitions to own: add workers as you like. A worker that is cancelled hands back at
-once what it holds; what a crashed one held is given to another when its lease runs out.
+once what it holds; what a crashed one held is given to another within seconds.
 """
 
 from __future__ import annotations

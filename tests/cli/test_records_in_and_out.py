@@ -164,7 +164,7 @@ def test_following_ends_with_the_limit(cli: Cli, filled: str) -> None:
 def test_every_format_of_an_empty_topic_is_empty(cli: Cli, topic: str, output: str) -> None:
     shown = cli("consume", topic, "-o", output)
     assert shown.stdout == ("[]\n" if output == "json" else "")
-    assert shown.stderr == f"no such record in {topic}\n"
+    assert shown.stderr == f"no record to show in {topic}\n"
 
 
 def test_a_table_row_is_one_line(cli: Cli, topic: str) -> None:

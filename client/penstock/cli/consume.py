@@ -247,7 +247,7 @@ def tail(
 
 def _say_if_nothing(settings: Settings, printer: Printer, topic: str) -> None:
     if not printer.printed:
-        settings.say(f"no such record in {topic}")
+        settings.say(f"no record to show in {topic}")
 
 
 def chooser(key: str | None, expression: str | None) -> spans.Choice:
