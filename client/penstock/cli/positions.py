@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.cli.units import Position
-from penstock.errors import PartitionNotFound
+from penstock.errors import LeaderUnknown, PartitionNotFound
 
 if TYPE_CHECKING:
-    from penstock.protocol.messages import PartitionFigures
+    from penstock.protocol.messages import DescribeTopicReply, PartitionFigures
     from penstock.sync import Client
 
 
@@ -19,12 +19,22 @@ def partitions_of(client: Client, topic: str, partition: int | None) -> list[Par
     Raises:
         TopicNotFound: there is no such topic.
         PartitionNotFound: it has no such partition.
+        LeaderUnknown: nobody could say how it is, or how one of them is.
     """
-    figures = client.admin.describe_topic(topic).partitions
-    chosen = [p for p in figures if partition is None or p.partition == partition]
+    reply = client.admin.describe_topic(topic)
+    if silent := [number for number in unheard(reply) if partition in (None, number)]:
+        named = ", ".join(map(str, silent))
+        raise LeaderUnknown(f"topic {topic} has no leader of partition {named} at the moment")
+    chosen = [p for p in reply.partitions if partition is None or p.partition == partition]
     if not chosen:
         raise PartitionNotFound(f"topic {topic} has no partition {partition}")
     return chosen
+
+
+def unheard(reply: DescribeTopicReply) -> list[int]:
+    """Partitions whose leader did not say how they are, since there is none at the moment."""
+    heard = {figures.partition for figures in reply.partitions}
+    return [each.partition for each in reply.topic.partitions if each.partition not in heard]
 
 
 def resolve(

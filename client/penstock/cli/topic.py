@@ -17,7 +17,7 @@ from penstock.cli.params import (
     topic_argument,
     yes_option,
 )
-from penstock.cli.positions import partitions_of, resolve
+from penstock.cli.positions import partitions_of, resolve, unheard
 from penstock.cli.settings import Settings
 from penstock.cli.topic_config import (
     CONFIG_NOTE,
@@ -171,11 +171,14 @@ def describe(settings: Settings, topic: str) -> None:
     value = {**_row(reply.topic), **_sums(reply.partitions), "partitions": rows}
 
     def show() -> None:
-        _show_head(value, len(rows))
+        _show_head(value, len(reply.topic.partitions))
         click.echo()
         print_table(rows, _PARTITIONS, wide=settings.output == "wide")
 
     print_object(value, settings.output, name="topic", show=show)
+    if silent := unheard(reply):
+        named = ", ".join(map(str, silent))
+        settings.warn(f"no leader of partition {named} at the moment: what it holds is not counted")
 
 
 def _show_head(value: dict[str, Any], partitions: int) -> None:
