@@ -63,6 +63,8 @@ def test_a_seek_is_a_plan_until_it_is_confirmed(cli: Cli, filled: str, group: st
     plan = cli("group", "seek", group, filled, "--to", "earliest", "-o", "json")
     assert "nothing has moved" in plan.stderr
     assert sum(row["again"] for row in json.loads(plan.stdout)) == 9
+    dry = cli("group", "seek", group, filled, "--to", "earliest", "--yes", "--dry-run")
+    assert dry.stderr == plan.stderr
     assert lag(cli, group) == 0
     cli("group", "seek", group, filled, "--to", "earliest", "--yes")
     assert lag(cli, group) == 9

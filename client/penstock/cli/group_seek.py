@@ -9,7 +9,13 @@ import click
 from penstock.cli.commands import Verb
 from penstock.cli.exits import Exit
 from penstock.cli.output import Column, print_rows
-from penstock.cli.params import PARTITION_POSITION, POSITION, complete_topics, group_argument
+from penstock.cli.params import (
+    PARTITION_POSITION,
+    POSITION,
+    complete_topics,
+    dry_run_option,
+    group_argument,
+)
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.units import Position, count_of
 from penstock.errors import GroupNotFound
@@ -53,6 +59,7 @@ _PLAN = (
     "--create", "make", is_flag=True, help="Make the group if there is none of that name."
 )
 @click.option("--yes", "-y", is_flag=True, help="Carry the plan out.")
+@dry_run_option
 @click.pass_obj
 def seek(
     settings: Settings,
@@ -62,11 +69,13 @@ def seek(
     positions: tuple[tuple[int, Position], ...],
     make: bool,
     yes: bool,
+    dry_run: bool,
 ) -> None:
     """Move a group to another position; works while its members run.
 
     Shows the plan; only --yes carries it out. The members go on from there.
     """
+    yes = yes and not dry_run
     if (to is None) == (not positions):
         raise click.UsageError("give either --to or --partition", click.get_current_context())
     with settings.connect() as client:

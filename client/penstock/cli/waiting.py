@@ -12,6 +12,7 @@ import click
 from penstock.cli.params import SECONDS
 from penstock.cli.progress import CLEAR
 from penstock.cli.settings import Failure, Settings
+from penstock.cli.units import count_of
 
 if TYPE_CHECKING:
     from penstock.sync import Client
@@ -97,7 +98,8 @@ def wait_for_empty(settings: Settings, client: Client, node: int, within: float)
         found = next((each for each in status.nodes if each.id == node), None)
         if found is None or not (found.replicas or found.leaders):
             return True, ""
-        return False, f"{found.replicas:,} replicas and {found.leaders:,} leads left"
+        left = count_of(found.replicas, "replica"), count_of(found.leaders, "lead")
+        return False, f"{' and '.join(left)} left"
 
     wait_until(settings, within, look, f"node {node}")
 

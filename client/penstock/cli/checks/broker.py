@@ -94,7 +94,9 @@ def topic_checks(metadata: MetadataReply) -> Iterator[Check]:
     ]
     yield graded(
         "replicas",
-        f"{len(short)} partitions have too few: {', '.join(short[:5])}" if short else "complete",
+        f"{count_of(len(short), 'partition')} with too few: {', '.join(short[:5])}"
+        if short
+        else "every partition has as many as its topic asks for",
         "Add brokers, or lower the topic's replication.",
         warn=bool(short),
     )
