@@ -51,3 +51,15 @@ def test_a_slow_place_is_reached_all_the_same(network: Network) -> None:
     network.slow(0)
     assert _reaches(network, network.prefix(1))
     network.heal()
+
+
+def test_a_place_has_a_network_of_its_own_and_no_mounts_of_its_own(network: Network) -> None:
+    look = "import os; print(*(os.readlink(f'/proc/self/ns/{kind}') for kind in ('net', 'mnt')))"
+    here, there = (
+        subprocess.run(
+            [*prefix, sys.executable, "-c", look], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for prefix in ([], network.prefix(1))
+    )
+    assert here[0] != there[0]
+    assert here[1] == there[1]
