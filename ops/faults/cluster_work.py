@@ -75,9 +75,10 @@ class Work:
     def delete(self) -> None:
         """Delete the topic and its dead letters: the disks keep what is worked on only."""
         with sync.connect(self._address, request_timeout=CREATE_SECONDS) as client:
-            for topic in client.admin.list_topics():
-                if topic.name == self.topic or topic.name.startswith(f"dead.{self.topic}."):
-                    client.admin.delete_topic(topic.name)
+            names = [topic.name for topic in client.admin.list_topics()]
+            dead = [name for name in names if name.startswith(f"dead.{self.topic}.")]
+            for name in (self.topic, *dead):  # a group that is still there keeps its dead letters
+                client.admin.delete_topic(name)
 
     def judge(self, report: ClusterReport) -> None:
         """Have the history checked by a process of its own, which gives its memory back."""
