@@ -72,6 +72,11 @@ def test_dead_letters_are_chosen_by_what_they_are(
     assert offsets(run("dlq", "peek", *BILLING, *filters, *limit, "-o", "json")) == found
 
 
+def test_the_table_of_dead_letters_counts_failures(run: Run) -> None:
+    titles = run("dlq", "peek", *BILLING).stdout.splitlines()[0]
+    assert titles.split() == ["PLACE", "DIED", "CAUSE", "FAILURES", "KEY", "VALUE"]
+
+
 def test_a_wrong_expression_is_a_usage_error(run: Run) -> None:
     assert "none of them stands" in run("dlq", "peek", *BILLING, "-w", "reson == 1", code=2).stderr
 

@@ -82,7 +82,7 @@ async def _serve(settings: BrokerOptions) -> None:
             broker.announce()
             async for _ in signals:
                 break
-        log.info("stopping", extra={"node": broker.node_id})
+        log.info("stopping", extra={"node": broker.reactor.node.node_id})
         broker.stop()
         await broker.stopped.wait()
         collecting.cancel()

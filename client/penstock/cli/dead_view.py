@@ -20,7 +20,7 @@ LETTERS: Final = (
     Column("place", "PLACE"),
     Column("age", "DIED", "ago"),
     Column("cause", "CAUSE", spare=True),
-    Column("failures", "TRIES", "number"),
+    Column("failures", "FAILURES", "number"),
     Column("key_shown", "KEY"),
     Column("value_shown", "VALUE"),
     Column("error_shown", "ERROR", wide=True),
