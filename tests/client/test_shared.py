@@ -458,6 +458,15 @@ def test_attaching_names_the_leases_that_are_held():
     assert not any(record.lease_lost for record in records)
 
 
+def test_each_attach_is_later_than_all_before_it_also_those_of_another_process():
+    there = world()
+    before = there.share()
+    epochs = [before.next_epoch(), before.next_epoch()]
+    there.advance(1.0)
+    epochs.append(there.share().next_epoch())
+    assert epochs == sorted(set(epochs))
+
+
 def test_extending_names_the_lease():
     there = world()
     shared = there.share()

@@ -283,7 +283,6 @@ class Share:
         subscription = self._subscription
         wire = yield from subscription.metadata.leader_wire(self.topic, self.partition)
         held = list(self.grants)
-        subscription.attaches += 1
         request = AttachGroup(
             topic=self.topic,
             partition=self.partition,
@@ -294,7 +293,7 @@ class Share:
             # its limit would hold up the next acquire for as long.
             max_in_flight=2 * subscription.max_in_flight,
             leases=held[:LEASES_MAX],
-            epoch=subscription.attaches,
+            epoch=subscription.next_epoch(),
         )
         deadline = subscription.scheduler.now + subscription.options.request_timeout
         reply = yield subscription.pool.request(wire, request, deadline)

@@ -63,7 +63,6 @@ class SharedSubscription:
 
     Attributes:
         arrival: rings when there may be something to take.
-        attaches: how many were sent.
         settled: rings when verdicts were confirmed.
         handout: the records that are here and were not handed out.
         touch: tells the core the time; set by the driver.
@@ -97,7 +96,7 @@ class SharedSubscription:
         self.on_error = on_error
         self.max_in_flight = max_in_flight
         self.member = member_id(core.options.name, self.scheduler.rng)
-        self.attaches = 0
+        self._epoch = 0
         self.opened_at = 0.0
         self.handout = Handout(kind, batch_kind, core.events, self._check_alive)
         self.credits = Credits(max_in_flight, lambda: self.handout.queued)
@@ -281,6 +280,14 @@ class SharedSubscription:
         if share.topic in self.topics:
             self._failed = error
             self.arrival.ring()
+
+    def next_epoch(self) -> int:
+        """Of an attach: later than all before, and than those of a process that was before.
+
+        So who has a member's id from another process takes turns with it, and is not refused.
+        """
+        self._epoch = max(self._epoch + 1, self.scheduler.wall_us)
+        return self._epoch
 
     def note_failure(self, error: PenstockError) -> None:
         """Verdicts failed: the next flush raises it."""
