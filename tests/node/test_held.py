@@ -43,7 +43,7 @@ def test_a_snapshot_takes_votes_along_and_drops_acknowledgements() -> None:
     held.installing(20, [answer(20)])
     held.add(6, 20, [answer(20, 2)])
     assert held.take(7, 10) == []
-    assert held.installed() == [VOTE, answer(20), answer(20, 2)]
+    assert held.installed(20) == [VOTE, answer(20), answer(20, 2)]
     assert held.clean
 
 
@@ -52,6 +52,15 @@ def test_what_was_written_behind_a_snapshot_waits_for_a_flush_of_its_own() -> No
     held.installing(20, [answer(20)])
     held.logged, held.sequence = 21, 8
     held.add(8, 21, [answer(21)])
-    assert held.installed() == [answer(20)]
+    assert held.installed(20) == [answer(20)]
     assert not held.clean
     assert held.take(8, 21) == [answer(21)]
+
+
+def test_a_vote_after_a_snapshot_needs_no_entries_behind_it() -> None:
+    held = Held(2)
+    held.installing(20, [answer(20)])
+    assert held.installed(20) == [answer(20)]
+    held.sequence, held.clean = 8, False  # a hard state was handed over
+    held.add(8, 20, [VOTE])
+    assert held.take(8, 2) == [VOTE]  # 2: the last entry that a flush brought

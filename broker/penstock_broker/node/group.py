@@ -244,7 +244,7 @@ class Group:
         """A flush made the log durable up to an index: what waited for that may go (Raft 5)."""
         self.raft.persisted(index, term)
         held = self.held
-        if flush >= held.sequence and index >= held.logged:
+        if flush >= held.sequence and max(index, held.base) >= held.logged:
             held.clean = True
         if held.messages:
             for message in held.take(flush, index):
@@ -330,7 +330,7 @@ class Group:
     def installed(self, index: int, term: int) -> None:
         """The snapshot is durable."""
         self.raft.persisted(index, term)
-        for message in self.held.installed():
+        for message in self.held.installed(index):
             self.node.send_message(self, message)
         self.node.mark(self)
 

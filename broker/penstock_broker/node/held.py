@@ -21,15 +21,18 @@ class Held:
     """Held messages, and whether there is anything to wait for.
 
     Attributes:
+        base: index of the last snapshot that is durable; a flush without entries behind it reports
+            an older one.
         logged: index of the last entry that was handed to the store.
         sequence: the first flush that may hold what was handed to the store last.
         clean: whether all that was handed to the store is durable.
         messages: what is held: (flush, index, messages).
     """
 
-    __slots__ = ("_install", "clean", "logged", "messages", "sequence")
+    __slots__ = ("_install", "base", "clean", "logged", "messages", "sequence")
 
     def __init__(self, logged: int) -> None:
+        self.base = 0
         self.logged = logged
         self.sequence = 0
         self.clean = True
@@ -42,7 +45,7 @@ class Held:
 
     def take(self, flush: int, index: int) -> list[Message]:
         """A flush came, up to an index: what may leave now."""
-        held = self.messages
+        held, index = self.messages, max(index, self.base)
         free: list[Message] = []
         while held and held[0][0] <= flush and held[0][1] <= index:
             free += held.popleft()[2]
@@ -66,8 +69,9 @@ class Held:
         self.sequence = _INSTALLING
         self.clean = False
 
-    def installed(self) -> list[Message]:
-        """The snapshot is durable: what may leave now."""
+    def installed(self, index: int) -> list[Message]:
+        """The snapshot of an index is durable: what may leave now."""
+        self.base = index
         free, self._install = self._install, []
         if self.sequence == _INSTALLING:  # nothing came after
             for _, _, messages in self.messages:
