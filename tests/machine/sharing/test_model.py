@@ -34,9 +34,9 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 @pytest.mark.no_cover
 def test_random_ops_do_what_the_naive_model_says() -> None:
-    counts = run(20_000, seed=1)
-    assert counts["grant"] > 2_000
-    assert counts["restarts"] > 20
+    counts = run(12_000, seed=1)
+    assert counts["grant"] > 1_000
+    assert counts["restarts"] > 10
     for kind in OUTCOMES:
         assert counts[f"s.{kind}"], kind
     # What happened is what the table of transitions says, and nothing of the table is missing.
