@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 
 from ops.bench import catch_up, cluster_idle, failover, mass_create
@@ -25,7 +26,8 @@ OWN = {
 
 
 def main() -> None:
-    """Run the cases named, or all."""
+    """Run the cases named, or all; told to stop, it takes its brokers along."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     own = OWN.get(sys.argv[1]) if len(sys.argv) > 1 else None
     if own is not None:
         own(sys.argv[2:])
