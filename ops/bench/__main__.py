@@ -7,13 +7,13 @@ ops.bench failover --help`).
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 
 from ops.bench import catch_up, cluster_idle, failover, mass_create
 from ops.bench.cases import CASES as ALONE
 from ops.bench.cluster_publish import cluster_publish
+from ops.bench.rows import print_rows
 
 CASES = {**ALONE, "cluster-publish": cluster_publish}
 OWN = {
@@ -37,11 +37,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     for name in options.cases or CASES:
-        for what, value, unit in CASES[name]():
-            if options.json:
-                print(json.dumps({"what": what, "value": value, "unit": unit}), flush=True)
-            else:
-                print(f"{what:55} {value:14,.2f} {unit}", flush=True)
+        print_rows(CASES[name](), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ during.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import statistics
@@ -25,6 +24,7 @@ from typing import Final
 
 from ops.bench import machine
 from ops.bench.cases import Row, batch_file
+from ops.bench.rows import print_rows
 from ops.faults.broker import BrokerProcess
 from ops.faults.cluster import ClusterProcesses
 from penstock import sync
@@ -229,8 +229,4 @@ def main(arguments: Sequence[str]) -> None:
     work = Work(options.partitions, options.megabytes, options.batch_bytes, options.pause,
                 options.seconds)  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="penstock-bench-", dir=options.folder) as folder:
-        for what, value, unit in measure(work, Path(folder)):
-            if options.json:
-                print(json.dumps({"what": what, "value": value, "unit": unit}), flush=True)
-            else:
-                print(f"{what:55} {value:14,.2f} {unit}", flush=True)
+        print_rows(measure(work, Path(folder)), as_json=options.json)

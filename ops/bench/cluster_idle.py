@@ -8,7 +8,6 @@ has a leader again.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ops.bench.machine import cpu_seconds
+from ops.bench.rows import print_rows
 from ops.faults.broker import wait_until
 from ops.faults.cluster import ClusterProcesses
 from penstock import sync
@@ -101,8 +101,4 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    for what, value, unit in measure(options.partitions, options.seconds):
-        if options.json:
-            print(json.dumps({"what": what, "value": value, "unit": unit}), flush=True)
-        else:
-            print(f"{what:55} {value:14,.2f} {unit}", flush=True)
+    print_rows(measure(options.partitions, options.seconds), as_json=options.json)

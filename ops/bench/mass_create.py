@@ -9,7 +9,6 @@ that was there before changed its leader.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Final
 
 from ops.bench.cases import Row
 from ops.bench.catch_up import FOREGROUND, Foreground
+from ops.bench.rows import print_rows
 from ops.faults.cluster import ClusterProcesses
 from penstock import sync
 
@@ -96,8 +96,4 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--pause", type=float, default=0.02, help="between publishes, s; 0: none")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    for what, value, unit in measure(options.partitions, options.pause):
-        if options.json:
-            print(json.dumps({"what": what, "value": value, "unit": unit}), flush=True)
-        else:
-            print(f"{what:55} {value:14,.2f} {unit}", flush=True)
+    print_rows(measure(options.partitions, options.pause), as_json=options.json)

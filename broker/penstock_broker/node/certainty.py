@@ -103,6 +103,6 @@ def read_all(groups: Sequence[Group], done: GoOn) -> None:
             done(error)
 
     for group in groups:
-        group.read(lambda failure: one(failure))
+        group.read(one)
     if not groups:
         done(None)

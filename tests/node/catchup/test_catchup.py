@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from penstock.protocol.messages import TrimLog
@@ -35,32 +37,29 @@ def step_once(cluster: Cluster) -> bool:
     return any(busy)
 
 
-def run_until_it_copies(cluster: Cluster, away: int) -> None:
-    """Stop within the round in which a replica begins to copy."""
+def step_until(cluster: Cluster, done: Callable[[], object], otherwise: str) -> None:
+    """Stop within the round in which something begins to hold."""
     for _ in range(200):
         cluster.clock += 0.05
         cluster.wall_us += 50_000
         for member in cluster.alive:
             member.node.tick(cluster.wall_us, cluster.clock)
         while step_once(cluster):
-            if cluster.members[away].node.catchup.pulls:
+            if done():
                 return
-    raise AssertionError("nothing is copied")
+    raise AssertionError(otherwise)
+
+
+def run_until_it_copies(cluster: Cluster, away: int) -> None:
+    """Stop within the round in which a replica begins to copy."""
+    step_until(cluster, lambda: cluster.members[away].node.catchup.pulls, "nothing is copied")
 
 
 def run_until_it_assembles(cluster: Cluster, away: int) -> None:
     """Stop when a part of a snapshot has arrived."""
     receiver = cluster.members[away].node.peers.receivers[SNAPSHOT]
     assembly = receiver.__self__._assembly  # type: ignore[attr-defined]  # it is a method
-    for _ in range(200):
-        cluster.clock += 0.05
-        cluster.wall_us += 50_000
-        for member in cluster.alive:
-            member.node.tick(cluster.wall_us, cluster.clock)
-        while step_once(cluster):
-            if assembly.size_bytes:
-                return
-    raise AssertionError("no part of a snapshot arrives")
+    step_until(cluster, lambda: assembly.size_bytes, "no part of a snapshot arrives")
 
 
 def leave_behind(cluster: Cluster, gid: int, count: int = 60) -> int:
