@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from penstock.protocol.cluster import ClusterStatus, ListPartitions, SetNodeState
 from penstock.protocol.messages import AlterTopic
+from penstock.protocol.sharing import CreateGroup
 from penstock_broker.machine.topology import Partition
 from tests.node.cluster import Cluster
 
@@ -36,6 +38,22 @@ def test_a_topic_gets_more_replicas_and_fewer_when_it_is_told() -> None:
         cluster.run_until(partial(has_members, cluster, wanted), 30.0)
         (members,) = [p.members for p in partitions(cluster, "orders")]
         cluster.run_until(partial(hold, cluster, members, gid, 5), 5.0)
+
+
+def test_dead_letters_begin_with_fewer_replicas_while_a_broker_is_drained() -> None:
+    cluster = Cluster(3)
+    cluster.topic("orders", 2)
+    anybody = cluster.leader(0).client()
+    cluster.ask(anybody, SetNodeState(node=3, state="draining"))
+    cluster.ask(anybody, CreateGroup(topic="orders", group="workers"))
+    dead = "dead.orders.workers"
+    assert settled(cluster, dead, [1, 2])
+    listed = ListPartitions(topic=dead, internal=False)
+    assert [p.state for p in cluster.ask(anybody, listed).partitions] == ["under-replicated"] * 2
+    assert cluster.ask(anybody, ClusterStatus()).under_replicated == 2
+    cluster.ask(anybody, SetNodeState(node=3, state="active"))
+    cluster.run_until(lambda: settled(cluster, dead, [1, 2, 3]), 30.0)
+    assert [p.state for p in cluster.ask(anybody, listed).partitions] == ["ok"] * 2
 
 
 def has_members(cluster: Cluster, count: int) -> bool:

@@ -98,6 +98,8 @@ class Draft:
     ) -> Topic:
         """Add a topic; with a number of partitions in `places`, they are placed.
 
+        Places that are given may be fewer than `replication`: the others follow by moves.
+
         Raises:
             BadRequest, LimitExceeded, PreconditionFailed: that can't be.
         """
@@ -105,11 +107,10 @@ class Draft:
             raise BadRequest("a topic needs an id")
         if len(self._topics) + len(self.put.keys() - self._topics.keys()) >= TOPICS_MAX:
             raise LimitExceeded(f"a cluster has at most {TOPICS_MAX} topics")
-        self._check_replication(replication)
-        count = places if isinstance(places, int) else len(places)
-        self._check_partitions(0, count)
+        self._check_partitions(0, places if isinstance(places, int) else len(places))
         if isinstance(places, int):
-            places = self._place(id_, 0, count, replication)
+            self._check_replication(replication)
+            places = self._place(id_, 0, places, replication)
         topic = Topic(name, id_, kind, replication, settings, [], self.at.index, self.at.time_us)
         return self._add(topic, places)
 
@@ -127,6 +128,22 @@ class Draft:
         if isinstance(places, int):
             places = self._place(topic.id, before, after, topic.replication)
         return self._add(topic, places)
+
+    def beside(self, topic: Topic, first: int = 0) -> list[Replicas]:
+        """Places for a topic that goes with this one: where its partitions from `first` on are.
+
+        A node that takes no replicas is left out; another one has the copy if there is one,
+        else there are fewer until there is.
+
+        Raises:
+            PreconditionFailed: no node takes replicas.
+        """
+        places = [partition.replicas for partition in topic.partitions[first:]]
+        if all(node in self._nodes for replicas in places for node in replicas):
+            return places
+        placer, count = self._placer(), min(topic.replication, len(self._nodes))
+        kept = [[node for node in replicas if node in self._nodes] for replicas in places]
+        return [placer.place(topic.id, n, count, there) for n, there in enumerate(kept, first)]
 
     def change(self, topic: Topic) -> Topic:
         """Take another version of a topic, with the same groups."""
@@ -188,11 +205,14 @@ class Draft:
         )
 
     def _place(self, topic_id: str, first: int, end: int, replication: int) -> list[Replicas]:
-        topics = {**self._topics, **self.put}
-        placed = [p.replicas for topic in topics.values() for p in topic.partitions]
-        placer = Placer({node.id: node.host for node in self._nodes.values()}, placed)
-        if not self._nodes:
-            raise PreconditionFailed("no node takes new replicas")
+        placer = self._placer()
         # With fewer nodes for now there are fewer replicas, until there are nodes again.
         replication = min(replication, len(self._nodes))
         return [placer.place(topic_id, partition, replication) for partition in range(first, end)]
+
+    def _placer(self) -> Placer:
+        if not self._nodes:
+            raise PreconditionFailed("no node takes new replicas")
+        topics = {**self._topics, **self.put}
+        placed = [p.replicas for topic in topics.values() for p in topic.partitions]
+        return Placer({node.id: node.host for node in self._nodes.values()}, placed)

@@ -122,8 +122,9 @@ def enable_delays(draft: Draft, command: EnableDelays) -> DelaysEnabled:
         raise PreconditionFailed("dead letters can't be delayed")
     name = names.check_name(DELAYED_PREFIX + topic.name, "topic for delayed records")
     companion = draft.create(
-        name, command.id, KIND_DELAYED, _delayed_settings(topic), topic.replication, _places(topic)
-    )
+        name, command.id, KIND_DELAYED, _delayed_settings(topic), topic.replication,
+        draft.beside(topic),
+    )  # fmt: skip
     timer = SharedDefinition(command.id, TIMER, {}, EARLIEST, draft.at.index, "")
     companion = draft.change(replace(companion, shared={TIMER_GROUP: timer}))
     return DelaysEnabled(draft.change(replace(topic, delayed=name)), companion)
@@ -137,9 +138,7 @@ def follow(draft: Draft, topic: Topic) -> None:
     """
     if topic.delayed:
         companion = draft.need(topic.delayed)
-        companion = draft.change(replace(companion, settings=_delayed_settings(topic)))
-        companion = draft.replicate(companion, topic.replication)
-        draft.grow(companion, _places(topic)[len(companion.partitions) :])
+        _like(draft, topic, replace(companion, settings=_delayed_settings(topic)))
     for definition in topic.shared.values():
         if definition.dead_topic:
             _match(draft, topic, draft.need(definition.dead_topic))
@@ -209,7 +208,7 @@ def _dead_topic(draft: Draft, topic: Topic, group: str, definition: SharedDefini
         dead = draft.create(
             name, f"{definition.id}.dead", KIND_RECORDS,
             {"max_batch_bytes": BATCH_BYTES_MAX, "retention_ms": -1},
-            topic.replication, _places(topic),
+            topic.replication, draft.beside(topic),
         )  # fmt: skip
         dead = draft.change(replace(dead, origin=(topic.name, group)))
     elif dead.origin != (topic.name, group):
@@ -226,9 +225,13 @@ def _match(draft: Draft, topic: Topic, dead: Topic) -> Topic:
     """Give a dead-letter topic the partitions, replicas and columns of its origin."""
     found = {key: value for key, value in dead.settings.items() if key not in _COLUMNS}
     found |= {key: topic.settings[key] for key in _COLUMNS if key in topic.settings}
-    dead = draft.change(replace(dead, settings=dict(sorted(found.items()))))
-    dead = draft.replicate(dead, topic.replication)
-    return draft.grow(dead, _places(topic)[len(dead.partitions) :])
+    return _like(draft, topic, replace(dead, settings=dict(sorted(found.items()))))
+
+
+def _like(draft: Draft, topic: Topic, beside: Topic) -> Topic:
+    """Have a topic that goes with another want as many replicas, on as many partitions."""
+    beside = draft.change(replace(beside, replication=topic.replication))
+    return draft.grow(beside, draft.beside(topic, len(beside.partitions)))
 
 
 _DELAYED_SEGMENT_BYTES: Final = 16 << 20
@@ -242,7 +245,3 @@ def _delayed_settings(topic: Topic) -> dict[str, Value]:
     found["retention_ms"] = -1
     found["segment_bytes"] = _DELAYED_SEGMENT_BYTES
     return dict(sorted(found.items()))
-
-
-def _places(topic: Topic) -> list[list[int]]:
-    return [partition.replicas for partition in topic.partitions]

@@ -152,14 +152,17 @@ def _state(node: Node, topic: Topic, number: int, leads: Leads) -> cluster.Parti
         learners=lead.learners if lead is not None else [],
         behind=lead.behind if lead is not None else {},
         moving=partition.moving,
-        state=_word(node, partition, lead),
+        state=_word(node, topic, partition, lead),
     )
 
 
-def _word(node: Node, partition: Partition, lead: questions.GroupLead | None) -> str:
+def _word(node: Node, topic: Topic, partition: Partition, lead: questions.GroupLead | None) -> str:
     """The worst that is to be said of a partition."""
     if lead is None:
         return LEADERLESS
+    # Companions of a topic, and partitions that are added, begin with as many as there are nodes.
+    if len(partition.replicas) < topic.replication:
+        return UNDER_REPLICATED
     for replica in partition.replicas:
         behind = lead.behind.get(replica, 0)
         missing = replica not in lead.voters and not partition.moving
@@ -199,8 +202,8 @@ def _unformed(node: Node) -> cluster.ClusterStatusReply:
 
 def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatusReply:
     machine, raft = node.groups.metadata.machine, node.groups.metadata.raft
-    partitions = [partition for topic in machine.topics.values() for partition in topic.partitions]
-    words = [_word(node, p, found.get(p.group, (0, None))[1]) for p in partitions]
+    placed = [(topic, p) for topic in machine.topics.values() for p in topic.partitions]
+    words = [_word(node, topic, p, found.get(p.group, (0, None))[1]) for topic, p in placed]
     held = machine.holding()
     shown = [e for e in machine.nodes.values() if not e.gone or e.id in held]
     led = _count(leader for gid, (leader, _) in found.items() if gid)
@@ -217,10 +220,10 @@ def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatus
         nodes=[_node(node, entry, led, held, answers) for entry in shown],
         feature_level=machine.feature_level,
         feature_max=machine.feature_max,
-        partitions=len(partitions),
+        partitions=len(placed),
         leaderless=words.count(LEADERLESS),
         under_replicated=words.count(UNDER_REPLICATED),
-        moving=sum(partition.moving for partition in partitions),
+        moving=sum(partition.moving for _, partition in placed),
         awaited=node.membership.awaited(),
     )
 

@@ -100,7 +100,7 @@ def problems(status: ClusterStatusReply) -> list[Problem]:
         )
     if status.under_replicated:
         counted = count_of(status.under_replicated, "partition")
-        words = f"{counted} with a replica away or far behind"
+        words = f"{counted} with a copy missing, away or far behind"
         found.append(_problem("copies missing", words, count=status.under_replicated))
     return found
 

@@ -115,7 +115,7 @@ class ClusterStatusReply(Message, frozen=True, kw_only=True):
     partitions: int
     leaderless: int
     under_replicated: int
-    """Partitions with a replica that is away or far behind."""
+    """Partitions with a replica that is missing, away or far behind."""
     moving: int
     awaited: list[str] = field(default_factory=list)
     """Addresses of brokers that were told to join too, were heard, and have not joined yet."""
