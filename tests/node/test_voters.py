@@ -49,6 +49,18 @@ def test_five_become_three_when_two_of_five_are_dead() -> None:
     assert choose_voters(nodes(*"abcde", dead=(1, 2)), (1, 2, 3, 4, 5), 3) == (3, 4, 5)
 
 
+def test_who_dies_one_after_the_other_leaves_nobody_to_decide_alone() -> None:
+    """Consul 5922: the dead were removed one by one, until the last one was a majority."""
+    for leader in range(1, 6):
+        voters: tuple[int, ...] = (1, 2, 3, 4, 5)
+        gone: tuple[int, ...] = ()
+        for dead in [node for node in (1, 2, 3, 4, 5) if node != leader]:
+            gone = (*gone, dead)
+            voters = choose_voters(nodes(*"abcde", dead=gone), voters, leader)
+            assert len(voters) >= 3
+        assert 2 * len(set(voters) - set(gone)) < len(voters)
+
+
 def test_a_draining_node_votes_only_while_it_is_needed() -> None:
     assert choose_voters(nodes(*"abcd", draining=(1,)), (1, 2, 3), 1) == (2, 3, 4)
     assert choose_voters(nodes(*"abc", draining=(1,)), (1, 2, 3), 1) == (1, 2, 3)

@@ -103,3 +103,12 @@ def test_the_options_of_connect_are_in_the_readme() -> None:
 def test_the_runbook_names_the_commands_of_its_folder() -> None:
     for name in table(RUNBOOK, "command"):
         assert (ROOT / name).exists(), name
+
+
+def test_every_mistake_of_others_has_its_test() -> None:
+    shown = (ROOT / "tests/README.md").read_text().partition("## Mistakes of others")[2]
+    named = [line.split(" | ")[-1].removesuffix(" |") for line in shown.splitlines()[6:]]
+    assert len(named) > 25
+    for name in named:
+        path, _, test = name.partition("::")
+        assert f"def {test}(" in (ROOT / path).read_text(), name
