@@ -31,6 +31,7 @@ from penstock_broker import raft as consensus
 from penstock_broker.machine.stamp import Stamp
 from penstock_broker.node import retained
 from penstock_broker.node.held import Held
+from penstock_broker.node.peers.heartbeats import PROOF_SECONDS
 from penstock_broker.node.restart import pack_blob, unpack_blob
 from penstock_broker.raft import NOBODY, Entry, Raft, ReadState, Ready, Role, Snapshot, SoftState
 from penstock_broker.raft.entry import RESERVED_KINDS
@@ -48,8 +49,9 @@ class Group:
         retained_bytes: of applied entries that are still in memory, for members that lack them.
     """
 
-    __slots__ = ("applied_index", "applied_term", "dirty", "gid", "gone", "held", "node", "pending",
-                 "raft", "reads", "reads_due", "ready_at_term", "retained_bytes")  # fmt: skip
+    __slots__ = ("_sure_until", "applied_index", "applied_term", "dirty", "gid", "gone", "held",
+                 "node", "pending", "raft", "reads", "reads_due", "ready_at_term",
+                 "retained_bytes")  # fmt: skip
 
     def __init__(self, node: Node, gid: int, raft: Raft) -> None:
         self.node = node
@@ -69,6 +71,7 @@ class Group:
         self.reads_due: deque[ReadState] = deque()
         """Of these, those that only wait for an index to be applied."""
         self.retained_bytes = 0
+        self._sure_until = 0.0
 
     # ----- leading
 
@@ -76,6 +79,24 @@ class Group:
     def leading(self) -> bool:
         """Whether this broker leads the group and has applied its own term's no-op."""
         return self.ready_at_term == self.raft.term and self.raft.role is Role.LEADER
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can lead the group now, so that what is known here holds.
+
+        Who heard this leader elects no other for a while. So a quorum must have heard it a moment
+        ago by its own clock: who stood still, and woke up, asks first (thesis 6.4.1). Not covered:
+        a clock that stands still with the process, and a successor that was told to stand, was
+        given up, and stands after all.
+        """
+        if not self.raft.peers or self.node.clock < self._sure_until:
+            return True
+        self._sure_until = self.node.peers.sure_until(self.raft)
+        return self.node.clock < self._sure_until
+
+    def doubt(self) -> None:
+        """A node is out of reach: what it answered holds it back no longer."""
+        self._sure_until = 0.0
 
     @property
     def next_index(self) -> int:
@@ -255,6 +276,8 @@ class Group:
     def _role_changed(self, soft: SoftState) -> None:
         self.node.groups.disturb(self)
         if soft.role is Role.LEADER:
+            # It serves when a quorum has its no-op, which leaves now: all of these heard it since.
+            self._sure_until = self.node.clock + PROOF_SECONDS
             return
         self._drop_pending()
         if self.ready_at_term:

@@ -390,6 +390,7 @@ class Groups:
         for group in self._restless.values():
             if group.raft.leader == node_id:
                 group.raft.stand_in_turn(self._turn(group, node_id))
+            group.doubt()
 
     def _turn(self, group: Group, gone: int) -> int:
         """How many stand before this node when a leader is gone: leads go in replicas' order."""

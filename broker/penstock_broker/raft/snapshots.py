@@ -44,11 +44,15 @@ def fail(raft: RaftState, node: int) -> None:
 
 
 def unreachable(raft: RaftState, node: int) -> None:
-    """A member is gone for now: it is probed, and given a snapshot, once it answers again."""
+    """A member is gone for now: it is probed, and given a snapshot, once it answers again.
+
+    If it lives it misses this leader as well, and is free to elect another.
+    """
     progress = raft.progress.get(node)
     if progress is not None and node != raft.id:
         progress.become_probe()
         progress.active = False
+        progress.acked_round = 0
 
 
 def give_up_overdue(raft: RaftState) -> None:

@@ -106,3 +106,83 @@ def test_leases_whose_members_never_come_back_run_out_under_the_new_leader() -> 
     got = other.acquire()
     assert len(offsets(got)) == 10
     assert {span.timed_out for span in got.spans} == {1}
+
+
+def stand_still(handing: Handing, seconds: float) -> Member:
+    """The leader stands still; it wakes up to an acquire, before it has heard of anybody."""
+    cluster, old = handing.cluster, handing.old
+    member = handing.member(old, "m1")
+    cluster.advance(0.5)
+    cluster.isolate(old.number)
+    cluster.clock += seconds
+    old.node.now(cluster.wall_us, cluster.clock)
+    return member
+
+
+def test_a_leader_that_stood_still_grants_nothing_before_it_knows_that_it_still_leads() -> None:
+    handing = Handing()
+    member = stand_still(handing, 3.0)
+    member.ask(4)
+    handing.cluster.pump()
+    assert not member.client.session.out
+    handing.cluster.heal()
+    handing.cluster.advance(0.3)
+    assert offsets(member.acquired()) == [0, 1, 2, 3]
+
+
+def test_a_leader_that_stood_still_and_was_replaced_sends_its_members_there() -> None:
+    handing = Handing()
+    member = stand_still(handing, 0.9)
+    member.ask(4, wait_ms=60_000)
+    handing.cluster.run_until(lambda: member.client.session.out)
+    with pytest.raises(NotLeader):
+        member.acquired()
+
+
+def test_who_does_not_want_to_wait_hears_at_once_that_there_is_nothing_when_that_is_sure() -> None:
+    handing = Handing()
+    member = handing.member(handing.old, "m1")
+    assert len(offsets(member.acquire())) == 10
+    cluster = handing.cluster
+    cluster.clock += 3.0
+    handing.old.node.now(cluster.wall_us, cluster.clock)
+    member.ask(1)
+    cluster.pump()
+    assert not member.client.session.out
+    cluster.advance(0.3)
+    assert not offsets(member.acquired())
+
+
+def test_a_leader_is_sure_as_long_as_a_quorum_answers_and_no_longer() -> None:
+    handing = Handing()
+    cluster, group = handing.cluster, handing.old.group(handing.gid)
+    for _ in range(20):
+        cluster.advance(0.1)
+        assert group.sure
+    cluster.isolate(handing.new.number)
+    cluster.advance(3.0)
+    assert group.sure
+    cluster.isolate(handing.third.number)
+    cluster.advance(0.5)
+    assert group.sure
+    cluster.advance(0.4)
+    assert group.leading
+    assert not group.sure
+
+
+def test_a_leader_whose_connections_break_is_not_sure_though_it_was_heard_a_moment_ago() -> None:
+    handing = Handing()
+    cluster, group = handing.cluster, handing.old.group(handing.gid)
+    cluster.advance(0.5)
+    for end in list(handing.old.ends.values()):
+        cluster.disconnect(end)
+    assert group.leading
+    assert not group.sure
+
+
+def test_a_new_leader_grants_at_once() -> None:
+    handing = Handing()
+    handing.hand_over()
+    handing.cluster.pump()
+    assert handing.new.group(handing.gid).leading
+    assert len(offsets(handing.member(handing.new, "m1").acquire())) == 10

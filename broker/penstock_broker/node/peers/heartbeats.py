@@ -7,6 +7,7 @@ an answer to a round of an earlier life means nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from random import Random
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _LIFE_BITS: Final = 31
 _ROUND_BITS: Final = 32
 _NO_COLUMNS: Final = ((), (), ())
+PROOF_SECONDS: Final = 0.8
+"""Less than the time for which who heard a leader elects no other: 9 ticks of Raft at least."""
 
 
 class Rounds:
@@ -38,6 +41,8 @@ class Rounds:
         self._node = node
         self._marks = marks
         self._number = rng.getrandbits(_LIFE_BITS) << _ROUND_BITS
+        self._recent: deque[tuple[float, int]] = deque()
+        """When each round of the last moments was sent."""
 
     def send(self, groups: Iterable[Group], peers: Mapping[int, Peer], everybody: bool) -> None:
         """A round for those of the groups that are led here.
@@ -59,6 +64,7 @@ class Rounds:
     ) -> None:
         self._number += 1
         number = self._number
+        self._note(number)
         told = tell(groups, number)
         for node, peer in peers.items():
             beats = told.get(node, [])
@@ -66,6 +72,22 @@ class Rounds:
                 columns = list(zip(*beats, strict=True))[:3] if beats else _NO_COLUMNS
                 if peer.control.send([HEARTBEAT_TABLE.pack((number, self._marks.mark), columns)]):
                     peer.note_round(number, beats)
+
+    def sure_until(self, raft: Raft) -> float:
+        """Until when nobody else can lead a group, since a quorum answered a round; 0: not now."""
+        since, confirmed = self._node.clock - PROOF_SECONDS, raft.confirmed_round
+        for at, number in reversed(self._recent):
+            if at <= since:
+                break
+            if number <= confirmed:
+                return at + PROOF_SECONDS
+        return 0.0
+
+    def _note(self, number: int) -> None:
+        now, recent = self._node.clock, self._recent
+        while recent and recent[0][0] <= now - PROOF_SECONDS:
+            recent.popleft()
+        recent.append((now, number))
 
     def heard(self, peer: Peer, buffer: memoryview, start: int, end: int) -> None:
         """A round of a peer: its groups hear their leader, and it hears who does not follow.

@@ -28,7 +28,7 @@ from penstock_broker.node.peers.marks import Marks
 from penstock_broker.node.peers.peer import Peer
 from penstock_broker.node.peers.reception import Receiver, Reception
 from penstock_broker.node.peers.seeking import Seeking
-from penstock_broker.raft import Message
+from penstock_broker.raft import Message, Raft
 
 if TYPE_CHECKING:
     from penstock_broker.node.group import Group
@@ -381,6 +381,10 @@ class Peers:
     def dial_from(self, at: float) -> None:
         """Somebody is to be dialled at that time."""
         self._dial_at = min(self._dial_at, at)
+
+    def sure_until(self, raft: Raft) -> float:
+        """Until when nobody else can lead a group that is led here; 0: somebody else may by now."""
+        return self._rounds.sure_until(raft)
 
     def tick(self) -> None:
         """Let time pass: a round of heartbeats when it is due; silent peers are given up."""

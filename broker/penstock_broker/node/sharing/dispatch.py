@@ -47,8 +47,8 @@ GONE_US: Final = 5_000_000
 """How long leases outlive their member's connection, unless it attaches again."""
 RETRY_US: Final = 5_000_000
 """How long records whose bytes can't be read are left alone."""
-SCAN_SECONDS_MAX: Final = 1.0
-"""How long an acquire that does not want to wait waits for the cursor."""
+IMPATIENCE_SECONDS_MAX: Final = 1.0
+"""How long an acquire that does not want to wait waits until it is known what there is for it."""
 EXPIRE_AGAIN_US: Final = 1_000_000
 
 
@@ -206,9 +206,9 @@ class Dispatcher:
         elif self.serve(asked) is not Outcome.SERVED:
             if asked.deadline:
                 self.waiting.add(asked)
-            elif self.ready.scanning:
+            elif self._unclear:
                 self._impatient.append(asked)
-                asked.deadline = self.shared.partition.node.clock + SCAN_SECONDS_MAX
+                asked.deadline = self.shared.partition.node.clock + IMPATIENCE_SECONDS_MAX
                 self.waiting.add(asked)
             else:
                 acquire.answer_empty(self, asked)
@@ -219,7 +219,7 @@ class Dispatcher:
             return
         if self.waiting:
             self.waiting.serve(self.serve)
-        if self._impatient and not self.ready.scanning:
+        if self._impatient and not self._unclear:
             impatient, self._impatient = self._impatient, []
             for asked in impatient:
                 if asked.live:
@@ -230,10 +230,17 @@ class Dispatcher:
     def may_grant(self) -> bool:
         """Whether a grant goes into the log at the end of this round.
 
-        While the lead is handed over nothing is proposed: what were told would be lost with it.
+        While the lead is handed over nothing is proposed: what were told would be lost with it. And
+        members are told before the log has it: a leader that stood still may have been replaced,
+        and what it takes for free be settled. The next round of heartbeats tells.
         """
         partition = self.shared.partition
-        return partition.leading and partition.raft.transferee == NOBODY
+        return partition.leading and partition.raft.transferee == NOBODY and partition.sure
+
+    @property
+    def _unclear(self) -> bool:
+        """Whether it is to be found out what there is: by the cursor, or by asking who leads."""
+        return self.ready.scanning or not self.shared.partition.sure
 
     def serve(self, asked: Asked) -> Outcome:
         """Try to answer an acquire with records."""
