@@ -1,11 +1,12 @@
 """Hurts a broker process at random while programs work on it, and checks every promise.
 
-    python -m ops.faults --minutes 10 --seed 1 [--shared | --cluster | --failpoints]
+    python -m ops.faults --minutes 10 --seed 1 [--shared | --cluster | --failpoints [--hits 20]]
 
 A third of the time goes to shared groups, whose members are killed and paused too; with `--shared`
 all of it. With `--cluster` three brokers are hurt instead, and histories of what programs were told
 are held against the rules of `ops.history`; with `--failpoints` they die, rest and fail at each
-point of `python -m penstock_broker.failpoints` in turn, and a table tells how often. Prints the
+point of `python -m penstock_broker.failpoints` in turn, until each was hit `--hits` times as each
+kind (crash, pause, I/O error where there is a disk), and a table tells how often. Prints the
 faults by kind and the records acknowledged and checked. The exit code is 1 if a record is lost,
 changed, doubled or out of order, a committed offset went back, damage was served, a lease, an
 attempt or a dead letter was not as promised, or something hung; data and logs are kept then.
@@ -24,6 +25,7 @@ from pathlib import Path
 from ops.faults.campaign import Campaign, Report
 from ops.faults.cluster_campaign import ClusterCampaign
 from ops.faults.shared import SharedCampaign
+from ops.faults.tally import DOES
 
 SHARED_PART = 1 / 3
 
@@ -42,7 +44,10 @@ def main() -> int:
     parser.add_argument(
         "--failpoints",
         action="store_true",
-        help="a cluster of three, each failpoint in turn, once; the time is a limit",
+        help="a cluster of three, each failpoint in turn; the time is a limit",
+    )
+    parser.add_argument(
+        "--hits", type=int, default=1, help="with --failpoints: of each, as each kind [1]"
     )
     parser.add_argument("--folder", type=Path, help="where data and logs go")
     options = parser.parse_args()
@@ -53,7 +58,8 @@ def main() -> int:
     print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
     seconds = options.minutes * 60
     if options.cluster or options.failpoints:
-        return end(folder, seed, run_cluster(folder, seed, seconds, walk=options.failpoints))
+        hits = options.hits if options.failpoints else 0
+        return end(folder, seed, run_cluster(folder, seed, seconds, hits=hits))
     breaches = [] if options.shared else run(folder, seed, seconds * (1 - SHARED_PART))
     if not breaches:
         part = 1.0 if options.shared else SHARED_PART
@@ -70,18 +76,22 @@ def end(folder: Path, seed: int, breaches: list[str]) -> int:
     return 0
 
 
-def run_cluster(folder: Path, seed: int, seconds: float, *, walk: bool) -> list[str]:
-    """The campaign on a cluster; returns the breaches."""
+def run_cluster(folder: Path, seed: int, seconds: float, *, hits: int) -> list[str]:
+    """The campaign on a cluster, or a walk until so many hits; returns the breaches."""
     campaign = ClusterCampaign(folder, seed, say)
     report = campaign.report
     try:
-        (campaign.walk if walk else campaign.run)(seconds)
+        if hits:
+            campaign.walk(seconds, hits)
+        else:
+            campaign.run(seconds)
     finally:
         print(f"{report.tally.table()}\n\n{report.text()}", flush=True)
         if not report.breaches:
             shutil.rmtree(folder, ignore_errors=True)
-    missing = report.tally.missing() if walk else []
-    return report.breaches + [f"never hit: {', '.join(missing)}"] * bool(missing)
+    below = report.tally.below(*DOES)
+    words = ", ".join(f"{point} as {does}" for point, does in below)
+    return report.breaches + [f"hit less than {hits} times: {words}"] * bool(below)
 
 
 def run(folder: Path, seed: int, seconds: float) -> list[str]:

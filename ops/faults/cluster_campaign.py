@@ -60,9 +60,9 @@ class ClusterCampaign:
         """Faults and walks in turn, until the time is over."""
         return self._run(seconds, self._live)
 
-    def walk(self, seconds: float, rounds: int = 1) -> ClusterReport:
-        """Walks alone: until each failpoint was tried so often, or the time is over."""
-        self._rounds = rounds
+    def walk(self, seconds: float, hits: int = 1) -> ClusterReport:
+        """Walks alone: until each failpoint was hit so often as each kind, or the time is over."""
+        self.report.tally.wanted = hits
         return self._run(seconds, self._live_walking)
 
     def _run(self, seconds: float, live: Callable[[], None]) -> ClusterReport:
@@ -138,12 +138,12 @@ class ClusterCampaign:
             if count % EPISODES_TO_A_WALK:
                 self._hurt()
             else:
-                self._walk(min(self._ends, time.monotonic() + WALK_SECONDS), 1 << 30)
+                self._walk(min(self._ends, time.monotonic() + WALK_SECONDS))
 
     def _live_walking(self) -> None:
         while time.monotonic() < self._ends and not self._broken():
-            self._walk(min(self._ends, time.monotonic() + WALK_SECONDS), self._rounds)
-            if self.report.tally.tried() >= self._rounds:
+            self._walk(min(self._ends, time.monotonic() + WALK_SECONDS))
+            if self.report.tally.complete:
                 self._until = time.monotonic()
                 return
 
@@ -171,7 +171,7 @@ class ClusterCampaign:
             if planned:
                 report.redelivered += work.groups.again
 
-    def _walk(self, until: float, rounds: int) -> None:
+    def _walk(self, until: float) -> None:
         """Two topics, one of them moving; points are hit one after the other."""
         with ExitStack() as stack:
             still, moving = self._work(stack, "still", 2), self._work(stack, "moving", 2)
@@ -182,7 +182,7 @@ class ClusterCampaign:
             address, names = self._cluster.address, [still.topic, moving.topic]
             with Stirring(address, moving.topic, names, self._chance) as stirring:
                 walk = Walk(self._cluster, still, stirring, self.report, self._chance)
-                walk.run(until, rounds)
+                walk.run(until)
             self.report.failed_steps += stirring.errors
             if not wait_until(self._faults.complete, BACK_SECONDS_MAX):
                 self.report.breaches.append("the brokers do not come together again")

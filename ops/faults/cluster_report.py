@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ops.faults.tally import Tally
+from ops.faults.tally import DOES, Tally, may
 
 
 @dataclass
@@ -53,6 +53,7 @@ class ClusterReport:
             ("failpoints hit, different", f"{self.tally.different} of {len(self.tally.points)}"),
             ("failpoints, fewest hits of one", f"{self.tally.fewest:,}"),
             ("failpoints never hit", ", ".join(missing) or "none"),
+            *self._wanted(),
             ("clusters; episodes", f"{self.clusters:,}; {self.episodes:,}"),
             ("records acknowledged", f"{self.acknowledged:,}"),
             ("records read back and checked", f"{self.checked:,}"),
@@ -70,6 +71,14 @@ class ClusterReport:
             ("steps of the campaign that failed", f"{len(self.failed_steps):,}"),
             ("breaches", f"{len(self.breaches):,}"),
         ]
+
+    def _wanted(self) -> list[tuple[str, str]]:
+        """Points and what they do, of which a number of hits was wanted."""
+        tally = self.tally
+        below = len(tally.below(*DOES))
+        every = sum(may(point, does) for point in tally.points for does in DOES)
+        row = (f"failpoints and kinds below {tally.wanted} hits", f"{below} of {every}")
+        return [row] * (tally.wanted > 0)
 
     def text(self) -> str:
         """The table, then in words what went wrong."""

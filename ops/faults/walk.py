@@ -29,6 +29,8 @@ LIVE_SECONDS: Final = 30.0
 """Within so much after a broker came back something is acknowledged."""
 HAPPENS_SECONDS: Final = 10.0
 """From a broker's start until it has caught up."""
+GOES_ON_SECONDS: Final = 3.0
+"""From there to the next step on its way."""
 WHOLE_SECONDS: Final = 40.0
 PAUSES: Final = 2
 """Points that may rest on one broker at a time."""
@@ -51,6 +53,8 @@ SPECIAL: Final[Mapping[str, str]] = {
     "raft.truncate": "strand",
 }
 """Steps that are not taken all day: how they are brought about."""
+CHAINED: Final = ("start", "behind", "wipe")
+"""Ways on which one broker goes on from step to step, however often it ends on its way."""
 
 
 class Walk:
@@ -83,14 +87,15 @@ class Walk:
             "wipe": self._wipe,
         }
 
-    def run(self, until: float, rounds: int) -> None:
-        """Walk until then, or until every point was tried so often, or something is broken."""
+    def run(self, until: float) -> None:
+        """Walk until then, or until every point was hit as often as is wanted, or all is broken."""
         tally = self._report.tally
         pauses = threading.Thread(target=self._pause_all_the_time, daemon=True)
         pauses.start()
         try:
-            while time.monotonic() < until and tally.tried() < rounds and not self._broken:
-                self._visit(*tally.next("crash", "error"))
+            while time.monotonic() < until and not tally.complete and not self._broken:
+                harm = tally.below("crash", "error") or not tally.wanted
+                self._visit(*tally.next(*(("crash", "error") if harm else ("pause",))))
         finally:
             self._end.set()
             pauses.join(10.0)
@@ -175,12 +180,34 @@ class Walk:
             if name == way
         ]
         rules = dict.fromkeys(beside, "pause(0.1)@1") | {point: f"{does}@1"}
+        if way in CHAINED:
+            lacking = [step for step in beside if self._report.tally.lacks(step, does)]
+            rules |= dict.fromkeys(lacking, f"{does}@1")
         member = self._ways[way](rules)
         if member is not None:
-            wait_until(lambda: self._is_hit(point, does) or not member.running, HAPPENS_SECONDS)
-            wait_until(lambda: not member.running, 0.5)
+            self._follow(member, rules, point, does)
         for each in self._members:
             each.disarm(rules)
+
+    def _follow(self, member: ArmedBroker, rules: dict[str, str], point: str, does: str) -> None:
+        """Wait until a point is hit; a broker that ended on its way is started for the next."""
+        waits = HAPPENS_SECONDS
+        left = {step: rule for step, rule in rules.items() if rule.startswith(does)}
+        while not self._broken:
+            self._rest(member, point, does, waits)
+            hit = {step: rule for step, rule in left.items() if self._is_hit(step, does)}
+            left = {step: rule for step, rule in left.items() if step not in hit}
+            if member.running or not hit or not left:
+                return
+            if self._is_hit(point, does):
+                point, waits = next(iter(left)), GOES_ON_SECONDS
+            member.disarm(hit)
+            self._begin(member)
+
+    def _rest(self, member: ArmedBroker, point: str, does: str, seconds: float) -> None:
+        """Wait until a point is hit; a broker that it ends has a moment to do so."""
+        wait_until(lambda: self._is_hit(point, does) or not member.running, seconds)
+        wait_until(lambda: not member.running, 0.5)
 
     def _revive(self) -> None:
         """Start who ended, and see that all goes on."""

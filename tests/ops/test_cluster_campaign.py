@@ -27,8 +27,22 @@ def test_points_are_tried_in_turn_and_errors_only_at_disks() -> None:
         ("flush.work.before", "error"),
         ("wal.append.before", "crash"),
     ]
-    assert tally.tried() == 1
     assert not may("wal.append.before", "error")
+
+
+def test_a_walk_goes_on_with_what_was_hit_too_seldom_until_nothing_was() -> None:
+    tally = Tally(["wal.append.before", "flush.work.before"], wanted=2)
+    tally.hits.update({("wal.append.before", "crash"): 2, ("flush.work.before", "crash"): 1})
+    assert [tally.next("crash") for _ in range(3)] == [("flush.work.before", "crash")] * 3
+    assert not tally.complete
+    assert "<1" in tally.table()
+    assert "4 of 5" in ClusterReport(tally=tally).text()
+    for point, does in tally.below("crash", "pause", "error"):
+        tally.hits[point, does] = 2
+    assert tally.complete
+    assert "<" not in tally.table()
+    assert tally.next("crash") == ("wal.append.before", "crash")
+    assert not Tally(["wal.append.before"]).complete
 
 
 def test_a_tally_tells_what_was_never_hit() -> None:
