@@ -10,8 +10,10 @@ from penstock.errors import (
     MemberUnknown,
     OffsetOutOfRange,
     PenstockError,
+    PreconditionFailed,
     ScheduleNotFound,
 )
+from penstock.protocol.cluster import SetNodeState
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import (
     CommitOffsets,
@@ -96,3 +98,11 @@ def test_a_leader_that_others_may_have_replaced_refuses_nothing_for_good() -> No
     cluster.heal()
     commit = CommitOffsets(group="g", member="m", generation=1, offsets={"orders": {0: 1}})
     cluster.ask(client, commit)
+
+
+def test_a_definite_refusal_is_told_also_while_a_broker_of_three_is_dead() -> None:
+    cluster, dry_run = grown(), SetNodeState(node=2, state="removed", dry_run=True)
+    cluster.kill(2)
+    for member in cluster.alive:
+        with pytest.raises(PreconditionFailed, match="holds"):
+            cluster.ask(member.client(), dry_run, seconds=2.0)

@@ -97,3 +97,14 @@ def test_who_is_no_member_any_more_counts_for_nothing() -> None:
     beats = tell([("a", group[1])], 7)[2]
 
     assert acknowledged(beats, 9, 7, refused=()) == []
+
+
+def test_a_read_needs_one_answer_of_two_however_large_the_number_of_the_round() -> None:
+    for number in (1, 1 << 31, 1 << 62, (1 << 63) - 1, (1 << 64) - 1):
+        group = Group(options=OUTSIDE)
+        group.elect(1)
+        leader = group[1]
+        leader.read_index("read")
+        told = tell([(0, leader)], number)
+        acknowledged(told[3], 3, number, refused=())
+        assert [read.context for read in leader.reads.done] == ["read"], number

@@ -23,7 +23,7 @@ from penstock_broker.raft.progress import Progress
 from penstock_broker.raft.reads import ReadQueue
 
 Trace = Callable[[dict[str, object]], None]
-_ALWAYS = 1 << 62  # a round that the leader's own answer is never behind
+_ALWAYS = 1 << 64  # no round has such a number: the leader's own answer is never behind
 
 
 class Role(IntEnum):
