@@ -118,12 +118,18 @@ def _stale_leader_grants() -> Changes:
     return [(heartbeat, "_hears_quorum", lambda raft: True)]
 
 
+def _grants_without_proof() -> Changes:
+    """A leader that stood still hands records out before it asks whether it still leads."""
+    return [(Group, "sure", True)]
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-before-sync": _ack_before_sync,
     "commit-old-term": raft_mutations._commit_old_term,
     "committed-truncated": _committed_truncated,
     "dropped-replica-forgets-vote": _dropped_forgets_vote,
     "early-after-clock-put-back": broker_mutations._early_after_clock_put_back,
+    "grants-without-proof": _grants_without_proof,
     "joint-one-side": raft_mutations._joint_one_side,
     "joint-skipped": raft_mutations._skip_joint,
     "leader-counts-memory": raft_mutations._leader_counts_memory,
@@ -149,6 +155,7 @@ SOONEST: Final[Mapping[str, Mapping[str, object]]] = {
         "publishes": 1.0,
         "shared": 0,
     },
+    "grants-without-proof": {"faults": ("pause-leader",), "shared": 3, "lease_seconds": 1.0},
     "learner-in-quorum": {"operate_every": 0.5, "faults": ("slow-disk",), "shared": 0},
     "stale-leader-serves": {"faults": ("pause-leader", "strand-leader")},
     "vote-for-stale-log": {"faults": ("crash-leader", "isolate", "split")},

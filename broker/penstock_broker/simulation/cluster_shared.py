@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from penstock_broker.simulation.cluster_world import ClusterWorld
 
 TOPIC: Final = "t"
-STALE_SECONDS: Final = 2.5
-"""A leader that nobody hears gives up within two election times."""
 _NOT_THERE: Final = (GroupNotFound, MemberUnknown, NotLeader, TopicNotFound)
 """What a broker may say that has not heard of something, or is not the leader."""
 
@@ -51,22 +49,30 @@ class ClusterSharedTruth(SharedTruth):
         self._group = group
         self._final_at: dict[Key, float] = {}
         """When somebody heard that a record is settled."""
+        self._granted_at = 0.0
+        """When the grant was made that is looked at."""
 
     def granted(
         self, member: str, topic: str, partition: int, found: Acquired, asked: float
     ) -> list[int]:
-        """As in any world; and nobody gives away what another leader has given for long."""
+        """As in any world; and nobody gives away what another leader has begun to give.
+
+        A leader that stood still asks first, so not even that excuses it.
+        """
         world, gid, led = self._group.world, self._group.gid_of(topic, partition), found.lease >> 32
+        self._granted_at = asked
+        if not world.clocks_moved:
+            granted_us = found.deadline_us - found.lease_ms * 1000
+            self._granted_at = max(asked, (granted_us - START_US) / 1e6)
         term, since = world.checks.served[gid]
-        if led < term and asked > since + STALE_SECONDS:
-            host = world.hosts[world.places[world.checks.leaders[gid, led]] - 1]
-            slept = host.paused_until > since
-            assert slept, f"{member} got {found.lease:x} though another leads since {since:.3f} s"
+        stale = led < term and self._granted_at > since
+        assert not stale, f"{member} got {found.lease:x} though another leads since {since:.3f} s"
         return super().granted(member, topic, partition, found, asked)
 
     def _check_final(self, key: Key, granted_us: int, asked: float) -> None:
-        final_at = self._final_at.get(key, asked)
-        assert asked <= final_at, f"{key} was settled at {final_at}, and given at {asked} again"
+        at, final_at = self._granted_at, self._final_at.get(key)
+        again = final_at is not None and at > final_at
+        assert not again, f"{key} was settled at {final_at}, and given at {at} again"
 
     def _settle(self, key: Key, verdict: int) -> None:
         super()._settle(key, verdict)
