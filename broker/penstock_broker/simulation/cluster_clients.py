@@ -261,6 +261,11 @@ class Producer:
         """Publish nothing new."""
         self._stopped = True
 
+    def publish_everywhere(self) -> None:
+        """Publish something to each partition."""
+        for lane in self.lanes:
+            lane.publish()
+
     def _go_on(self) -> None:
         if not self._stopped:
             random = self.world.random

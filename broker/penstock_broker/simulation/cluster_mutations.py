@@ -20,6 +20,7 @@ from penstock_broker.raft import (
     heartbeat,
     replication,
 )
+from penstock_broker.raft import state as raft_state
 from penstock_broker.raft.log import RaftLog
 from penstock_broker.raft.state import RaftState
 from penstock_broker.simulation import broker_mutations, raft_mutations
@@ -123,6 +124,11 @@ def _grants_without_proof() -> Changes:
     return [(Group, "sure", True)]
 
 
+def _reads_want_everybody() -> Changes:
+    """A leader's own answer to its round does not count: reads wait for both of two others."""
+    return [(raft_state, "_ALWAYS", 0)]
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-before-sync": _ack_before_sync,
     "commit-old-term": raft_mutations._commit_old_term,
@@ -134,6 +140,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "joint-skipped": raft_mutations._skip_joint,
     "leader-counts-memory": raft_mutations._leader_counts_memory,
     "learner-in-quorum": _learner_in_quorum,
+    "reads-want-everybody": _reads_want_everybody,
     "snapshot-without-log": _snapshot_without_log,
     "stale-leader-serves": raft_mutations._read_without_quorum,
     "sync-skipped": _sync_skipped,
@@ -157,6 +164,7 @@ SOONEST: Final[Mapping[str, Mapping[str, object]]] = {
     },
     "grants-without-proof": {"faults": ("pause-leader",), "shared": 3, "lease_seconds": 1.0},
     "learner-in-quorum": {"operate_every": 0.5, "faults": ("slow-disk",), "shared": 0},
+    "reads-want-everybody": {"fault_every": 1000.0, "shared": 0},
     "stale-leader-serves": {"faults": ("pause-leader", "strand-leader")},
     "vote-for-stale-log": {"faults": ("crash-leader", "isolate", "split")},
 }

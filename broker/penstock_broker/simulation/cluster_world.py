@@ -3,7 +3,8 @@
 One seed decides everything, so a run can be played again on any machine. While faults strike, what
 consensus hands out and what clients are told is held against the promises at every event
 (`cluster_checks`, `cluster_truth`). Then the faults stop: all clients must get what they wait for,
-all replicas become equal; and after a power cut of everything it is all still there.
+all replicas become equal; one broker alone may be lost without anybody waiting for it; and after a
+power cut of everything it is all still there.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from penstock_broker.simulation.cluster_clients import (
 )
 from penstock_broker.simulation.cluster_delays import ClusterDelays, Delayer
 from penstock_broker.simulation.cluster_host import Host
+from penstock_broker.simulation.cluster_loss import lose_one
 from penstock_broker.simulation.cluster_network import Network
 from penstock_broker.simulation.cluster_shared import Seat, SharedGroup
 from penstock_broker.simulation.cluster_swarm import Swarm, draw
@@ -177,6 +179,8 @@ class ClusterWorld:
         self.faulty = True
         self.after(0.0, lambda: cluster_faults.strike(self))
         self.advance(lambda: False, seconds)
+        self.settle()
+        lose_one(self)
         self.settle()
         self._cut_power()
         self.settle()
