@@ -7,11 +7,13 @@ import pytest
 from penstock.errors import (
     Fenced,
     GroupNotFound,
+    LeaderUnknown,
     MemberUnknown,
     OffsetOutOfRange,
     PenstockError,
     PreconditionFailed,
     ScheduleNotFound,
+    UnknownProducer,
 )
 from penstock.protocol.cluster import SetNodeState
 from penstock.protocol.codec import encode_message
@@ -106,3 +108,20 @@ def test_a_definite_refusal_is_told_also_while_a_broker_of_three_is_dead() -> No
     for member in cluster.alive:
         with pytest.raises(PreconditionFailed, match="holds"):
             cluster.ask(member.client(), dry_run, seconds=2.0)
+
+
+def test_a_producer_is_not_refused_by_a_leader_that_stood_still() -> None:
+    """What it lacks may have been appended by the next one."""
+    cluster = Cluster(3)
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    client = leader.client()
+    cluster.isolate(leader.number)
+    cluster.clock += 3.0
+    leader.node.now(cluster.wall_us, cluster.clock)
+    with pytest.raises(LeaderUnknown):
+        client.publish(gid, b"the second", producer_id=7, base_sequence=1)
+    cluster.heal()
+    cluster.advance(0.3)
+    with pytest.raises(UnknownProducer):
+        client.publish(gid, b"the second", producer_id=7, base_sequence=1)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.errors import (
     BadRequest,
+    LeaderUnknown,
     NotLeader,
     PenstockError,
     StorageFull,
@@ -125,6 +126,7 @@ class PartitionGroup(Group):
 
         Raises:
             NotLeader: another broker leads, or nobody does.
+            LeaderUnknown: the sequence does not fit, but another broker may lead by now.
             Throttled: too much waits for other replicas.
             CorruptBatch, RecordTooLarge: the batch is refused.
             OutOfSequence, UnknownProducer, Fenced: the producer's sequence does not fit.
@@ -139,7 +141,7 @@ class PartitionGroup(Group):
         if head[1] or head[4]:
             if head[1] >= SYSTEM_PRODUCERS:
                 raise BadRequest("a producer id below 2^63 is needed; the others are the brokers'")
-            found = self.machine.check(head, batch, self.node.wall_us)
+            found = self._check(head, batch)
             if found is not None:
                 self._answer_duplicate(session, correlation, acks, found)
                 return
@@ -163,6 +165,7 @@ class PartitionGroup(Group):
 
         Raises:
             NotLeader: another broker leads, or nobody does.
+            LeaderUnknown: the sequence does not fit, but another broker may lead by now.
             StorageFull: the disk is nearly full.
             OutOfSequence, BadRequest: the sequence does not fit; `expected` in the detail does.
         """
@@ -173,7 +176,7 @@ class PartitionGroup(Group):
         header = parse_header(batch)
         head = (header.record_count, header.producer_id, header.producer_epoch,
                 header.base_sequence, header.ext_len)  # fmt: skip
-        found = self.machine.check(head, batch, self.node.wall_us, skips_from)
+        found = self._check(head, batch, skips_from)
         if found is None:
             offset, _ = self._append(head, batch, None, 0)
             self._deliveries.add(self.flights[-1][0], offset, done)
@@ -181,6 +184,20 @@ class PartitionGroup(Group):
             done(found.base_offset, None)
         else:
             self._deliveries.add(found.index, found.base_offset, done)
+
+    def _check(
+        self, head: PublishHeader, batch: bytearray | memoryview, skips_from: int = -1
+    ) -> Duplicate | None:
+        """Whether a batch is new (None) or a duplicate; refused by who surely leads alone.
+
+        The batches before it may have gone to a leader of which this one has not heard.
+        """
+        try:
+            return self.machine.check(head, batch, self.node.wall_us, skips_from)
+        except PenstockError as error:
+            if self.sure:
+                raise
+            raise LeaderUnknown("another broker may lead, and know of what came before") from error
 
     def _append(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import NotLeader
+from penstock.errors import LeaderUnknown, NotLeader
 from penstock.protocol.sharing import CreateGroup
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.raft import NOBODY
@@ -186,3 +186,13 @@ def test_a_new_leader_grants_at_once() -> None:
     handing.cluster.pump()
     assert handing.new.group(handing.gid).leading
     assert len(offsets(handing.member(handing.new, "m1").acquire())) == 10
+
+
+def test_a_lease_of_the_next_leader_is_not_called_lost_by_one_that_stood_still() -> None:
+    handing = Handing()
+    member = stand_still(handing, 3.0)
+    with pytest.raises(LeaderUnknown):
+        member.renew(7 << 32 | 1)
+    handing.cluster.heal()
+    handing.cluster.advance(0.3)
+    assert member.renew(7 << 32 | 1) == [7 << 32 | 1]

@@ -212,6 +212,8 @@ def renew_leases(node: Node, session: Session, correlation: int, asked: wire.Ren
     group, member = dispatcher.group, asked.member
     leases = [id_ for id_ in asked.leases if dispatcher.holder_of(id_) == member]
     others = [id_ for id_ in asked.leases if dispatcher.holder_of(id_) != member]
+    if others and not dispatcher.shared.partition.sure:
+        raise LeaderUnknown("another broker may lead, and have granted these leases")
     if not leases:
         answer(others)
         return
