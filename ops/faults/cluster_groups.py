@@ -81,7 +81,10 @@ class GroupLoad:
         self._attached: dict[Share, tuple[object, int, str]] = {}
         """The connection and handle with which a grant came last, and the leader that gave it."""
         self._leased: dict[tuple[int, int], tuple[int, float]] = {}
-        """(partition, offset) -> the lease that holds it as far as is known, until when."""
+        """(partition, offset) -> the lease that holds it as far as is known, until when.
+
+        Who gives a record back may hear of it after another has it: it is let go when that is said.
+        """
         self._said: dict[Said, float] = {}
         """Verdicts under way, and when they were sent first."""
         self._holders: dict[tuple[int, int], tuple[str, tuple[str, int]]] = {}
@@ -121,9 +124,8 @@ class GroupLoad:
 
         def say(correlation: int, gid: int, handle: int, verdicts: Sequence[Verdict]) -> bytes:
             for said in verdicts:
-                key = (gid, said.lease, said.first, said.count, said.verdict)
                 if (gid, said.lease) in self._holders:
-                    self._said.setdefault(key, time.monotonic())
+                    self._say(gid, said)
             return settle(correlation, gid, handle, verdicts)
 
         def confirm(share: Share, settled: Settled) -> None:
@@ -140,6 +142,15 @@ class GroupLoad:
             patch.object(shares, "settle_request", say),
         ):
             yield
+
+    def _say(self, gid: int, said: Verdict) -> None:
+        key = (gid, said.lease, said.first, said.count, said.verdict)
+        self._said.setdefault(key, time.monotonic())
+        if said.verdict in (NACK, RELEASE):
+            _, (_, partition) = self._holders[gid, said.lease]
+            for offset in range(said.first, said.first + said.count):
+                if self._leased.get((partition, offset), (0, 0.0))[0] == said.lease:
+                    self._leased.pop((partition, offset), None)
 
     def _granted(self, share: Share, acquired: Acquired) -> None:
         now = time.monotonic()
@@ -187,7 +198,8 @@ class GroupLoad:
         member, place = self._holders[gid, lease]
         for offset in range(first, first + count):
             gone = lost is None or (lease, offset) in lost
-            self._leased.pop((place[1], offset), None)
+            if self._leased.get((place[1], offset), (0, 0.0))[0] == lease:
+                self._leased.pop((place[1], offset), None)
             if verdict in (ACK, REJECT) and not gone:
                 self.settled.setdefault(place[1], set()).add(offset)
             self._history.note(
