@@ -33,6 +33,24 @@ def test_bytes_are_written_at_positions_and_read_back(files):
     assert file.try_pread(10, 12) == b"ree"
 
 
+def test_what_was_written_back_or_forgotten_is_read_as_before(files):
+    file = files.open("a", create=True)
+    data = bytes(range(256)) * 64
+    file.pwrite([data], 0)
+    file.write_back(0, len(data))
+    file.sync()
+    file.forget(0, len(data))
+    assert file.pread(len(data), 0) == data
+
+
+def test_writing_back_tells_of_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "strerror", lambda number: f"error {number}")
+    file = RealFiles(tmp_path).open("a", create=True)
+    file.close()
+    with pytest.raises(OSError, match=f"error {errno.EBADF}"):
+        file.write_back(0, 1)
+
+
 def test_more_buffers_than_a_call_takes_are_written(files):
     file = files.open("a", create=True)
     parts = [b"%04d" % number for number in range(3000)]

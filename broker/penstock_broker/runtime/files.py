@@ -7,6 +7,7 @@ reference goes, so a reader in a thread never meets a closed or reused descripto
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -19,6 +20,9 @@ from penstock_broker.storage.files import Buffer
 _BUFFERS_MAX = 512  # below IOV_MAX, which is 1024
 _WOULD_BLOCK = frozenset((errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
 _RWF_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
+_sync_file_range = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
+"""Not in `os`; not on every system."""
+_WAIT_WRITE_WAIT = 7
 
 
 class RealFile:
@@ -72,6 +76,19 @@ class RealFile:
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
+
+    def write_back(self, position: int, length: int) -> None:
+        if _sync_file_range is None:
+            return
+        offset, size = ctypes.c_int64(position), ctypes.c_int64(length)
+        if _sync_file_range(self._descriptor, offset, size, _WAIT_WRITE_WAIT):
+            number = ctypes.get_errno()
+            if number not in _WOULD_BLOCK:
+                raise OSError(number, os.strerror(number))
+
+    def forget(self, position: int, length: int) -> None:
+        with contextlib.suppress(OSError):  # it is advice
+            os.posix_fadvise(self._descriptor, position, length, os.POSIX_FADV_DONTNEED)
 
     def allocate(self, length: int) -> None:
         try:

@@ -104,6 +104,13 @@ class SimFile:
             _apply(inode.durable, position, written)
         inode.pending.clear()
 
+    def write_back(self, position: int, length: int) -> None:
+        self._enter()
+        self._disk.before_sync()  # it may fail like one, and promises nothing
+
+    def forget(self, position: int, length: int) -> None:
+        self._enter()
+
     def allocate(self, length: int) -> None:
         self._enter()
         growth = length - len(self._inode.data)

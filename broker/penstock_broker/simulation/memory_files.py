@@ -38,6 +38,12 @@ class MemoryFile:
     def sync(self) -> None:
         """Memory is as durable as it gets."""
 
+    def write_back(self, position: int, length: int) -> None:
+        """Memory is as durable as it gets."""
+
+    def forget(self, position: int, length: int) -> None:
+        """There is no other copy."""
+
     def allocate(self, length: int) -> None:
         if length > len(self._data):
             self._data.extend(bytes(length - len(self._data)))

@@ -34,6 +34,9 @@ class StorageConfig:
     """RAM for the newest batches of all partitions together."""
     write_bytes: int = 1 * _MIB
     """A partition's unwritten bytes that start a segment write."""
+    write_back_bytes: int = 1 * _MIB
+    """What goes to the disk at a time when a segment is written, so that a flush of the WAL beside
+    it never waits for more."""
     save_index_bytes: int = 4 * _MIB
     """A checkpoint saves the index of a segment that has grown by this much."""
     index_cache_bytes: int = 8 * _MIB
@@ -59,9 +62,11 @@ class StorageConfig:
             raise InvalidConfig("flush_bytes_max must be at least 4096")
         if self.segment_bytes < BLOCK:
             raise InvalidConfig("segment_bytes must be at least 4096")
-        if min(self.index_interval_bytes, self.write_bytes, self.scrub_bytes) < 1:
+        steps = (self.index_interval_bytes, self.write_bytes, self.scrub_bytes)
+        if min(*steps, self.write_back_bytes) < 1:
             raise InvalidConfig(
-                "index_interval_bytes, write_bytes and scrub_bytes must be positive"
+                "index_interval_bytes, write_bytes, scrub_bytes and write_back_bytes "
+                "must be positive"
             )
 
 

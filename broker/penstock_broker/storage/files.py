@@ -40,6 +40,17 @@ class File(Protocol):
         """Make the bytes and the size durable (fdatasync)."""
         ...
 
+    def write_back(self, position: int, length: int) -> None:
+        """Have written bytes go to the disk, and wait for it; they are not durable by that.
+
+        A sync has little left to do then, and one of another file waits for no more than this.
+        """
+        ...
+
+    def forget(self, position: int, length: int) -> None:
+        """Take durable bytes out of the operating system's memory: nobody reads them soon."""
+        ...
+
     def allocate(self, length: int) -> None:
         """Reserve space for the first `length` bytes; the file is at least that long after."""
         ...
@@ -157,6 +168,18 @@ def sync_file(file: File, path: str) -> None:
         file.sync()
     except OSError as error:
         raise StorageFailure(f"sync of {path} failed: {error}", file=path) from error
+
+
+def write_back(file: File, position: int, length: int, path: str) -> None:
+    """Have written bytes go to the disk; a failure is final, since a later sync may not tell of it.
+
+    Raises:
+        StorageFailure: they could not be written.
+    """
+    try:
+        file.write_back(position, length)
+    except OSError as error:
+        raise StorageFailure(f"writing {path} failed: {error}", file=path) from error
 
 
 def sync_names(files: Files, directory: str) -> None:

@@ -71,6 +71,9 @@ class PartitionLog:
         """Offset below which a compaction pass has been."""
         self.keeps_tombstones = False
         """A batch could not be compacted: a tombstone may still have something to hide."""
+        self.passing = False
+        """Whether what is appended now is a copy of old records that nobody reads soon: it would
+        only push out of the operating system's memory what is read."""
         self._replaced: list[int] = []
         """Segments that a reset took out of the log: they go when a checkpoint knows of it."""
         self._context = context

@@ -6,12 +6,19 @@ segment, so a write that meets a full disk is simply made again later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 from penstock_broker.storage import layout
 from penstock_broker.storage.config import StorageConfig
-from penstock_broker.storage.files import Buffer, File, Files, sync_file, sync_names
+from penstock_broker.storage.files import (
+    Buffer,
+    File,
+    Files,
+    sync_file,
+    sync_names,
+    write_back,
+)
 from penstock_broker.storage.index import SparseIndex, Summary
 from penstock_broker.storage.index_cache import Rows
 from penstock_broker.storage.jobs import Flushed, Job
@@ -36,6 +43,7 @@ class Piece:
         self.seals = segment.sealed and end == segment.size
         self.syncs = sync or self.seals or end - segment.synced >= _UNSYNCED_BYTES_MAX
         self.creates_directory = not log.on_disk
+        self.forgets_from = segment.synced if log.passing else end
         self.syncs_names = self.syncs and not log.names_durable
         self.file: File | None = segment.file
         self.rows = self._rows_to_save(log)
@@ -63,17 +71,27 @@ class Piece:
             files.make_directory(layout.partition(self.log.gid))
             sync_names(files, layout.PARTITIONS)
         file = self._open(files)
-        if self.buffers:
-            file.pwrite(self.buffers, self.position)
+        self._write(file, config.write_back_bytes)
         self.written = True
         if self.syncs:
             sync_file(file, self.segment.path)
             self.synced = True
+            if self.forgets_from < self.end:
+                file.forget(self.forgets_from, self.end - self.forgets_from)
         if self.syncs_names:
             sync_names(files, layout.partition(self.log.gid))
         if self.rows is not None:
             index = self.rows.complete(files, file, config, lambda segment, hole: None)
             write_index_file(files, self.segment, index, self.summary, sync=self.seals)
+
+    def _write(self, file: File, step_bytes: int) -> None:
+        position = self.position
+        for step in _steps(self.buffers, step_bytes):
+            size = sum(map(len, step))
+            file.pwrite(step, position)
+            if size >= step_bytes:
+                write_back(file, position, size, self.segment.path)
+            position += size
 
     def _open(self, files: Files) -> File:
         if self.file is None:
@@ -100,6 +118,20 @@ class Piece:
         if self.seals:
             segment.indexed = True
             segment.index, segment.rows_from = None, 0
+
+
+def _steps(buffers: Sequence[Buffer], step_bytes: int) -> Iterator[list[Buffer]]:
+    """The buffers in runs of about so many bytes; the last one may have less."""
+    step: list[Buffer] = []
+    size = 0
+    for buffer in buffers:
+        step.append(buffer)
+        size += len(buffer)
+        if size >= step_bytes:
+            yield step
+            step, size = [], 0
+    if step:
+        yield step
 
 
 def write_index_file(

@@ -92,6 +92,17 @@ def test_it_copies_what_it_lacks_and_follows_then(cluster: Cluster) -> None:
     assert not cluster.errors
 
 
+def test_only_while_it_copies_its_records_pass_by_the_memory(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    away = leave_behind(cluster, gid)
+    cluster.restart(away)
+    run_until_it_copies(cluster, away)
+    log = cluster.members[away].node.partitions[gid].log
+    assert log.passing
+    cluster.run_until(lambda: caught_up(cluster, gid))
+    assert not log.passing
+
+
 def test_one_answer_follows_the_other_at_once(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

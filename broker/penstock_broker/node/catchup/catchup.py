@@ -184,8 +184,13 @@ class CatchUp:
             return
         self._work()
 
+    def _end_pull(self, gid: int) -> None:
+        pull = self.pulls.pop(gid, None)
+        if pull is not None:
+            pull.over()
+
     def _step(self, group: Group, message: InstallSnapshot) -> None:
-        self.pulls.pop(group.gid, None)
+        self._end_pull(group.gid)
         group.raft.step(message)
         self._node.mark(group)
         self.installed += 1
@@ -210,7 +215,7 @@ class CatchUp:
         room = WINDOW_BYTES - sum([pull.asked_bytes for pull in self.pulls.values()])
         for pull in list(self.pulls.values()):
             if pull.message.term < pull.partition.raft.term:
-                del self.pulls[pull.partition.gid]  # its leader is none any more
+                self._end_pull(pull.partition.gid)  # its leader is none any more
                 continue
             room -= pull.work(room)
             if pull.complete:
@@ -245,5 +250,5 @@ class CatchUp:
     def deleted(self, gid: int) -> None:
         """The group leaves this broker."""
         self.lost(gid)
-        self.pulls.pop(gid, None)
+        self._end_pull(gid)
         self.repairs.pop(gid, None)

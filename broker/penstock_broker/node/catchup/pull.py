@@ -62,6 +62,7 @@ class Pull:
         """When to ask, or ask again."""
         self._sources: list[int] = []
         self.aim(message)
+        partition.log.passing = True
 
     def aim(self, message: InstallSnapshot) -> None:
         """Copy up to this cut; a newer one takes the place of one before.
@@ -83,6 +84,10 @@ class Pull:
     def complete(self) -> bool:
         """Whether the log reaches the cut."""
         return self.partition.log.end_offset >= self._end
+
+    def over(self) -> None:
+        """What is appended from now on is new."""
+        self.partition.log.passing = False
 
     # ----- asking
 
