@@ -140,6 +140,8 @@ class SharedWork:
         time.sleep(0.02)
         found = client.admin.describe_shared(self.topic, GROUP)
         dead = client.admin.describe_shared(f"dead.{self.topic}.{GROUP}", GROUP)
+        if found.missing or dead.missing:
+            return False
         return all(part.start == part.high_watermark for part in found.partitions) and all(
             part.ready + part.leased + part.delayed + part.moving == 0 for part in dead.partitions
         )
@@ -150,8 +152,9 @@ class SharedWork:
 
         def empty() -> bool:
             time.sleep(0.02)
-            found = client.admin.describe_shared(dead, GROUP).partitions
-            return not any(part.ready + part.leased + part.delayed for part in found)
+            found = client.admin.describe_shared(dead, GROUP)
+            left = (part.ready + part.leased + part.delayed for part in found.partitions)
+            return not found.missing and not any(left)
 
         if not wait_until(empty, PATIENCE_SECONDS):
             self.ledger.breach(f"{self.topic}: redriven records are not worked on")

@@ -48,14 +48,12 @@ async def work(address: str, worker: str, parse: Callable[[Row], Landing], shop:
 async def wait_until_settled(address: str, topic: str) -> None:
     """Wait until the group has nothing left to do on a topic.
 
-    Leaders tell of their partitions: of one whose leader was just killed nobody does.
+    Of a partition whose leader was just killed nobody tells: it is missing in the answer.
     """
     async with connect(address, "operator") as client:
-        (known,) = (await client.admin.metadata([topic])).topics
         while True:
-            told = (await client.admin.describe_shared(topic, GROUP)).partitions
-            settled = [part for part in told if part.start == part.high_watermark]
-            if len(settled) == len(known.partitions):
+            told = await client.admin.describe_shared(topic, GROUP)
+            if not told.missing and all(p.start == p.high_watermark for p in told.partitions):
                 return
             await trio.sleep(0.1)
 

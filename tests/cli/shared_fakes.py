@@ -6,11 +6,13 @@ without bringing a broker into it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 from penstock import Record
 from penstock.errors import GroupNotFound, OffsetOutOfRange, TopicNotFound
@@ -151,6 +153,8 @@ class FakeAdmin:
     letters: list[Letter] = field(default_factory=list)
     states: list[tuple[int, RecordState]] = field(default_factory=list)
     partitions: list[SharedFigures] = field(default_factory=lambda: [figures()])
+    missing: list[int] = field(default_factory=list)
+    """Partitions without a leader."""
     schedules: list[ScheduleInfo] = field(default_factory=list)
     scheduled: list[tuple[int, ScheduledRecord]] = field(default_factory=list)
     log_start_offset: int = 1500
@@ -161,12 +165,12 @@ class FakeAdmin:
     interrupt_after: int | None = None
     """How many portions are answered before Ctrl-C is pressed."""
 
-    def list_groups(self) -> Any:
+    def list_groups(self, patience: float | None = None) -> Any:
         """The one shared group."""
         shared = GroupSummary(
             group="billing", mode="shared", members=2, generation=0, topics=["orders"], lag=1241
         )
-        return SimpleNamespace(groups=[shared])
+        return SimpleNamespace(groups=[shared], missing=0)
 
     def list_topics(self) -> Any:
         """Nothing was deleted."""
@@ -177,7 +181,8 @@ class FakeAdmin:
         if group != "billing":
             raise GroupNotFound(f"topic {topic} has no shared group {group}")
         if topic == "orders":
-            return _described(topic, self.partitions, dead="dead.orders.billing")
+            found = _described(topic, self.partitions, dead="dead.orders.billing")
+            return msgspec.structs.replace(found, missing=self.missing)
         if topic != "dead.orders.billing":
             raise TopicNotFound(f"there is no topic {topic}")
         held = figures(ready=0, leased=0, delayed=0, held=len(self.letters), members=[])
@@ -194,8 +199,15 @@ class FakeAdmin:
             log_start_offset=self.log_start_offset, high_watermark=self.high_watermark, states=found
         )
 
-    def stuck(self, topic: str, group: str, limit: int = 20) -> list[tuple[int, RecordState]]:
+    def stuck(
+        self,
+        topic: str,
+        group: str,
+        limit: int = 20,
+        partitions: Collection[int] | None = None,
+    ) -> list[tuple[int, RecordState]]:
         """What was put in."""
+        assert partitions is None or not set(self.missing) & set(partitions)
         return self.states[:limit]
 
     def dead_letters(

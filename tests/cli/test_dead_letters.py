@@ -294,3 +294,14 @@ def test_delayed_records_are_listed_and_cancelled(run: Run, admin: FakeAdmin) ->
     assert "1 delayed record of orders" in run("schedule", "cancel", "orders", "0:5").stderr
     assert "0:9" in run("schedule", "cancel", "orders", "0:6", "0:9", code=3).stderr
     run("schedule", "cancel", "orders", "1:5", code=4)
+
+
+def test_partitions_without_a_leader_are_named_and_not_asked(admin: FakeAdmin, run: Run) -> None:
+    admin.missing = [1, 3]
+    words = "partitions 1, 3 of orders have no leader: what is there is not counted"
+    for verb in ("stuck", "describe", "lag"):
+        assert words in run("group", verb, "orders", "billing").stderr
+    assert "in the other partitions: every" in run("group", "stuck", "orders", "billing").stderr
+    described = run("group", "describe", "orders", "billing", "-o", "json")
+    assert json.loads(described.stdout)["missing"] == [1, 3]
+    assert "not known" in run("group", "lag", "orders", "billing", "--max", "9999", code=10).stderr

@@ -13,6 +13,7 @@ from penstock.errors import (
     ClientClosed,
     ConnectionLost,
     GroupNotFound,
+    LeaderUnknown,
     NotLeader,
     PartitionNotFound,
     Throttled,
@@ -20,7 +21,14 @@ from penstock.errors import (
     TopicExists,
     TopicNotFound,
 )
-from penstock.protocol.messages import TYPE_OF, CreateTopic, Hello, ListOffsets, Metadata
+from penstock.protocol.messages import (
+    TYPE_OF,
+    CreateTopic,
+    DescribeGroup,
+    Hello,
+    ListOffsets,
+    Metadata,
+)
 from tests.client.fake_broker import FakeCluster
 from tests.client.world import World
 
@@ -135,6 +143,15 @@ def test_passing_refusals_are_waited_out_and_the_last_one_told() -> None:
     world.cluster.refusals.extend([(number, Throttled("busy"))] * 1000)
     with pytest.raises(Throttled, match="busy"):
         world.run(world.core.admin.list_topics())
+
+
+def test_a_look_at_a_group_is_given_up_soon_while_no_leader_is_known() -> None:
+    world = World(request_timeout=10.0).connect()
+    world.cluster.refusals.extend([(TYPE_OF[DescribeGroup], LeaderUnknown("none"))] * 1000)
+    begun = world.now
+    with pytest.raises(LeaderUnknown):
+        world.run(world.core.admin.describe_group("g", patience=1.0))
+    assert 0.5 < world.now - begun < 1.5
 
 
 def test_a_request_without_an_answer_times_out() -> None:

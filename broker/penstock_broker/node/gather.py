@@ -109,8 +109,19 @@ def alone(node: Node, gids: Iterable[int]) -> bool:
 
 
 def other_leaders(node: Node, gids: Iterable[int]) -> list[int]:
-    """The other nodes that lead some of these groups."""
-    return sorted(by_leader(node, gids).keys() - {NOBODY, node.node_id})
+    """The other nodes that lead some of these groups, as far as they are heard of."""
+    others = by_leader(node, gids).keys() - {NOBODY, node.node_id}
+    return sorted(filter(node.peers.alive, others))
+
+
+def unled(node: Node, gids: Iterable[int]) -> set[int]:
+    """The groups that nobody can tell of now: without a leader, or with one not heard of."""
+    return {
+        gid
+        for leader, some in by_leader(node, gids).items()
+        if leader == NOBODY or not (leader == node.node_id or node.peers.alive(leader))
+        for gid in some
+    }
 
 
 def log_ends(
@@ -152,6 +163,8 @@ def log_ends(
     asked = {
         to: questions.LogEnds(groups=sorted(some), certain=strict)
         for to, some in leaders.items()
-        if to != NOBODY and (to != node.node_id or (strict and not alone(node, some)))
+        if to != NOBODY
+        and (strict or node.peers.alive(to))
+        and (to != node.node_id or (strict and not alone(node, some)))
     }
     gather(node, request, asked, gathered)

@@ -19,7 +19,7 @@ from penstock_broker.machine.commands import Refused, encode_command
 from penstock_broker.machine.group_views import MemberView, Sought
 from penstock_broker.machine.topology import KIND_RECORDS, Topic
 from penstock_broker.node import group_parts
-from penstock_broker.node.gather import log_ends
+from penstock_broker.node.gather import log_ends, unled
 from penstock_broker.node.offset_requests import resolve_all
 from penstock_broker.node.pending import Request
 from penstock_broker.node.topic_requests import partition_gid
@@ -251,11 +251,16 @@ def describe(node: Node, session: Session, correlation: int, asked: messages.Des
             generation=described.generation,
             members=members,
             partitions=group_parts.lags(node, part, ends),
+            missing=missing,
         )
         node.reply(session, correlation, reply)
 
-    gids = group_parts.places(node, part).values()
-    log_ends(node, _request(session, correlation, asked), gids, told)
+    places = group_parts.places(node, part)
+    lost, missing = unled(node, places.values()), dict[str, list[int]]()
+    for (topic, number), gid in sorted(places.items()):
+        if gid in lost:
+            missing.setdefault(topic, []).append(number)
+    log_ends(node, _request(session, correlation, asked), places.values(), told)
 
 
 def delete(node: Node, session: Session, correlation: int, asked: messages.DeleteGroup) -> None:

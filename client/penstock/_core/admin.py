@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from penstock._core.metadata import Metadata
 from penstock._core.positions import Start, exact_offset, resolvable
@@ -40,6 +40,9 @@ from penstock.protocol.messages import (
 from penstock.protocol.messages import Metadata as MetadataRequest
 
 T = TypeVar("T")
+
+LOOK_PAUSE: Final = 0.1
+"""Seconds between two looks, while some leader is missing."""
 
 
 class Admin:
@@ -160,13 +163,22 @@ class Admin:
         reply = yield from self._requests.call(request, TrimLogReply, node=leader)
         return reply
 
-    def list_groups(self) -> Operation[ListGroupsReply]:
-        """All groups by name."""
-        return self._requests.call(ListGroups(), ListGroupsReply)
+    def list_groups(self, patience: float | None = None) -> Operation[ListGroupsReply]:
+        """All groups by name; with `patience` those that can be told by then."""
+        begun = self._scheduler.now
+        request = ListGroups(partial=patience is not None)
+        while True:
+            reply = yield from self._requests.call(request, ListGroupsReply)
+            if not reply.missing or self._scheduler.now - begun >= (patience or 0.0):
+                return reply
+            yield self._scheduler.sleep(LOOK_PAUSE)
 
-    def describe_group(self, group: str) -> Operation[DescribeGroupReply]:
+    def describe_group(
+        self, group: str, patience: float | None = None
+    ) -> Operation[DescribeGroupReply]:
         """A group's members and lag."""
-        return self._requests.call(DescribeGroup(group=group), DescribeGroupReply)
+        request = DescribeGroup(group=group)
+        return self._requests.call(request, DescribeGroupReply, patience=patience)
 
     def seek_group(
         self,

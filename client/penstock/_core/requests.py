@@ -13,6 +13,7 @@ from penstock._core.wire import Wire
 from penstock.errors import (
     ClusterUnformed,
     ConnectionLost,
+    LeaderUnknown,
     NotLeader,
     RemoteProtocolError,
     RetriableError,
@@ -47,6 +48,7 @@ class Requests:
         safe: bool = True,
         home: str = "",
         timeout: float | None = None,
+        patience: float | None = None,
     ) -> Operation[M]:
         """Send a request and return its reply.
 
@@ -57,6 +59,7 @@ class Requests:
             home: what the answering broker is remembered under, for the next request.
             safe: whether it may be sent again when the outcome of the first time is unknown.
             timeout: seconds for all attempts together.
+            patience: seconds to go on while no leader is known, if these are fewer.
 
         Raises:
             RetriableError: it went on until the time was over.
@@ -82,7 +85,7 @@ class Requests:
             except RetriableError as error:
                 node = 0
                 last = error
-                deadline = min(deadline, self._patience(wire, error, begun))
+                deadline = min(deadline, self._patience(wire, error, begun, patience))
             else:
                 if not isinstance(reply, expected):
                     raise RemoteProtocolError(f"expected {expected.__name__} as the reply")
@@ -96,8 +99,12 @@ class Requests:
                 raise last
             yield self._scheduler.sleep(pause)
 
-    def _patience(self, wire: Wire, error: RetriableError, begun: float) -> float:
+    def _patience(
+        self, wire: Wire, error: RetriableError, begun: float, patience: float | None
+    ) -> float:
         """Until when to go on after a refusal, at the most."""
+        if isinstance(error, LeaderUnknown) and patience is not None:
+            return begun + patience
         if not isinstance(error, ClusterUnformed):
             return inf
         self._pool.shun(wire, error)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock._core import admin
+from penstock._core.options import Duration, seconds
 from penstock._core.positions import Start
 from penstock._core.reads import Read
 from penstock._drivers.cluster_admin import AsyncClusterAdmin
@@ -132,17 +133,33 @@ class Admin(AsyncSharedAdmin, AsyncClusterAdmin):
         """
         return await self._driver.run(self._admin.trim(topic, partition, offset))
 
-    async def list_groups(self) -> ListGroupsReply:
-        """All groups, one line each."""
-        return await self._driver.run(self._admin.list_groups())
+    async def list_groups(self, *, patience: Duration | None = None) -> ListGroupsReply:
+        """All groups, one line each.
 
-    async def describe_group(self, group: str) -> DescribeGroupReply:
-        """A group's members, committed offsets and lag.
+        Args:
+            patience: how long to wait for coordinators without a leader; then the groups that are
+                known are told, and `missing` says how many coordinators are not heard. By default
+                all groups are told, or that is an error.
+        """
+        limit = None if patience is None else seconds(patience, "patience")
+        return await self._driver.run(self._admin.list_groups(limit))
+
+    async def describe_group(
+        self, group: str, *, patience: Duration | None = None
+    ) -> DescribeGroupReply:
+        """A group's members, committed offsets and lag; `missing` names partitions without leader.
+
+        Args:
+            group: its name.
+            patience: how long to wait while its coordinator has no leader, if not as long as for
+                any request.
 
         Raises:
             GroupNotFound: there is no such group.
+            LeaderUnknown: its coordinator has no leader.
         """
-        return await self._driver.run(self._admin.describe_group(group))
+        limit = None if patience is None else seconds(patience, "patience")
+        return await self._driver.run(self._admin.describe_group(group, limit))
 
     async def seek_group(
         self,

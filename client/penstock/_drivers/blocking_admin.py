@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock._core import admin
+from penstock._core.options import Duration, seconds
 from penstock._core.positions import Start
 from penstock._core.reads import Read
 from penstock._drivers.blocking_cluster_admin import BlockingClusterAdmin
@@ -131,17 +132,31 @@ class BlockingAdmin(BlockingSharedAdmin, BlockingClusterAdmin):
         """
         return self._driver.run(self._admin.trim(topic, partition, offset))
 
-    def list_groups(self) -> ListGroupsReply:
-        """All groups, one line each."""
-        return self._driver.run(self._admin.list_groups())
+    def list_groups(self, *, patience: Duration | None = None) -> ListGroupsReply:
+        """All groups, one line each.
 
-    def describe_group(self, group: str) -> DescribeGroupReply:
-        """A group's members, committed offsets and lag.
+        Args:
+            patience: how long to wait for coordinators without a leader; then the groups that are
+                known are told, and `missing` says how many coordinators are not heard. By default
+                all groups are told, or that is an error.
+        """
+        limit = None if patience is None else seconds(patience, "patience")
+        return self._driver.run(self._admin.list_groups(limit))
+
+    def describe_group(self, group: str, *, patience: Duration | None = None) -> DescribeGroupReply:
+        """A group's members, committed offsets and lag; `missing` names partitions without leader.
+
+        Args:
+            group: its name.
+            patience: how long to wait while its coordinator has no leader, if not as long as for
+                any request.
 
         Raises:
             GroupNotFound: there is no such group.
+            LeaderUnknown: its coordinator has no leader.
         """
-        return self._driver.run(self._admin.describe_group(group))
+        limit = None if patience is None else seconds(patience, "patience")
+        return self._driver.run(self._admin.describe_group(group, limit))
 
     def seek_group(
         self,

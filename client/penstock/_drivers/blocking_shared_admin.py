@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,9 @@ class BlockingSharedAdmin:
     def describe_shared(self, topic: str, group: str) -> DescribeSharedReply:
         """A shared group with its members and figures in every partition.
 
+        Partitions without a leader are waited for, a second at the most: `missing` names those that
+        nobody told of, and only with none of these the figures are complete.
+
         Raises:
             GroupNotFound: there is no such group.
         """
@@ -104,13 +107,26 @@ class BlockingSharedAdmin:
         """
         return self._driver.run(self._shared.explain(topic, partition, offset, group))
 
-    def stuck(self, topic: str, group: str, limit: int = 20) -> list[tuple[int, RecordState]]:
+    def stuck(
+        self,
+        topic: str,
+        group: str,
+        limit: int = 20,
+        partitions: Collection[int] | None = None,
+    ) -> list[tuple[int, RecordState]]:
         """The records that hold a shared group back, and why: (partition, state), longest first.
+
+        Args:
+            topic: the topic.
+            group: the group.
+            limit: at most so many.
+            partitions: only these; by default all, and each of them must have a leader.
 
         Raises:
             GroupNotFound: there is no such group.
+            LeaderUnknown: a partition has no leader.
         """
-        return self._driver.run(self._shared.stuck(topic, group, limit))
+        return self._driver.run(self._shared.stuck(topic, group, limit, partitions))
 
     # ----- dead letters
 

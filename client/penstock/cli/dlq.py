@@ -21,6 +21,7 @@ from penstock.cli.dead_view import (
 from penstock.cli.dlq_list import GROUPS, group_rows
 from penstock.cli.dlq_redrive import purge, redrive
 from penstock.cli.exits import Exit
+from penstock.cli.group_shared import warn_missing
 from penstock.cli.output import (
     print_object,
     print_rows,
@@ -53,6 +54,8 @@ def list_groups(settings: Settings, topic: str | None) -> None:
     with settings.connect() as client:
         rows = list(group_rows(client, topic))
     print_rows(rows, GROUPS, settings.output, name="dead_topic")
+    for row in rows:
+        warn_missing(settings, row["dead_topic"], row["missing"])
     if any(row["deleted"] for row in rows):
         settings.say("Of deleted ones the letters can be read: penstock tail dead.TOPIC.GROUP")
     if not rows:

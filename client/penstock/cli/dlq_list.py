@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from penstock.cli.output import Column
 from penstock.cli.settings import wall_us
-from penstock.cli.shared_view import unsettled
+from penstock.cli.shared_view import LOOK_SECONDS, unsettled
 from penstock.cli.units import SECOND_US, show_time
 from penstock.errors import GroupNotFound, TopicNotFound
 
@@ -29,7 +29,8 @@ GROUPS: Final = (
 def group_rows(client: Client, topic: str | None) -> Iterator[dict[str, Any]]:
     """Groups that have a dead-letter topic, of all topics or of one; deleted ones come last."""
     topics = {info.name for info in client.admin.list_topics()}
-    shared = [g for g in client.admin.list_groups().groups if g.mode == "shared"]
+    known = client.admin.list_groups(patience=LOOK_SECONDS).groups
+    shared = [g for g in known if g.mode == "shared"]
     groups = {(name, g.group) for g in shared for name in g.topics}
     found = sorted(
         (0 if pair in groups else 1, *pair, dead)
@@ -55,9 +56,10 @@ def _rows(
     client: Client, topic: str, group: str, dead: str, deleted: str
 ) -> Iterator[dict[str, Any]]:
     try:
-        partitions = client.admin.describe_shared(dead, group).partitions
+        reply = client.admin.describe_shared(dead, group)
     except (TopicNotFound, GroupNotFound):
         return
+    partitions = reply.partitions
     held = sum(p.held for p in partitions)
     oldest = min((p.oldest_unacked_us for p in partitions if p.oldest_unacked_us), default=0)
     yield {
@@ -69,4 +71,5 @@ def _rows(
         "oldest_seconds": max(0.0, (wall_us() - oldest) / SECOND_US) if oldest else None,
         "deleted": deleted or None,
         "dead_topic": dead,
+        "missing": reply.missing,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +9,14 @@ import click
 from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
 from penstock.cli.group_seek import seek
-from penstock.cli.group_shared import alter, choose_shared, create, describe_shared, stuck
+from penstock.cli.group_shared import (
+    alter,
+    choose_shared,
+    create,
+    describe_shared,
+    stuck,
+    warn_missing,
+)
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import (
     NUMBER,
@@ -19,7 +25,7 @@ from penstock.cli.params import (
     yes_option,
 )
 from penstock.cli.settings import Failure, Settings
-from penstock.cli.shared_view import unsettled
+from penstock.cli.shared_view import LOOK_SECONDS, unsettled
 from penstock.cli.units import count_of
 
 if TYPE_CHECKING:
@@ -67,7 +73,7 @@ def list_groups(settings: Settings) -> None:
     The lag of a shared one counts what is not settled.
     """
     with settings.connect() as client:
-        groups = client.admin.list_groups().groups
+        reply = client.admin.list_groups(patience=LOOK_SECONDS)
     rows = [
         {
             "group": g.group,
@@ -77,10 +83,13 @@ def list_groups(settings: Settings) -> None:
             "topics": g.topics,
             "generation": g.generation,
         }
-        for g in groups
+        for g in reply.groups
     ]
     print_rows(rows, _LIST, settings.output, name="group")
-    if not rows:
+    if reply.missing:
+        counted = count_of(reply.missing, "coordinator")
+        settings.warn(f"ordered groups are left out: {counted} without a leader")
+    elif not rows:
         settings.say(
             "There is no group yet. Make one: penstock consume TOPIC --group NAME\n"
             "A shared one: penstock group create TOPIC NAME"
@@ -90,19 +99,21 @@ def list_groups(settings: Settings) -> None:
 group.add_command(create)
 
 
-def _lag_rows(partitions: Sequence[PartitionLag]) -> list[dict[str, Any]]:
-    return [
-        {
-            "topic": p.topic,
-            "partition": p.partition,
-            "committed": p.committed if p.committed >= 0 else None,
-            "log_start_offset": p.log_start_offset,
-            "high_watermark": p.high_watermark,
-            "lag": p.lag,
-            "member": p.member,
-        }
-        for p in partitions
-    ]
+def _lag_rows(reply: DescribeGroupReply) -> list[dict[str, Any]]:
+    return [_lag_row(p, told=p.partition not in reply.missing.get(p.topic, ()))
+            for p in reply.partitions]  # fmt: skip
+
+
+def _lag_row(p: PartitionLag, *, told: bool) -> dict[str, Any]:
+    return {
+        "topic": p.topic,
+        "partition": p.partition,
+        "committed": p.committed if p.committed >= 0 else None,
+        "log_start_offset": p.log_start_offset if told else None,
+        "high_watermark": p.high_watermark if told else None,
+        "lag": p.lag if told else None,
+        "member": p.member,
+    }
 
 
 @group.command(
@@ -125,7 +136,7 @@ def describe(settings: Settings, names: tuple[str | None, str]) -> None:
         if topic is not None:
             describe_shared(settings, client, topic, name)
             return
-        reply = client.admin.describe_group(name)
+        reply = client.admin.describe_group(name, patience=LOOK_SECONDS)
     _print_ordered(settings, reply)
 
 
@@ -151,6 +162,12 @@ def _print_ordered(settings: Settings, reply: DescribeGroupReply) -> None:
             settings.say("No member is connected.")
 
     print_object(value, settings.output, name="group", show=show)
+    _warn_missing(settings, reply)
+
+
+def _warn_missing(settings: Settings, reply: DescribeGroupReply) -> None:
+    for topic, partitions in reply.missing.items():
+        warn_missing(settings, topic, partitions)
 
 
 def _group_value(reply: DescribeGroupReply) -> dict[str, Any]:
@@ -169,9 +186,10 @@ def _group_value(reply: DescribeGroupReply) -> dict[str, Any]:
         "group": reply.group,
         "mode": reply.mode,
         "generation": reply.generation,
-        "lag": sum(p.lag for p in reply.partitions),
+        "lag": sum(row["lag"] or 0 for row in _lag_rows(reply)),
         "members": members,
-        "partitions": _lag_rows(reply.partitions),
+        "partitions": _lag_rows(reply),
+        "missing": reply.missing,
     }
 
 
@@ -195,19 +213,27 @@ def lag(settings: Settings, names: tuple[str | None, str], limit: int | None) ->
     """Show how many records a group has still to read, by partition.
 
     For a shared group: how many are not settled, in members' hands included.
+    With --max the exit code is 10 too when a partition has no leader.
     """
     topic, name = names
     with settings.connect() as client:
         topic = topic or choose_shared(client, name)
         if topic is not None:
-            rows = _shared_lag_rows(client.admin.describe_shared(topic, name))
+            shared = client.admin.describe_shared(topic, name)
+            rows, missing = _shared_lag_rows(shared), {topic: shared.missing}
         else:
-            rows = _lag_rows(client.admin.describe_group(name).partitions)
+            reply = client.admin.describe_group(name, patience=LOOK_SECONDS)
+            rows, missing = _lag_rows(reply), reply.missing
     print_rows(rows, _LAG, settings.output, name=lambda row: f"{row['topic']}/{row['partition']}")
-    total = sum(row["lag"] for row in rows)
+    for lost, partitions in missing.items():
+        warn_missing(settings, lost, partitions)
+    total = sum(row["lag"] or 0 for row in rows)
     if limit is not None and total > limit:
         raise Failure(f"group {name} lags by {total:,}, more than {limit:,}", code=Exit.UNHEALTHY)
-    settings.say(f"{count_of(total, 'record')} behind")
+    if limit is not None and any(missing.values()):
+        raise Failure(f"the lag of group {name} is not known", code=Exit.UNHEALTHY)
+    known = " where that is known" if any(missing.values()) else ""
+    settings.say(f"{count_of(total, 'record')} behind{known}")
 
 
 def _shared_lag_rows(reply: DescribeSharedReply) -> list[dict[str, Any]]:

@@ -28,7 +28,9 @@ from penstock.cli.params import (
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.shared_settings import SETTINGS_NOTE, settings_options, show_settings
 from penstock.cli.shared_view import (
+    LOOK_SECONDS,
     MEMBERS,
+    missing_words,
     partition_columns,
     shared_fields,
     shared_value,
@@ -39,6 +41,8 @@ from penstock.cli.units import Position, count_of
 from penstock.errors import GroupNotFound, TopicNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.protocol.sharing import DescribeSharedReply, RecordState, SharedGroupInfo
     from penstock.sync import Client
 
@@ -178,6 +182,14 @@ def describe_shared(settings: Settings, client: Client, topic: str, group: str) 
             settings.say("No member is attached.")
 
     print_object(value, settings.output, name="group", show=show)
+    warn_missing(settings, topic, value["missing"])
+    warn_missing(settings, value["dead_topic"], value["dead_missing"])
+
+
+def warn_missing(settings: Settings, topic: str, partitions: Sequence[int]) -> None:
+    """Say of which partitions nothing is known."""
+    if partitions:
+        settings.warn(missing_words(topic, partitions))
 
 
 def _dead_side(client: Client, reply: DescribeSharedReply) -> DescribeSharedReply | None:
@@ -220,15 +232,19 @@ def stuck(settings: Settings, topic: str, group: str, limit: int) -> None:
     each in full, as `penstock why` does.
     """
     with settings.connect() as client:
-        found = client.admin.stuck(topic, group, limit=limit)
-        dead = None if found else _dead_side(client, client.admin.describe_shared(topic, group))
+        reply = client.admin.describe_shared(topic, group)
+        told = [each.partition for each in reply.partitions]
+        found = client.admin.stuck(topic, group, limit=limit, partitions=told)
+        dead = None if found else _dead_side(client, reply)
     rows = [_stuck_row(state, topic, partition) for partition, state in found]
     if settings.output == "wide":
         _tell(topic, found)
     else:
         print_rows(rows, _STUCK, settings.output, name=lambda row: f"{topic}/{row['place']}")
+    warn_missing(settings, topic, reply.missing)
     if not rows:
-        settings.say(f"nothing holds {group} back on {topic}: every record is settled")
+        where = " in the other partitions" if reply.missing else ""
+        settings.say(f"nothing holds {group} back on {topic}{where}: every record is settled")
         again = 0 if dead is None else sum(unsettled(p) - p.held for p in dead.partitions)
         if dead is not None and again:
             settings.say(
@@ -263,7 +279,8 @@ def choose_shared(client: Client, group: str) -> str | None:
     Raises:
         Failure: several topics have a shared group of that name.
     """
-    named = [g for g in client.admin.list_groups().groups if g.group == group]
+    groups = client.admin.list_groups(patience=LOOK_SECONDS).groups
+    named = [g for g in groups if g.group == group]
     shared = sorted(topic for g in named if g.mode == "shared" for topic in g.topics)
     if not shared or len(shared) < len(named):
         return None

@@ -36,12 +36,23 @@ MEMBERS: Final = (
     Column("attached", "ATTACHED"),
     Column("partitions", "PARTITIONS", wide=True),
 )
+MISSING_SHOWN: Final = 10
+LOOK_SECONDS: Final = 1.0
+"""How long to wait for a coordinator without a leader: an election takes no longer."""
 STATES: Final = ("ready", "leased", "delayed", "moving", "held")
 COUNTERS: Final = (
     *("delivered", "acked", "late_acks", "duplicates", "failed", "timed_out", "released"),
     *("rejected", "exhausted", "expired", "overtaken", "dropped", "moved", "redriven", "purged"),
 )
 """The order in which people are shown the counters; others follow."""
+
+
+def missing_words(topic: str, partitions: Sequence[int]) -> str:
+    """Partitions that nobody told of, in words."""
+    shown = ", ".join(map(str, partitions[:MISSING_SHOWN]))
+    more = f" and {len(partitions) - MISSING_SHOWN} more" if partitions[MISSING_SHOWN:] else ""
+    what, have = ("partition", "has") if len(partitions) == 1 else ("partitions", "have")
+    return f"{what} {shown}{more} of {topic} {have} no leader: what is there is not counted"
 
 
 def unsettled(figures: SharedFigures) -> int:
@@ -75,6 +86,8 @@ def shared_value(
         "revision": group.revision,
         "members": member_rows(figures, now_us),
         "partitions": [partition_row(f, now_us) for f in figures],
+        "missing": reply.missing,
+        "dead_missing": [] if dead is None else dead.missing,
     }
 
 

@@ -357,6 +357,9 @@ class SeekGroupReply(Message, frozen=True, kw_only=True):
 class ListGroups(Message, frozen=True, kw_only=True):
     """Asks for all groups."""
 
+    partial: bool = False
+    """Also if some can't be told; else that is an error."""
+
 
 class GroupSummary(Message, frozen=True, kw_only=True):
     """One line about a group."""
@@ -374,6 +377,8 @@ class ListGroupsReply(Message, frozen=True, kw_only=True):
     """All groups by name."""
 
     groups: list[GroupSummary]
+    missing: int = 0
+    """Coordinators without a leader: the ordered groups that these keep are left out."""
 
 
 @request(0x26)
@@ -415,6 +420,9 @@ class DescribeGroupReply(Message, frozen=True, kw_only=True):
     generation: int
     members: list[MemberInfo]
     partitions: list[PartitionLag]
+    missing: dict[str, list[int]] = field(default_factory=dict)
+    """Topic -> partitions without a leader: nobody tells how far their logs go. Of a shared group
+    they are left out above, of an ordered one their ends are what this broker knows, or 0."""
 
 
 @request(0x27)

@@ -270,10 +270,12 @@ class DescribeShared(Message, frozen=True, kw_only=True):
 
 @reply(0x47)
 class DescribeSharedReply(Message, frozen=True, kw_only=True):
-    """The group, and its figures in each partition that this broker leads."""
+    """The group, and its figures in each partition."""
 
     group: SharedGroupInfo
     partitions: list[SharedFigures]
+    missing: list[int] = field(default_factory=list)
+    """Partitions that nobody told of: they have no leader, or one that knows of no group yet."""
 
 
 # ----- dead letters

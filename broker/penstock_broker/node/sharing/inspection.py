@@ -137,7 +137,12 @@ def describe(node: Node, session: Session, correlation: int, asked: wire.Describ
             if isinstance(reply, wire.DescribeSharedReply):
                 found.extend(reply.partitions)
         found.sort(key=lambda each: each.partition)
-        reply = wire.DescribeSharedReply(group=info(topic, asked.group), partitions=found)
+        told = {each.partition for each in found}
+        reply = wire.DescribeSharedReply(
+            group=info(topic, asked.group),
+            partitions=found,
+            missing=[number for number in range(len(topic.partitions)) if number not in told],
+        )
         node.reply(session, correlation, reply)
 
     gids = [place.group for place in topic.partitions]

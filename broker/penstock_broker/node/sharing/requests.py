@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import InvalidConfig, LeaderUnknown, from_wire
+from penstock.errors import InvalidConfig, LeaderUnknown, PenstockError, from_wire
 from penstock.protocol import messages
 from penstock.protocol import sharing as wire
 from penstock.protocol.messages import TYPE_OF
@@ -22,12 +22,12 @@ from penstock_broker.machine.topology import (
 from penstock_broker.node import group_parts, group_requests
 from penstock_broker.node.gather import (
     Replies,
-    all_led,
     by_leader,
     gather,
     log_ends,
     other_leaders,
     raise_first,
+    unled,
 )
 from penstock_broker.node.pending import Request
 from penstock_broker.node.questions import (
@@ -207,9 +207,18 @@ def await_group(node: Node, session: Session, correlation: int, asked: AwaitGrou
 def list_groups(node: Node, session: Session, correlation: int, asked: messages.ListGroups) -> None:
     """All groups by name, put together from what the leaders know."""
     request = Request(session, correlation, TYPE_OF[type(asked)])
+    coordinators = group_parts.coordinators(node)
+    lost = unled(node, coordinators)
+    if lost and not asked.partial:
+        raise LeaderUnknown(f"{len(lost)} of the groups' coordinators have no leader at the moment")
+    coordinating = by_leader(node, set(coordinators) - lost)
 
     def gathered(replies: Replies) -> None:
-        raise_first({to: replies[to] for to in coordinating & replies.keys()})
+        asked_for = {to: replies[to] for to in coordinating.keys() & replies.keys()}
+        if not asked.partial:
+            raise_first(asked_for)
+        silent = [to for to, reply in asked_for.items() if isinstance(reply, PenstockError)]
+        missing.extend(gid for to in silent for gid in coordinating[to])
         found = [each for each in replies.values() if isinstance(each, GroupPartsReply)]
         ordered = [part for each in found for part in each.ordered]
         gids = [gid for part in ordered for gid in group_parts.places(node, part).values()]
@@ -224,9 +233,10 @@ def list_groups(node: Node, session: Session, correlation: int, asked: messages.
         for topic, name, definition in group_parts.definitions(node, ""):
             groups.append(_shared_summary(topic, name, definition, shared.get((topic.name, name))))
         groups.sort(key=lambda summary: (summary.group, summary.topics))
-        node.reply(session, correlation, messages.ListGroupsReply(groups=groups))
+        reply = messages.ListGroupsReply(groups=groups, missing=len(missing))
+        node.reply(session, correlation, reply)
 
-    coordinating = all_led(node, group_parts.coordinators(node)).keys()
+    missing = list(lost)
     _gather_parts(node, request, GroupParts(), {*coordinating, *_sharing(node, "")}, gathered)
 
 
@@ -303,18 +313,28 @@ def describe(node: Node, session: Session, correlation: int, asked: messages.Des
         found = [each for each in replies.values() if isinstance(each, GroupPartsReply)]
         merged = _merged(found).values()
         rows = [row for part in merged for row in part.rows]
+        told = {(row.topic, row.partition) for row in rows}
         reply = messages.DescribeGroupReply(
             group=asked.group,
             mode=MODE,
             generation=max(definition.revision for _, _, definition in definitions),
             members=_members([member for part in merged for member in part.members]),
             partitions=sorted(rows, key=lambda row: (row.topic, row.partition)),
+            missing={
+                topic.name: numbers
+                for topic, _, _ in definitions
+                if (numbers := _untold(topic, told))
+            },
         )
         node.reply(session, correlation, reply)
 
     request = Request(session, correlation, TYPE_OF[type(asked)])
     wanted = GroupParts(group=asked.group, ordered=False)
     _gather_parts(node, request, wanted, set(_sharing(node, asked.group)), gathered)
+
+
+def _untold(topic: Topic, told: Container[tuple[str, int]]) -> list[int]:
+    return [n for n in range(len(topic.partitions)) if (topic.name, n) not in told]
 
 
 def _members(infos: list[messages.MemberInfo]) -> list[messages.MemberInfo]:

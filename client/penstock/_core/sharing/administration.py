@@ -5,11 +5,12 @@ Figures lie with the leaders of partitions: each is asked, and the answers are p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from penstock._core.admin import LOOK_PAUSE
 from penstock._core.positions import Start, resolvable
 from penstock._core.scheduler import Operation
 from penstock._core.sharing.dead_letters import DeadLetters
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from penstock._core.client import ClientCore
 
 M = TypeVar("M", bound=Message)
+
+LOOK_SECONDS: Final = 1.0
+"""How long to wait for word of a partition without a leader: an election takes no longer."""
 
 INTERNAL_PREFIXES = ("__", "dead.")
 
@@ -105,13 +109,14 @@ class SharedAdmin:
         return self._core.requests.call(request, AlterGroupReply)
 
     def describe_shared(self, topic: str, group: str) -> Operation[DescribeSharedReply]:
-        """A shared group with its figures in all partitions."""
+        """A shared group with its figures in all partitions that somebody tells of."""
+        begun = self._core.scheduler.now
         request = DescribeShared(topic=topic, group=group)
-        replies = yield from self._of_leaders(topic, request, DescribeSharedReply)
-        figures = {each.partition: each for reply in replies for each in reply.partitions}
-        return DescribeSharedReply(
-            group=replies[0].group, partitions=[figures[number] for number in sorted(figures)]
-        )
+        while True:
+            reply = yield from self._core.requests.call(request, DescribeSharedReply)
+            if not reply.missing or self._core.scheduler.now - begun >= LOOK_SECONDS:
+                return reply
+            yield self._core.scheduler.sleep(LOOK_PAUSE)
 
     def explain(
         self, topic: str, partition: int, offset: int, group: str = ""
@@ -123,12 +128,18 @@ class SharedAdmin:
         return (yield from self._of_leader(topic, partition, request, ExplainRecordReply))
 
     def stuck(
-        self, topic: str, group: str, limit: int = 20
+        self,
+        topic: str,
+        group: str,
+        limit: int = 20,
+        partitions: Collection[int] | None = None,
     ) -> Operation[list[tuple[int, RecordState]]]:
         """The records that hold a group back, longest first, and why."""
         yield from self._core.metadata.ensure(topic)
         found: list[tuple[int, RecordState]] = []
-        for number in sorted(self._core.metadata.partitions(topic)):
+        known = self._core.metadata.partitions(topic)
+        for number in sorted(known if partitions is None else partitions):
+            self._core.metadata.partition(topic, number)
             request = StuckRecords(topic=topic, partition=number, group=group, limit=limit)
             reply = yield from self._of_leader(topic, number, request, StuckRecordsReply)
             found += [(number, state) for state in reply.states]
