@@ -100,6 +100,8 @@ class Checks:
         self._votes: dict[tuple[int, int, int], int] = {}
         self._durable: dict[tuple[int, int], Durable] = {}
         """(host, group) -> what is on its disk."""
+        self._lost: dict[tuple[int, int], Durable] = {}
+        """(host, group) -> what was on a disk that was lost: acks of it may be on their way."""
         self._writes: dict[int, deque[Write]] = {}
         self._behind: dict[tuple[int, int], list[Write]] = {}
         """(host, group) -> what waits until the snapshot before it is durable."""
@@ -218,6 +220,7 @@ class Checks:
 
     def wiped(self, host: Host) -> None:
         """Its disk is another one."""
+        self._lost |= {key: kept for key, kept in self._durable.items() if key[0] == host.number}
         for known in (self._durable, self._unreported, self._promised):
             for key in [key for key in known if key[0] == host.number]:
                 del known[key]
@@ -389,8 +392,10 @@ class Checks:
             require(majority_value(held) > 0, f"{where}; of {sorted(voters)} {held} have it")
 
     def _holds(self, place: int | None, gid: int, index: int, term: int) -> bool:
-        durable = self._durable.get((place, gid)) if place is not None else None
-        return durable is not None and durable.holds(index, term)
+        if place is None:
+            return False
+        copies = self._durable.get((place, gid)), self._lost.get((place, gid))
+        return any(copy is not None and copy.holds(index, term) for copy in copies)
 
     # ----- what leaves
 
