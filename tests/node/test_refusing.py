@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.errors import RemoteProtocolError
+from penstock.errors import PreconditionFailed, RemoteProtocolError
+from penstock.protocol.cluster import MovePartition, TransferLeader
 from penstock_broker.machine.moves import Standing
 from penstock_broker.node.peers.frames import checked_frame
 from penstock_broker.node.refusing import HOLD_SECONDS, REFUSING
@@ -68,6 +69,26 @@ def test_no_replicas_go_to_a_full_disk(cluster: Cluster, monkeypatch: pytest.Mon
     assert controller._standing(entry) is Standing.TAKES
     fill_disk(cluster, other, monkeypatch)
     assert controller._standing(entry) is Standing.KEEPS
+
+
+def test_a_leader_that_is_moved_away_hands_its_lead_to_no_full_disk(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (gid,) = cluster.topic(replication=2)
+    leader = cluster.leader(gid)
+    partition = cluster.leader(0).node.groups.metadata.machine.topics["orders"].partitions[0]
+    (full,) = [node for node in partition.replicas if node != leader.number]
+    (fresh,) = {1, 2, 3} - set(partition.replicas)
+    fill_disk(cluster, cluster.members[full], monkeypatch)
+    cluster.ask(leader.client(), MovePartition(topic="orders", partition=0, replicas=[full, fresh]))
+    for _ in range(100):
+        cluster.advance(0.1)
+        assert not cluster.members[full].group(gid).raft.is_leader
+    raft = cluster.leader(gid).group(gid).raft
+    assert (raft.id, sorted(raft.configuration.voters)) == (fresh, sorted([full, fresh]))
+    wanted = TransferLeader(topic="orders", partition=0, to=full)
+    with pytest.raises(PreconditionFailed, match="takes no writes now"):
+        cluster.ask(leader.client(), wanted)
 
 
 @pytest.mark.parametrize("body", [b"", b"\2", b"\1\1"])

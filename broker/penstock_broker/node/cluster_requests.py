@@ -173,6 +173,10 @@ def _may_lead(node: Node, partition: Partition, to: int) -> Group:
         )
     if not is_alive(node, to):
         raise PreconditionFailed(f"node {to} is not heard of", node=to)
+    if node.refusing(to):
+        raise PreconditionFailed(
+            f"node {to} takes no writes now: its disk is full, or can't keep up", node=to
+        )
     return group
 
 

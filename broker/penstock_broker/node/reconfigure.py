@@ -95,7 +95,7 @@ class Reconfiguring:
         elif (
             all(caught_up(raft, node) for node in fresh)
             and self._can_decide(target)
-            and not self._hand_over(group, partition)
+            and not self._hand_over(group, partition, fresh)
         ):
             self._change(group, target, ())
 
@@ -106,20 +106,29 @@ class Reconfiguring:
     def _is_alive(self, node: int) -> bool:
         return node == self._node.node_id or self._node.peers.alive(node)
 
-    def _hand_over(self, group: Group, partition: Partition) -> bool:
-        """A leader that is to go hands the lead to one that stays; the others need not wait."""
-        here, raft = self._node.node_id, group.raft
-        if here in partition.replicas:
+    def _hand_over(self, group: Group, partition: Partition, fresh: list[int]) -> bool:
+        """A leader that is to go hands the lead to one that stays; the others need not wait.
+
+        Who takes no writes should not get it: if need be the fresh ones become voters before.
+        """
+        raft, refusing = group.raft, self._node.refusing
+        if self._node.node_id in partition.replicas:
             return False
-        stay = [node for node in partition.replicas if node in raft.configuration.voters]
-        for node in stay:
-            if self._is_alive(node) and caught_up(raft, node):
-                try:
-                    group.transfer(node)
-                except (RequestError, RetriableError):
-                    return False
+        ready = [n for n in partition.replicas if self._is_alive(n) and caught_up(raft, n)]
+        stay = [node for node in ready if node in raft.configuration.voters]
+        best = min(stay, key=refusing, default=None)
+        if best is None:
+            return False
+        if refusing(best) and not all(map(refusing, ready)):
+            everybody = sorted({*raft.configuration.voters, *fresh})
+            if self._can_decide(everybody):
+                self._change(group, everybody, ())
                 return True
-        return False
+        try:
+            group.transfer(best)
+        except (RequestError, RetriableError):
+            return False
+        return True
 
     def _change(self, group: Group, voters: list[int] | tuple[int, ...], learners: object) -> None:
         assert isinstance(learners, list | tuple)

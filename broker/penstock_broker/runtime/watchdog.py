@@ -20,8 +20,8 @@ HAND_OVER_SECONDS: Final = 5.0
 """After which the leads are handed over, if anybody can take them."""
 FULL_SECONDS: Final = 1.0
 """After which leads are handed over because the disk is full."""
-AGAIN_SECONDS: Final = 15.0
-"""Not more often than that: the other disks may be full as well."""
+AGAIN_SECONDS: Final = 2.0
+"""Not more often than that; no lead goes to a disk that is known to be full as well."""
 SLOW_ROUND_SECONDS: Final = 0.5
 
 log = logging.getLogger("penstock.broker.watchdog")
