@@ -322,6 +322,8 @@ class Reactor:
     # ----- output
 
     def _send_output(self) -> None:
+        if self.node.granted:
+            self.node.now(self.clock.wall_us(), self.clock.monotonic())
         self._send_queued(self.node.take_output())
         if self.node.output_bytes > OUTPUT_BYTES_TOTAL_MAX:
             self._give_up_slowest()

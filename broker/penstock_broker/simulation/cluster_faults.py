@@ -32,7 +32,7 @@ def stop_all(world: ClusterWorld) -> None:
     world.network.heal()
     for host in world.hosts:
         _mend(host)
-        host.paused_until = 0.0
+        host.paused_until = host.stops_for = 0.0
         host.disk.crash_at = None
 
 
@@ -78,10 +78,14 @@ def _pause(world: ClusterWorld) -> None:
 
 
 def _pause_leader(world: ClusterWorld) -> None:
-    """Long enough that another one is elected meanwhile."""
+    """Long enough that another one is elected meanwhile; between two rounds, or inside one."""
     host = world.leader_of(world.random.choice(world.gids))
     if host is not None:
-        host.paused_until = max(host.paused_until, world.now + world.random.uniform(1.0, 6.0))
+        seconds = world.random.uniform(1.0, 6.0)
+        if world.random.random() < 0.5:
+            host.stops_for = seconds
+        else:
+            host.paused_until = max(host.paused_until, world.now + seconds)
 
 
 def _strand_leader(world: ClusterWorld) -> None:

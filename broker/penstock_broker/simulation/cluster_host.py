@@ -43,6 +43,8 @@ class Host:
         self.address = f"host{self.number}:7400"
         self.node: Watched | None = None
         self.paused_until = 0.0
+        self.stops_for = 0.0
+        """How long its process will stand still inside its next round, before that ends."""
         self.clock_off_us = 0
         self.disk_delay = 0.0005
         self.starts = 0
@@ -136,12 +138,20 @@ class Host:
         try:
             self.node.now(self.wall_us, world.now)
             action()
-            if self.node is node:
+            if self.stops_for:
+                self._stop_inside(node)
+            elif self.node is node:
                 self._close_round(self.node)
         except (Crash, StorageFailure) as death:
             self.died(power=world.random.random() < 0.5, error=isinstance(death, StorageFailure))
         finally:
             world.acting = before
+
+    def _stop_inside(self, node: Node) -> None:
+        """Stand still in the midst of a round; what it has begun is the first to go on."""
+        self.paused_until = self.world.now + self.stops_for
+        self.world.after(self.stops_for, partial(self.act, node, lambda: None))
+        self.stops_for = 0.0
 
     def _tick(self, node: Watched) -> None:
         if node is self.node:

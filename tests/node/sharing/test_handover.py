@@ -196,3 +196,22 @@ def test_a_lease_of_the_next_leader_is_not_called_lost_by_one_that_stood_still()
     handing.cluster.heal()
     handing.cluster.advance(0.3)
     assert member.renew(7 << 32 | 1) == [7 << 32 | 1]
+
+
+def test_what_was_granted_before_the_process_stood_still_is_told_to_nobody() -> None:
+    """It is stopped inside a round: by the clock of that round it is sure that it leads."""
+    handing = Handing()
+    cluster, old = handing.cluster, handing.old
+    member = handing.member(old, "m1")
+    cluster.advance(0.5)
+    member.ask(4)
+    cluster.isolate(old.number)
+    cluster.clock += 3.0
+    old.node.now(cluster.wall_us, cluster.clock)
+    old.work()
+    assert member.client.session.closing
+    assert not member.client.session.out
+    cluster.heal()
+    cluster.advance(0.5)
+    again = handing.member(handing.leader(), "m1")
+    assert len(offsets(again.acquire())) == 10

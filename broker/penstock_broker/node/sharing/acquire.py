@@ -175,6 +175,8 @@ def _grant(dispatcher: Dispatcher, asked: Asked, found: Covered) -> None:
         lease, deadline_us, partition.log.end_offset, group.settings.lease_ms, spans, b""
     )
     _reply(dispatcher, asked, reply, found.buffers)
+    if partition.raft.peers:
+        partition.node.granted.append((asked.session, partition))
 
 
 def told(group: SharedGroup, spans: Spans) -> list[Span]:
