@@ -12,9 +12,12 @@ import pytest
 
 from penstock.cli.checks import Grade
 from penstock.cli.checks.broker import cluster_checks
-from penstock.cli.cluster_rows import node_row, partition_row, problems
+from penstock.cli.cluster_rows import bereft_lines, node_row, partition_row, problems
+from penstock.cli.exits import Exit
+from penstock.cli.settings import Failure, Settings
 from penstock.cli.top import Look, render
 from penstock.protocol.cluster import (
+    Bereft,
     ClusterStatusReply,
     MetadataStatus,
     NodeStatus,
@@ -242,3 +245,37 @@ def test_top_fits_into_80_columns_and_the_height_of_the_terminal() -> None:
     found = Look(0, "c0ffee", [], rows, topics, groups)
     assert all(len(line) <= 80 for line in render(found, 80, None))
     assert len(render(found, 80, 24)) == 24
+
+
+def test_what_a_removal_leaves_without_a_majority_is_named() -> None:
+    def lost(others: list[int], alive: list[int]) -> Bereft:
+        return Bereft(topic="t", partition=4, others=others, alive=alive)
+
+    lines = list(bereft_lines([lost([], []), lost([2], [2]), lost([1, 2], [1])]))
+    assert lines == [
+        "t/4 loses its only copy",
+        "t/4 has no majority any more: the other copy is on node 2",
+        "t/4 has no majority until node 2 is back",
+    ]
+    assert list(bereft_lines([lost([], [])] * 23))[20:] == ["3 more partitions without a majority"]
+
+
+def test_a_removal_that_leaves_partitions_without_a_leader_is_asked_twice(
+    three: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three("topic", "create", "single", "-p", "3", "-r", "1")
+    assert "loses its only copy" in three("cluster", "remove", "3", "--force", "--dry-run").stderr
+    told: list[str] = []
+
+    def confirm(settings: Settings, action: str, *, yes: bool) -> None:
+        told.append(action)
+        if len(told) == 2:
+            raise Failure("nothing was changed", code=Exit.REFUSED)
+
+    monkeypatch.setattr(Settings, "confirm", confirm)
+    refused = three.any("cluster", "remove", "3", "--force")
+    assert refused.exit_code == 6
+    assert told[0].startswith("remove node 3")
+    assert re.fullmatch(r"leave \d partitions? without a leader", told[1])
+    monkeypatch.undo()
+    three("topic", "delete", "single", "--yes")

@@ -137,6 +137,29 @@ def test_a_drain_tells_of_replicas_that_no_other_broker_can_take() -> None:
     assert stuck == [False, True, False]
 
 
+def test_a_removal_names_the_partitions_that_have_no_majority_without_the_broker() -> None:
+    cluster = Cluster(3)
+    cluster.topic("one", 3, replication=1)
+    cluster.topic("two", 3, replication=2)
+    cluster.topic("three", 1)
+    topics = cluster.leader(0).node.groups.metadata.machine.topics
+    dry = SetNodeState(node=3, state="removed", force=True, dry_run=True)
+    expected = [
+        (name, number, [m for m in place.members if m != 3])
+        for name in ("one", "two")
+        for number, place in enumerate(topics[name].partitions)
+        if 3 in place.members
+    ]
+    lost = asked(cluster, dry).bereft
+    assert [(each.topic, each.partition, each.others) for each in lost] == expected
+    assert all(each.alive == each.others for each in lost)
+    cluster.kill(2)
+    cluster.advance(2.0)
+    away = {each.topic: each for each in asked(cluster, dry).bereft}
+    assert (away["three"].others, away["three"].alive) == ([1, 2], [1])
+    assert asked(cluster, SetNodeState(node=3, state="draining", dry_run=True)).bereft == []
+
+
 def test_unknown_places_are_refused() -> None:
     cluster = Cluster(3)
     cluster.topic("orders")

@@ -27,12 +27,13 @@ from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import (
     ACTIVE,
     KIND_GROUPS,
+    REMOVED,
     FeatureLevelRaised,
     NodeStateSet,
     Partition,
     ReplicasChosen,
 )
-from penstock_broker.node.cluster_view import is_alive, stuck
+from penstock_broker.node.cluster_view import bereft, is_alive, stuck
 from penstock_broker.node.pending import Request
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def set_node_state(
 ) -> None:
     """Drain a broker, take it back, or remove it."""
     command = commands.SetNodeState(node=asked.node, state=asked.state, force=asked.force)
+
+    lost = bereft(node, asked.node) if asked.state == REMOVED else []
 
     def answer(reply: object) -> None:
         assert isinstance(reply, NodeStateSet)
@@ -61,6 +64,7 @@ def set_node_state(
             replicas=machine.holding().get(id_, 0),
             leaders=led,
             stuck=0 if reply.node.state == ACTIVE else stuck(machine, id_),
+            bereft=lost,
         )
         node.reply(session, correlation, changed)
 

@@ -262,6 +262,20 @@ def stuck(machine: MetadataMachine, leaving: int) -> int:
     )
 
 
+def bereft(node: Node, leaving: int) -> list[cluster.Bereft]:
+    """The partitions that have no majority when a node is gone."""
+    found = []
+    for name, topic in sorted(node.groups.metadata.machine.topics.items()):
+        for number, partition in enumerate(topic.partitions):
+            others = [member for member in partition.members if member != leaving]
+            alive = [member for member in others if is_alive(node, member)]
+            if len(others) < len(partition.members) and len(alive) * 2 <= len(partition.members):
+                found.append(
+                    cluster.Bereft(topic=name, partition=number, others=others, alive=alive)
+                )
+    return found
+
+
 def _count(items: Iterable[int]) -> dict[int, int]:
     counts: dict[int, int] = {}
     for item in items:

@@ -11,6 +11,7 @@ import click
 from penstock.cli.cluster_rows import (
     NODES,
     Problem,
+    bereft_lines,
     find_node,
     node_row,
     problems,
@@ -277,14 +278,20 @@ def remove(settings: Settings, node: str, force: bool, yes: bool, dry_run: bool)
     """End a broker's membership for ever.
 
     Drain it first, and stop it. With --force a broker that is lost is removed
-    with all that it holds: copies are made anew from the other replicas.
+    with all that it holds: copies are made anew from the other replicas. Partitions
+    that have no majority without it are named, and that is asked apart.
     """
     with settings.connect() as client:
         id_ = find_node(client, node)
         checked = client.admin.remove_node(id_, force=force, dry_run=True)
+        for line in bereft_lines(checked.bereft):
+            settings.warn(line)
         if not dry_run:
             held = count_of(checked.replicas, "replica")
             settings.confirm(f"remove node {id_}, which holds {held}", yes=yes)
+            if checked.bereft:
+                lost = count_of(len(checked.bereft), "partition")
+                settings.confirm(f"leave {lost} without a leader", yes=yes)
             client.admin.remove_node(id_, force=force)
     _say_state(settings, checked, "is removed", dry_run=dry_run)
 

@@ -12,7 +12,7 @@ from penstock.cli.units import count_of
 from penstock.errors import ClusterUnformed
 
 if TYPE_CHECKING:
-    from penstock.protocol.cluster import ClusterStatusReply, NodeStatus, PartitionState
+    from penstock.protocol.cluster import Bereft, ClusterStatusReply, NodeStatus, PartitionState
     from penstock.sync import Client
 
 NODES = (
@@ -39,6 +39,7 @@ PARTITIONS = (
     Column("group", "RAFT GROUP", "number", wide=True),
 )
 SILENT = "away"
+BEREFT_SHOWN = 20
 Problem = dict[str, Any]
 """What is wrong in words, and as numbers: the node that it is about, of how many things."""
 
@@ -115,6 +116,21 @@ def _of_node(node: NodeStatus) -> Iterator[Problem]:
         words = f"{count_of(node.stuck, 'replica')} of node {node.id} can't go anywhere"
         words += ": add a broker"
         yield _problem("drain stuck", words, node=node.id, count=node.stuck)
+
+
+def bereft_lines(bereft: Sequence[Bereft]) -> Iterator[str]:
+    """The partitions that a removed broker leaves without a majority, in words."""
+    for lost in bereft[:BEREFT_SHOWN]:
+        place = f"{lost.topic}/{lost.partition}"
+        away = [str(node) for node in lost.others if node not in lost.alive]
+        if not lost.others:
+            yield f"{place} loses its only copy"
+        elif len(lost.others) == 1:
+            yield f"{place} has no majority any more: the other copy is on node {lost.others[0]}"
+        else:
+            yield f"{place} has no majority until node {' or '.join(away)} is back"
+    if bereft[BEREFT_SHOWN:]:
+        yield f"{count_of(len(bereft) - BEREFT_SHOWN, 'more partition')} without a majority"
 
 
 def versions(status: ClusterStatusReply) -> str:

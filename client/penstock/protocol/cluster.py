@@ -171,6 +171,17 @@ class SetNodeState(Message, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class Bereft(Message, frozen=True, kw_only=True):
+    """A partition without a majority once a broker is removed: it has no leader from then on."""
+
+    topic: str
+    partition: int
+    others: list[int]
+    """Other brokers with a copy."""
+    alive: list[int]
+    """Those of them that are heard of."""
+
+
 @reply(0x64)
 class SetNodeStateReply(Message, frozen=True, kw_only=True):
     """It is decided; moving what the broker holds may take its time."""
@@ -182,6 +193,8 @@ class SetNodeStateReply(Message, frozen=True, kw_only=True):
     leaders: int
     stuck: int = 0
     """Replicas on it that no other active broker can take: there are too few brokers."""
+    bereft: list[Bereft] = field(default_factory=list)
+    """If it is removed: the partitions that have no majority without it."""
 
 
 @request(0x65)
