@@ -16,6 +16,7 @@ from penstock_broker.machine.commands import Command
 from penstock_broker.node import fetches, hello, link, receiving, requests
 from penstock_broker.node.asking import Asking
 from penstock_broker.node.catchup.catchup import CatchUp
+from penstock_broker.node.catchup.waits import Waits
 from penstock_broker.node.checkpoints import Checkpoints
 from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.deliveries import Abroad
@@ -88,9 +89,8 @@ class Node:
         self.relay = Relay(self)
         self.asking = Asking(self)
         self.abroad = Abroad(self)
+        self.waits = Waits()
         self.catchup = CatchUp(self)
-        self.pace = self.catchup.source.pace
-        """Of what others copy from here; it is told how long clients wait."""
         self.groups = Groups(self)
         self.membership = Membership(self)
         self.hand_over = HandOver(self)
@@ -300,23 +300,24 @@ class Node:
     def end_round(self) -> None:
         """Propose what was gathered, apply what was committed; then effects can be taken."""
         self.gathering.release()
-        pace = self.pace
+        waits = self.waits
         if self.groups.making:
             self.groups.making.step(self.groups.metadata.machine)
         while True:
             while self._dirty:
                 dirty, self._dirty = self._dirty, []
-                if pace.waits and self.uncommitted_bytes:
-                    pace.watch(dirty, self.clock)
+                if waits.idle and self.uncommitted_bytes:
+                    waits.watch(dirty, self.clock)
                 for group in dirty:
                     if not group.gone:
                         group.close_round()
             if not self.outward or not (self.relay.flush() or self.asking.flush()):
                 break
-        if not pace.waits:
-            pace.look(self.clock)
+        if not waits.idle:
+            waits.look(self.clock)
         self.checkpoints.step()
         if self.outward:
+            waits.look_at_flushes(self.store.wal, self.clock)
             self.catchup.source.work()
             self.peers.flush()
             self.outward = bool(self.peers.all() or self.relay.busy or self.asking)

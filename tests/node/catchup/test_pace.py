@@ -1,66 +1,128 @@
-"""How fast records are copied follows how long clients wait."""
+"""How fast records are copied follows how long others wait."""
 
 from __future__ import annotations
 
 from penstock_broker.node.catchup.pace import FASTEST, SLOWEST, STEP_SECONDS, Pace
+from penstock_broker.node.catchup.waits import Waits
 
 
-def copy(pace: Pace, seconds: float, *, wait: float | None, since: float = 10.0) -> float:
-    """Copy all that may be copied, while clients wait so long; when it ended."""
-    now = since
-    pace.refill(now)
-    while now < since + seconds:
-        if wait is not None:
-            pace.measured(wait, now)
-        pace.refill(now)
-        if pace.room > 0:
-            pace.spent(pace.room)
-        now += STEP_SECONDS / 4
-    return now
+class Copying:
+    """A broker that is asked for more than it may copy, and those who wait for it."""
+
+    def __init__(self) -> None:
+        self.waits = Waits()
+        self.pace = Pace(self.waits, self.waits.commits, self.waits.flushes)
+        self.now = 10.0
+        self.copied = 0
+
+    def live(self, *waits: float) -> None:
+        """Two seconds without copies."""
+        for number in range(200):
+            for meter, wait in zip((self.waits.commits, self.waits.flushes), waits, strict=False):
+                meter.add(wait, self.waits._weight(self.now + number / 100))
+        self.now += 2.0
+
+    def copy(self, seconds: float, *waits: float) -> None:
+        """Copy all that may be copied, while others wait so long."""
+        self.pace.refill(self.now)
+        for _ in range(int(seconds / STEP_SECONDS * 4)):
+            self.now += STEP_SECONDS / 4
+            for meter, wait in zip((self.waits.commits, self.waits.flushes), waits, strict=False):
+                meter.add(wait, self.waits._weight(self.now))
+            self.pace.refill(self.now)
+            self.copied += max(self.pace.room, 0)
+            self.pace.spent(max(self.pace.room, 0))
 
 
-def usual(pace: Pace, wait: float) -> None:
-    for number in range(100):
-        pace.measured(wait, number / 100)
+def test_it_becomes_fast_at_once_when_nobody_waits() -> None:
+    copying = Copying()
+    copying.copy(1.0)
+    assert copying.pace.rate == FASTEST
 
 
-def test_it_becomes_fast_when_nobody_waits() -> None:
-    pace = Pace()
-    copy(pace, 5.0, wait=None)
-    assert pace.rate == FASTEST
-
-
-def test_it_becomes_fast_when_clients_wait_as_they_always_do() -> None:
-    pace = Pace()
-    usual(pace, 0.005)
-    copy(pace, 5.0, wait=0.006)
-    assert pace.rate == FASTEST
+def test_it_becomes_fast_when_others_wait_as_they_always_do() -> None:
+    copying = Copying()
+    copying.live(0.005, 0.002)
+    copying.copy(3.0, 0.006, 0.003)
+    assert copying.pace.rate == FASTEST
 
 
 def test_it_gives_way_to_clients_but_never_stands_still() -> None:
-    pace = Pace()
-    usual(pace, 0.005)
-    now = copy(pace, 5.0, wait=0.006)
-    copy(pace, 5.0, wait=0.012, since=now)
-    assert pace.rate == SLOWEST
+    copying = Copying()
+    copying.live(0.005)
+    copying.copy(3.0, 0.006)
+    copying.copy(2.0, 0.012)
+    assert copying.pace.rate == SLOWEST
+    before = copying.copied
+    copying.copy(2.0, 0.012)
+    assert SLOWEST * 1.8 < copying.copied - before < SLOWEST * 2.2
 
 
-def test_what_clients_wait_during_a_copy_is_not_taken_for_usual() -> None:
-    pace = Pace()
-    usual(pace, 0.005)
-    copy(pace, 60.0, wait=0.012)
-    assert pace.usual == 0.005
+def test_it_gives_way_to_leaders_elsewhere_that_wait_for_its_disk() -> None:
+    copying = Copying()
+    copying.live(0.005, 0.002)
+    copying.copy(3.0, 0.005, 0.002)
+    copying.copy(2.0, 0.005, 0.009)
+    assert copying.pace.rate == SLOWEST
+
+
+def test_it_gives_way_to_one_who_waits_and_waits() -> None:
+    copying = Copying()
+    copying.live(0.005)
+    copying.copy(3.0, 0.005)
+    copying.waits.commits.since = copying.now
+    copying.copy(2.0)
+    assert copying.pace.rate == SLOWEST
+
+
+def test_after_it_was_too_fast_it_becomes_faster_little_by_little() -> None:
+    copying = Copying()
+    copying.live(0.005)
+    copying.copy(1.0, 0.005)
+    copying.copy(0.3, 0.012)
+    copying.copy(0.2, 0.005)
+    low = copying.pace.rate
+    copying.copy(1.0, 0.005)
+    assert low < copying.pace.rate < low * 1.5
+
+
+def test_waits_that_always_differ_much_are_not_taken_for_late() -> None:
+    copying = Copying()
+    for _ in range(20):
+        copying.live(0.002)
+        copying.live(0.010)
+    copying.copy(3.0, 0.011)
+    assert copying.pace.rate > SLOWEST * 4
+
+
+def test_what_is_waited_during_a_quick_copy_is_not_taken_for_usual() -> None:
+    copying = Copying()
+    copying.live(0.005)
+    copying.copy(3.0, 0.005)
+    usual = copying.waits.commits.usual
+    copying.copy(0.3, 0.012)
+    assert copying.waits.commits.usual == usual
+
+
+def test_what_is_waited_during_the_slowest_copy_becomes_usual_in_time() -> None:
+    copying = Copying()
+    copying.live(0.005)
+    copying.copy(10.0, 0.012)
+    assert copying.pace.rate == SLOWEST
+    copying.copy(60.0, 0.012)
+    assert copying.pace.rate > SLOWEST
 
 
 def test_it_begins_slowly_again_after_a_rest() -> None:
-    pace = Pace()
-    now = copy(pace, 5.0, wait=None)
-    pace.refill(now + 2.0)
-    assert pace.rate == SLOWEST
+    copying = Copying()
+    copying.copy(5.0)
+    copying.pace.refill(copying.now + 2.0)
+    assert copying.pace.rate == SLOWEST
 
 
 def test_no_more_is_copied_than_the_rate_allows() -> None:
-    pace, copied, now = Pace(), 0, 10.0
+    waits = Waits()
+    pace, copied, now = Pace(waits, waits.commits), 0, 10.0
     for _ in range(9):
         pace.refill(now)
         copied += max(pace.room, 0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.errors import PenstockError
 from penstock_broker import raft as consensus
+from penstock_broker.node.catchup.pace import Pace
 from penstock_broker.node.catchup.pull import Pull
 from penstock_broker.node.catchup.repair import Repair, hand_over
 from penstock_broker.node.catchup.source import Source
@@ -43,6 +44,7 @@ class CatchUp:
         repairs: damaged ranges of replicas here that are copied again, by group.
         pulls: replicas here that copy what they lack, by group; the first ones first.
         source: serves those of other nodes.
+        pace: how fast replicas here ask for records.
         copied_bytes: what replicas here have copied since the start.
         installed: how many snapshots were taken since the start.
     """
@@ -57,6 +59,7 @@ class CatchUp:
         self.repairs: dict[int, Repair] = {}
         self._repair_at = 0.0
         self.source = Source(node)
+        self.pace = Pace(node.waits, node.waits.commits)
         self.copied_bytes = self.installed = 0
         node.peers.watchers.append(self._gone)
         node.peers.receivers |= {COPY: self.source.received, COPIED: self.received}
@@ -206,18 +209,26 @@ class CatchUp:
         if repair is not None and repair.number == copied.number:
             repair.received(copied, batches)
         elif pull is not None:
-            before = pull.copied_bytes
+            before, asked = pull.copied_bytes, pull.asked_bytes
             pull.received(copied, batches)
             self.copied_bytes += pull.copied_bytes - before
+            if not pull.asked_bytes:
+                self.pace.spent(min(0, len(batches) - asked))  # it has less than was asked for
             self._work()
 
     def _work(self) -> None:
-        room = WINDOW_BYTES - sum([pull.asked_bytes for pull in self.pulls.values()])
+        if not self.pulls:
+            return
+        self.pace.refill(self._node.clock)
+        window = WINDOW_BYTES - sum([pull.asked_bytes for pull in self.pulls.values()])
+        room = min(window, self.pace.room)
         for pull in list(self.pulls.values()):
             if pull.message.term < pull.partition.raft.term:
                 self._end_pull(pull.partition.gid)  # its leader is none any more
                 continue
-            room -= pull.work(room)
+            asked = pull.work(room, self.pace.rate)
+            self.pace.spent(asked)
+            room -= asked
             if pull.complete:
                 self._step(pull.partition, pull.message)
 

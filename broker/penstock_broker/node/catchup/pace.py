@@ -1,9 +1,8 @@
-"""How fast records are copied from this broker: as fast as clients do not notice.
+"""How fast records are copied: as fast as those who wait for this broker do not notice.
 
-The one thing that tells is how long clients wait. So the time from a proposal to its commit is
-measured, of one proposal at a time. While that is about what it is without copies, copying becomes
-faster; when it is longer, slower, but never slower than a floor: a replica that is missing is a
-danger too.
+What tells is how long they wait (`waits`). While that is about what it is without copies, copying
+becomes faster little by little; as soon as it is longer, much slower, but never slower than a
+floor: a replica that is missing is a danger too. Where nobody waits there is nobody to spare.
 
 Invariant: `room` is what may be copied now; it is refilled by time and bounded by a burst.
 """
@@ -13,114 +12,81 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from penstock_broker.node.catchup.waits import Meter, Waits
 
-    from penstock_broker.node.group import Group
-
-SLOWEST: Final = 48 * 1024 * 1024
+SLOWEST: Final = 16 * 1024 * 1024
 FASTEST: Final = 1024 * 1024 * 1024
-"""Bytes a second, for all copies from this node together."""
+"""Bytes a second, for all copies from this node, or to it, together."""
 BURST_SECONDS: Final = 0.05
 STEP_SECONDS: Final = 0.1
 """How often the pace is looked at."""
+ALONE: Final = 2.0
+"""So many times as fast after a step in which nobody waited,"""
 FASTER: Final = 1.3
-SLOWER: Final = 0.7
-LONGER: Final = 1.5
-"""So many times the usual wait, and `GRACE_SECONDS` more, is too long."""
-GRACE_SECONDS: Final = 0.001
-SAMPLE_SECONDS: Final = 0.005
-WEIGHT: Final = 1 / 32
-"""Of one sample in the usual wait."""
-COPYING_SECONDS: Final = 1.0
-"""For so long after a copy what is measured does not count as usual."""
+"""or nobody has waited for too long since copying began,"""
+CAREFUL: Final = 1.03
+"""or somebody has."""
+SLOWER: Final = 0.5
+REST_SECONDS: Final = 1.0
+"""After so long without a copy the pace begins anew."""
 
 
 class Pace:
-    """Bytes that may be copied now; fed with the waits of clients.
+    """Bytes that may be copied now.
 
     Attributes:
         room: how many bytes may be copied now; may fall below zero by one piece.
         rate: bytes a second.
-        waits: whether `watch` is to be called for what is proposed.
     """
 
-    __slots__ = ("_began", "_copied_at", "_index", "_next_at", "_refilled_at", "_step_at", "_term",
-                 "_waits", "_watched", "rate", "room", "usual", "waits")  # fmt: skip
+    __slots__ = ("_copied_at", "_factor", "_meters", "_refilled_at", "_seen", "_step_at", "_waits",
+                 "rate", "room")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Waits, *meters: Meter) -> None:
+        self._waits = waits
+        self._meters = meters
+        """Those of its waits that matter."""
+        self._seen = [(0, 0.0) for _ in meters]
+        """Count and total of each when the step began."""
+        self._copied_at = -REST_SECONDS
+        self._refilled_at = self._step_at = 0.0
+        self._factor = FASTER
         self.rate = float(SLOWEST)
         self.room = int(SLOWEST * BURST_SECONDS)
-        self.usual = 0.0
-        """Seconds from proposal to commit while nothing is copied; 0: not known."""
-        self.waits = True
-        self._watched: Group | None = None
-        self._index = self._term = 0
-        self._began = self._next_at = 0.0
-        self._copied_at = -COPYING_SECONDS
-        self._refilled_at = self._step_at = 0.0
-        self._waits: list[float] = []
-        """Of this step."""
-
-    # ----- what clients wait
-
-    def watch(self, groups: Iterable[Group], now: float) -> None:
-        """Measure one of the proposals that are about to be made."""
-        if now < self._next_at:
-            return
-        for group in groups:
-            if group.pending and group.gid:
-                self._watched, self._began = group, now
-                self._index, self._term = group.next_index - 1, group.raft.term
-                self.waits = False
-                return
-
-    def look(self, now: float) -> None:
-        """Whether what is measured is committed; called once a round while `waits` is not set."""
-        group = self._watched
-        if group is None or group.gone or group.raft.term != self._term:
-            self._over(now)
-        elif group.applied_index >= self._index:
-            self.measured(now - self._began, now)
-            self._over(now)
-
-    def _over(self, now: float) -> None:
-        self._watched, self.waits = None, True
-        self._next_at = now + SAMPLE_SECONDS
-
-    def measured(self, seconds: float, now: float) -> None:
-        """A client waited for so long."""
-        if now - self._copied_at < COPYING_SECONDS:
-            self._waits.append(seconds)
-        elif self.usual:
-            self.usual += (seconds - self.usual) * WEIGHT
-        else:
-            self.usual = seconds
-
-    # ----- what may be copied
 
     def refill(self, now: float) -> None:
         """Time has passed; called while somebody wants records."""
         passed = min(now - self._refilled_at, BURST_SECONDS)
         self._refilled_at = now
-        if now - self._copied_at >= COPYING_SECONDS:
-            self.rate, self._step_at, self._waits = float(SLOWEST), now + STEP_SECONDS, []
+        if now - self._copied_at >= REST_SECONDS:
+            self.rate, self._factor = float(SLOWEST), FASTER
+            self._begin_step(now)
         elif now >= self._step_at:
             self._step(now)
+            self._begin_step(now)
         self._copied_at = now
+        self._waits.copies(now, slowest=self.rate <= SLOWEST)
         self.room = min(int(self.rate * BURST_SECONDS), self.room + int(passed * self.rate))
 
-    def _step(self, now: float) -> None:
-        waits, self._waits = self._waits, []
+    def _begin_step(self, now: float) -> None:
         self._step_at = now + STEP_SECONDS
-        mean = sum(waits) / len(waits) if waits else self.waiting(now)
-        if self.usual and mean > self.usual * LONGER + GRACE_SECONDS:
+        self._seen = [(meter.count, meter.total) for meter in self._meters]
+
+    def _step(self, now: float) -> None:
+        means = [self._mean(at, now) for at in range(len(self._meters))]
+        late = [meter.too_long(mean) for meter, mean in zip(self._meters, means, strict=True)]
+        if any(late):
+            self._factor = CAREFUL
             self.rate = max(SLOWEST, self.rate * SLOWER)
         else:
-            self.rate = min(FASTEST, self.rate * FASTER)
+            self.rate = min(FASTEST, self.rate * (self._factor if any(means) else ALONE))
 
-    def waiting(self, now: float) -> float:
-        """For how long the one that is measured waits already."""
-        return 0.0 if self.waits else now - self._began
+    def _mean(self, at: int, now: float) -> float:
+        """What was waited in this step; 0: nobody waited."""
+        meter, (count, total) = self._meters[at], self._seen[at]
+        if meter.count > count:
+            return (meter.total - total) / (meter.count - count)
+        return now - meter.since if meter.since is not None else 0.0
 
     def spent(self, size: int) -> None:
         """So many bytes were copied."""

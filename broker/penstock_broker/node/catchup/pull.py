@@ -25,6 +25,7 @@ from penstock.protocol.batch import (
 )
 from penstock.protocol.records import encode_gap
 from penstock_broker.machine.partition import PartitionMachine
+from penstock_broker.node.catchup.pace import BURST_SECONDS
 from penstock_broker.node.catchup.wire import Asked, Copied, Outcome, pack_asked
 from penstock_broker.node.peers.frames import Channel
 from penstock_broker.node.restart import unpack_blob
@@ -91,8 +92,11 @@ class Pull:
 
     # ----- asking
 
-    def work(self, room: int) -> int:
-        """Ask for more, if it is time and there is room for it; how many bytes were asked for."""
+    def work(self, room: int, rate: float) -> int:
+        """Ask for more, if it is time and there is room for it; how many bytes were asked for.
+
+        The slower records are copied here, the less at a time: they come as fast as they can.
+        """
         node = self._node
         if self._waiting and node.clock >= self._again_at:
             self._try_another()
@@ -103,7 +107,8 @@ class Pull:
         if self.partition.log.end_offset < self._start == self._end:
             self.partition.log.reset(self._start, self.message.snapshot.index)
             return 0
-        return self._ask(COPY_BYTES if self.copied_bytes else FIRST_BYTES)
+        size = int(rate * BURST_SECONDS) if self.copied_bytes else FIRST_BYTES
+        return self._ask(min(COPY_BYTES, max(FIRST_BYTES, size)))
 
     def _ask(self, size: int) -> int:
         node = self._node

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from penstock_broker.node.partition import PartitionGroup
 
 ASKED_MAX: Final = 4096
-PIECE_BYTES: Final = 1024 * 1024
-ROUND_BYTES: Final = 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024
+ROUND_BYTES: Final = 256 * 1024
 """Served in one round: clients wait no longer for their turn than that takes."""
 UNSENT_BYTES_MAX: Final = 4 * 1024 * 1024
 """For one node; more is read when it has taken some."""
@@ -59,7 +59,7 @@ class Source:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._streams: deque[Stream] = deque()
-        self.pace = Pace()
+        self.pace = Pace(node.waits, node.waits.commits, node.waits.flushes)
         self.copied_bytes = 0
 
     def received(self, sender: int, buffer: memoryview, start: int, end: int, owned: bool) -> None:
