@@ -98,6 +98,22 @@ def test_the_oldest_goes_first_when_the_disk_is_nearly_full() -> None:
     assert files.list("quarantine") == []
 
 
+def test_it_makes_room_also_where_only_a_write_tells_that_the_disk_is_full() -> None:
+    disk = SimDisk(1)
+    store = open_store(disk)
+    fill(store, 5, 1, 40)
+    store.drop_replica(5, 40, 1, at_us=NOW)
+    settle(store)
+    disk.free_bytes = lambda: 1 << 40  # type: ignore[method-assign]  # a quota is not in it
+    disk.capacity = disk.used() + 100
+    fill(store, 6, 1, 40)
+    for _ in range(3):
+        settle(store)
+        store.tick()
+    assert not store.quarantined()
+    assert store.accepting
+
+
 def test_nothing_is_kept_of_a_deleted_topic_nor_by_who_does_not_want_it() -> None:
     for config, deletes in ((SMALL, True), (replace(SMALL, quarantine_seconds=0), False)):
         files = MemoryFiles()

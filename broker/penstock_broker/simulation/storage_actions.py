@@ -13,9 +13,8 @@ from penstock.protocol import batch
 from penstock.protocol.batch import Kind
 from penstock.protocol.records import encode_batch
 from penstock_broker.simulation.disk import SimDisk
-from penstock_broker.simulation.storage_checks import (
-    check_synced,
-)
+from penstock_broker.simulation.storage_checks import check_synced
+from penstock_broker.simulation.storage_drops import Departed, Departures
 from penstock_broker.simulation.storage_model import (
     CREATE,
     DELETE,
@@ -41,7 +40,7 @@ class _Settings:
 
 META = 0
 KEYED = _Settings()
-_KIB = 1024
+HOUR_US = 3600 * 1_000_000
 
 
 class StorageActions:
@@ -55,6 +54,9 @@ class StorageActions:
     last_flush: tuple[str, int, int] | None
     groups: dict[int, GroupModel]
     deleted: set[int]
+    departures: Departures
+    day_us: int
+    """Time as far as it matters to the quarantine."""
     next_gid: int
     clock_us: int
     flush: Flush | None
@@ -170,7 +172,7 @@ class StorageActions:
             self.flush.run()
             self.flush_has_run = True
             if not self.flush.full:
-                self._make_durable(self.flush, self.groups)
+                self._make_durable(self.flush, {**self.groups, **self.departures.leaving()})
 
     def _make_durable(self, flush: Flush, groups: dict[int, GroupModel]) -> None:
         for run in flush.runs:
@@ -244,10 +246,11 @@ class StorageActions:
             self._propose_meta(CREATE + b"%d" % self.next_gid)
             self.next_gid += 1
         else:
-            self._propose_meta(DELETE + b"%d" % self.random.choice(live))
+            gone = [*live, *self.departures.all]
+            self._propose_meta(DELETE + b"%d" % self.random.choice(gone))
 
     def _create(self, gid: int) -> None:
-        if gid not in self.groups and gid not in self.deleted:
+        if gid not in {*self.groups, *self.deleted, *self.departures.all}:
             kind = gid % 3
             keyed = kind != 2 and self.random.random() < 0.5
             self.groups[gid] = GroupModel(gid, has_log=kind != 2, single=kind == 0, keyed=keyed)
@@ -261,6 +264,7 @@ class StorageActions:
 
     def _delete(self, gid: int) -> None:
         self.groups.pop(gid, None)
+        self.departures.all.pop(gid, None)
         self.deleted.add(gid)
         self.store.delete_log(gid)
         self.counts["deletions"] += 1
@@ -298,6 +302,35 @@ class StorageActions:
         self.store.install(model.gid, index, model.term, machine.snapshot())
         self.counts["snapshots installed"] += 1
 
+    def drop(self) -> None:
+        """A follower's replica goes elsewhere, seldom one without records; another one comes."""
+        some = [each for each in self.groups.values() if not (each.single or each.installing)]
+        full = [each for each in some if each.batches]
+        if not full and (not some or self.random.random() < 0.9):
+            return
+        model = self.random.choice(full or some)
+        if len(self.groups) < 6:
+            self._propose_meta(CREATE + b"%d" % self.next_gid)
+            self.next_gid += 1
+        machine, last = model.machine, model.last_index
+        term = model.entry(last).term if model.entries else model.term
+        state = replace(machine) if self.random.random() < 0.7 else None
+        handed = (machine.applied, self._applied_term(model.gid), machine.snapshot())
+        bound = self.store.wal.group(model.gid).hard_state[:2]
+        del self.groups[model.gid]
+        departed = Departed(model, self.day_us, state, bound, (term, last))
+        self.departures.all[model.gid] = departed
+        self.store.drop_replica(
+            model.gid, last, term, at_us=self.day_us, state=handed if state else None
+        )
+        self.counts["replicas dropped"] += 1
+
+    def let_time_pass(self) -> None:
+        """Some hours, after which what lies in quarantine may go."""
+        self.day_us += self.random.choice((1, 12, 24)) * HOUR_US
+        self.departures.due(self.day_us)
+        self.store.expire(self.day_us)
+
     # ----- background work
 
     def take_job(self) -> None:
@@ -307,6 +340,8 @@ class StorageActions:
 
     def run_job(self) -> None:
         if self.job is not None and not self.job_has_run:
+            if isinstance(self.job, CheckpointJob):
+                self.departures.went(self.job.emptied, self.disk.capacity)
             self.job.run()
             self.job_has_run = True
             self.counts[self.job.name] += 1
@@ -314,6 +349,7 @@ class StorageActions:
                 self._installed(self.job)
 
     def _installed(self, job: CheckpointJob) -> None:
+        self.departures.durable(job.emptied)
         for update in job.updates:
             model = self.groups.get(update.record.gid)
             if model is not None and model.installing is not None:

@@ -59,7 +59,8 @@ def _check_named(error: CorruptData, injury: Injury) -> None:
     for path, position, length in named:
         assert isinstance(position, int), "a place has a position"
         assert isinstance(length, int), "a place has a length"
-        meets = position < injury.position + injury.length and position + length > injury.position
+        end = position + max(length, 1)  # a file that is gone has no bytes to be named
+        meets = position < injury.position + injury.length and end > injury.position
         if path == injury.path and meets:
             return
     raise Violation(f"{injury} was reported as: {error}") from error

@@ -9,15 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from penstock.errors import CorruptData
+from penstock.protocol.batch import HEADER
 from penstock.protocol.records import RecordBatch
 from penstock_broker.simulation.disk import SimDisk, SimFile
 from penstock_broker.storage import (
+    StorageConfig,
+    StoredEntry,
     checkpoint,
     checkpoint_job,
     compaction,
     flush,
     keeper,
+    layout,
     log_recovery,
+    quarantine,
     scan,
     segment_jobs,
     wal,
@@ -25,7 +31,7 @@ from penstock_broker.storage import (
     wal_format,
     wal_recovery,
 )
-from penstock_broker.storage.files import File
+from penstock_broker.storage.files import Buffer, File, Files
 from penstock_broker.storage.jobs import Job
 from penstock_broker.storage.log import PartitionLog
 from penstock_broker.storage.log_recovery import LogPosition
@@ -58,7 +64,16 @@ def _torn_tail_accepted() -> list[Patch]:
         end = at + wal_format.aligned(wal_format.FLUSH.size + length)
         return wal_format.FlushHeader(sequence, oldest, crc, previous, runs, at, end)
 
-    return [(wal_recovery, "parse_flush", parse)]
+    def read(data: Buffer, run: wal_format.RunHeader, at: int, above: int) -> list[StoredEntry]:
+        place = at
+        while place < at + run.length:
+            length = HEADER.unpack_from(data, place)[1]
+            if not length:
+                raise CorruptData("what was torn has no end")  # nor would reading it have one
+            place += length
+        return wal_format.read_entries(data, run, at, above)
+
+    return [(wal_recovery, "parse_flush", parse), (wal_recovery, "read_entries", read)]
 
 
 def _stale_nonce_accepted() -> list[Patch]:
@@ -212,6 +227,50 @@ def _tombstones_dropped_first() -> list[Patch]:
     return [(compaction.Pass, "_note_batch", note)]
 
 
+def _moved_before_its_word() -> list[Patch]:
+    original = quarantine.Departure.prepare
+
+    def prepare(
+        self: quarantine.Departure, files: Files, config: StorageConfig, control: int
+    ) -> None:
+        original(self, files, config, control)
+        self.move(files)
+
+    return [
+        (quarantine.Departure, "prepare", prepare),
+        (quarantine, "_move", _moved_once(quarantine._move)),
+    ]
+
+
+def _moved_once(original: Callable[..., Any]) -> Callable[..., Any]:
+    def move(files: Files, at_us: int, gid: int) -> quarantine.Quarantined:
+        if files.list(layout.partition(gid)):
+            return original(files, at_us, gid)  # type: ignore[no-any-return]  # it is what it was
+        return quarantine._measured(files, at_us, gid)
+
+    return move
+
+
+def _removed_by_its_name() -> list[Patch]:
+    def work(self: quarantine.RemovalJob) -> None:
+        for name in self._files.list(layout.QUARANTINE):
+            self._files.remove_directory(f"{layout.QUARANTINE}/{name}")
+
+    return [(quarantine.RemovalJob, "work", work)]
+
+
+def _promise_forgotten() -> list[Patch]:
+    original = keeper.Keeper.empty
+
+    def empty(self: keeper.Keeper, gid: int, *rest: Any) -> tuple[int, int]:  # noqa: ANN401 - as it has them
+        promised = original(self, gid, *rest)
+        cut = self._cuts[gid]
+        self._cuts[gid] = cut._replace(record=cut.record._replace(promised_index=0))
+        return promised
+
+    return [(keeper.Keeper, "empty", empty)]
+
+
 def _lying_disk() -> list[Patch]:
     return [(SimFile, "sync", lambda self: self._disk.before_sync())]
 
@@ -242,12 +301,17 @@ MUTATIONS: Final[Mapping[str, Callable[[], list[Patch]]]] = {
     "trim-too-far": _trim_deletes_too_much,
     "compaction-drops-newest": _newest_dropped,
     "tombstones-dropped-first": _tombstones_dropped_first,
+    "moved-before-its-word": _moved_before_its_word,
+    "all-quarantine-removed": _removed_by_its_name,
+    "promise-forgotten": _promise_forgotten,
     "lying-disk": _lying_disk,
     "names-never-durable": _names_never_durable,
 }
 """Name -> what it replaces."""
 
 _JOBS: Final = {"take_job": 16, "run_job": 16, "finish_job": 16, "create_or_delete": 0}
+
+_DROPS: Final = {"drop": 3, "learn_commit": 12, "install": 0, "injure": 0}
 
 FOCUS: Final[Mapping[str, Mapping[str, int]]] = {
     "truncation-forgotten": {**_JOBS, "truncate": 6, "install": 0, "injure": 0},
@@ -257,6 +321,9 @@ FOCUS: Final[Mapping[str, Mapping[str, int]]] = {
     "log-tail-unchecked": {**_JOBS, "crash_now": 6},
     "compaction-drops-newest": {**_JOBS, "tick": 10, "install": 0, "injure": 0},
     "tombstones-dropped-first": {**_JOBS, "tick": 10, "install": 0, "injure": 0},
+    "moved-before-its-word": {**_JOBS, **_DROPS, "crash_in_a_drop": 8},
+    "all-quarantine-removed": {**_DROPS, "drop": 6, "let_time_pass": 6, "crash_in_a_drop": 0},
+    "promise-forgotten": {**_JOBS, **_DROPS},
 }
 """Weights of events with which a mutation shows sooner."""
 

@@ -23,6 +23,7 @@ from penstock_broker.simulation.storage_checks import (
     check_recovered,
 )
 from penstock_broker.simulation.storage_damage import Injury, check_damaged
+from penstock_broker.simulation.storage_drops import ROOM, Departures
 from penstock_broker.simulation.storage_model import (
     CREATE,
     Durable,
@@ -50,6 +51,8 @@ class StorageWorld(StorageActions):
             META: GroupModel(META, has_log=False, single=True, keyed=False)
         }
         self.deleted: set[int] = set()
+        self.departures = Departures()
+        self.day_us = 1_000_000
         self.next_gid = 1
         self.clock_us = 1_000_000
         self.flush: Flush | None = None
@@ -99,6 +102,9 @@ class StorageWorld(StorageActions):
             (self.trim, draw((0, 1))),
             (self.create_or_delete, draw((0, 1))),
             (self.install, draw((0, 0, 1, 4))),
+            (self.drop, draw((0, 1))),
+            (self.crash_in_a_drop, draw((0, 1, 3))),
+            (self.let_time_pass, 2),
             (self.tick, draw((2, 6))),
             (self.restart_cleanly, draw((0, 1))),
             (self.crash_soon, draw((0, 2))),
@@ -119,9 +125,10 @@ class StorageWorld(StorageActions):
             self.event(action)
         self.disk.crash_at = None
         self.disk.faults = DiskFaults()
-        self.disk.capacity = 1 << 40
+        self.disk.capacity = ROOM
         self.event(self.restart_cleanly)
         self._check_everything()
+        self.departures.check_places(self.store, self.disk)
         for path in self.disk.paths():
             self._note(path.encode() + self.disk.content(path))
 
@@ -144,12 +151,20 @@ class StorageWorld(StorageActions):
         for model in self.groups.values():
             if model.has_log and model.gid in self.store.logs:
                 check_log(model, self.store.log(model.gid))
+        self.departures.check(self.store, self.disk)
 
     def tick(self) -> None:
-        self.store.tick()
+        self._tick()
         if self.random.random() < 0.5:
-            self.disk.capacity = 1 << 40
+            self.disk.capacity = ROOM
             self.disk.faults = DiskFaults()
+
+    def _tick(self) -> None:
+        full, before = self.store.full, self.store.quarantined()[:1]
+        self.store.tick()
+        if full and before != self.store.quarantined()[:1]:
+            self.departures.all[before[0].gid].over = True  # the oldest made room
+            self.counts["quarantines that made room"] += 1
 
     # ----- reading
 
@@ -191,6 +206,8 @@ class StorageWorld(StorageActions):
             if model.has_log:
                 size = self.random.choice((300, 5000, 100_000))
                 self.counts["records checked"] += check_all_reads(self.store, model, size)
+        batches = self.departures.check_contents(self.store, self.disk, self.config)
+        self.counts["records checked in quarantine"] += batches
 
     # ----- damage
 
@@ -198,6 +215,8 @@ class StorageWorld(StorageActions):
         """Damage a copy of the disk: nothing acknowledged goes missing without a word."""
         self._settle()
         if not self.seal() or any(model.installing for model in self.groups.values()):
+            return
+        if self.departures.leaving():
             return
         disk = self.disk.fork()
         paths = [path for path in disk.paths() if disk.content(path)]
@@ -208,9 +227,9 @@ class StorageWorld(StorageActions):
 
     def seal(self) -> bool:
         """Finish the WAL with an empty flush, so that its end is not taken for torn."""
-        self.disk.capacity = 1 << 40
+        self.disk.capacity = ROOM
         for _ in range(6):
-            self.store.tick()
+            self._tick()
             self._settle()
             if self.store.idle and self.flush is None and self.store.wal.tail_is_sealed:
                 return True
@@ -251,6 +270,12 @@ class StorageWorld(StorageActions):
         """The process will die at one of the next calls to the disk."""
         if self.disk.crash_at is None:
             self.disk.crash_at = self.disk.steps + self.random.choice((1, 2, 3, 5, 10, 30))
+
+    def crash_in_a_drop(self) -> None:
+        """It will die soon after a replica is dropped, in all the work that this makes."""
+        self.drop()
+        self.disk.crash_at = self.disk.steps + self.random.randint(1, 40)
+        self._settle()
 
     def crash_now(self) -> None:
         raise Crash
@@ -319,6 +344,7 @@ class StorageWorld(StorageActions):
         return Store.open(self.disk, self.config, fresh_uuid=uuid)
 
     def _check_recovery(self, unfinished: Flush | None) -> None:
+        self.groups |= self.departures.recovered(self.store.recovered)
         candidates = {gid: [model.durable] for gid, model in self.groups.items()}
         if unfinished is not None:
             maybe = {gid: model.durable for gid, model in self.groups.items()}

@@ -38,9 +38,11 @@ class Damage(NamedTuple):
 
 def damaged(damage: Damage) -> CorruptData:
     """The error for a damaged range."""
+    bytes_ = f"{damage.length} bytes at {damage.position} are damaged"
+    what = bytes_ if damage.length else "the file is empty or missing"
     return CorruptData(
-        f"{damage.file}: {damage.length} bytes at {damage.position} are damaged: offsets "
-        f"{damage.start_offset} to {damage.end_offset - 1} can't be read",
+        f"{damage.file}: {what}: offsets {damage.start_offset} "
+        f"to {damage.end_offset - 1} can't be read",
         **damage._asdict(),
     )
 

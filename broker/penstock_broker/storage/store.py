@@ -276,7 +276,7 @@ class Store:
 
         Also seals the last flush when nothing follows it; see `Wal.tick`.
         """
-        self._full = False
+        was_full, self._full = self._full, False
         self._behind_ticks = self._behind_ticks + 1 if self._is_behind() else 0
         self._compaction_steps = self.config.compaction_steps
         self._ticks_to_scrub = (self._ticks_to_scrub or SCRUB_TICKS) - 1
@@ -286,7 +286,7 @@ class Store:
         self.keeper.tick()
         free = self.files.free_bytes()
         self._low = free < self.config.reserve_bytes * (2 if self._low else 1)
-        if self._full or free < self.config.reserve_bytes * 2:
+        if was_full or free < self.config.reserve_bytes * 2:
             self.quarantine.make_room()  # before anything is refused
 
     @property
