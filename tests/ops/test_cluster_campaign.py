@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from ops.faults.armed import ArmedBroker
-from ops.faults.cluster_groups import lost_of
+from ops.faults.cluster_groups import GroupLoad, lost_of
 from ops.faults.cluster_report import ClusterReport
 from ops.faults.tally import Tally, may
+from ops.history.form import Writer
 from penstock._core.sharing.verdicts import Grant, Ledger, Run
-from penstock.protocol.leases import ACK, NACK
+from penstock.protocol.leases import ACK, NACK, Verdict
 from penstock_broker.failpoints import Rule, parse
 
 
@@ -78,3 +80,16 @@ def test_hits_are_read_line_by_line_as_they_come(tmp_path: Path) -> None:
     with hits.open("a") as file:
         file.write(".after pause\n")
     assert broker.hits()[1:] == [("wal.append.after", "pause")]
+
+
+def test_a_record_that_was_given_back_does_not_count_as_coming_again(tmp_path: Path) -> None:
+    with Writer(tmp_path / "history") as history:
+        load = GroupLoad("nowhere:1", "t", history, threading.Event())
+        load._holders[9, 1] = ("s0", ("t", 0))
+        for offset in (0, 1, 2):
+            load._lease(0, offset, 1, 5.0, 35.0)
+        load._say(9, Verdict(1, 0, 1, NACK, 0))
+        load._say(9, Verdict(1, 1, 1, ACK, 0))
+        for offset, again in ((0, 0), (1, 1), (2, 2)):
+            load._lease(0, offset, 2, 6.0, 36.0)
+            assert load.again == again
