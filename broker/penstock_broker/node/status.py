@@ -58,6 +58,16 @@ def _quarantined(node: Node) -> list[dict[str, object]]:
     return found
 
 
+def _of_catching_up(node: Node) -> dict[str, int]:
+    """What replicas here have copied, what those elsewhere have, and how fast they may."""
+    source = node.catchup.source
+    return {
+        "copied_bytes": node.catchup.copied_bytes,
+        "served_bytes": source.copied_bytes,
+        "copy_pace_bytes": int(source.pace.rate),
+    }
+
+
 def _of_the_cluster(node: Node) -> dict[str, object]:
     """How group 0 is made up, as this broker knows it."""
     if not node.membership.started:
@@ -67,5 +77,5 @@ def _of_the_cluster(node: Node) -> dict[str, object]:
     return {
         "metadata_voters": len(configuration.voters),
         "metadata_learners": len(configuration.learners),
-        **({"peers": links} if links else {}),
+        **({"peers": links, **_of_catching_up(node)} if links else {}),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import pytest
 
-from penstock.protocol.messages import TrimLog
+from penstock.protocol.messages import BrokerStatus, BrokerStatusReply, TrimLog
 from penstock_broker.node.catchup import catchup, pull, source
 from penstock_broker.node.peers.frames import SNAPSHOT
 from tests.node.cluster import Cluster, Member
@@ -27,6 +28,12 @@ def publish(leader: Member, gid: int, first: int, count: int) -> None:
 
 def numbers(cluster: Cluster, member: int, gid: int) -> list[int]:
     return [int(value[: -len(VALUE)]) for value in cluster.contents(member, gid)]
+
+
+def figures(cluster: Cluster, member: Member) -> Mapping[str, int]:
+    reply = cluster.ask(member.client(), BrokerStatus())
+    assert isinstance(reply, BrokerStatusReply)
+    return cast("Mapping[str, int]", reply.figures)
 
 
 def step_once(cluster: Cluster) -> bool:
@@ -84,7 +91,9 @@ def test_it_copies_what_it_lacks_and_follows_then(cluster: Cluster) -> None:
     away = leave_behind(cluster, gid)
     cluster.restart(away)
     cluster.run_until(lambda: caught_up(cluster, gid))
-    assert cluster.members[away].node.catchup.copied_bytes > 20 * len(VALUE)
+    copied = figures(cluster, cluster.members[away])["copied_bytes"]
+    assert copied > 20 * len(VALUE)
+    assert copied == sum(figures(cluster, member)["served_bytes"] for member in cluster.alive)
     assert numbers(cluster, away, gid) == list(range(65))
     publish(cluster.leader(gid), gid, 65, 3)
     cluster.advance(0.5)
