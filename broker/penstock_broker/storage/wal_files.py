@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from penstock_broker.storage import layout
 from penstock_broker.storage.entries import StoredEntry
-from penstock_broker.storage.files import File, Files, sync_file, sync_names
+from penstock_broker.storage.files import File, Files, sync_file, sync_names, write_back
 from penstock_broker.storage.jobs import Flushed, Job, is_full
 from penstock_broker.storage.wal_format import (
     FIRST_FLUSH,
@@ -72,11 +72,13 @@ class WalFile:
         return True
 
     def fill(self) -> None:
-        """Write zeros over all of it, in steps: one large sync would delay flushes beside it."""
+        """Write zeros over all of it, in steps: a large write would delay flushes beside it."""
         zeros = bytes(min(_FILL, self.size))
         for position in range(0, self.size, len(zeros)):
             self.handle.pwrite([zeros[: self.size - position]], position)
-            if position % _SYNC_EVERY == 0:
+            if position % _SYNC_EVERY:
+                write_back(self.handle, position, len(zeros), self.path)
+            else:
                 sync_file(self.handle, self.path)
         self.filled = True
 
