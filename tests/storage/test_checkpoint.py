@@ -1,5 +1,7 @@
 import pytest
 
+from penstock.errors import CorruptData
+from penstock_broker.simulation.disk import SimDisk
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage.entries import StoredEntry
 from tests.storage.helpers import (
@@ -144,6 +146,27 @@ def test_an_installed_snapshot_voids_the_log_before_it():
     group = open_store(files).recovered[3]
     assert (group.applied_index, group.applied_term, group.blob) == (2, 5, b"snapshot")
     assert [(entry.index, entry.term) for entry in group.entries] == [(3, 5)]
+
+
+def test_a_damaged_snapshot_that_nothing_vouches_for_yet_is_named_by_what_is_missing():
+    files = SimDisk()
+    store = open_store(files)
+    store.append(3, [control_entry(1), control_entry(2)], (1, 1, 0), 0)
+    flush(store)
+    checkpoint(store, [3])
+    before = store.control.length
+    store.install(3, 9, 5, b"snapshot")
+    store.take_job().run()
+    store.close()  # before a flush could vouch for it
+    store = open_store(files)
+    store.append(3, [control_entry(10, term=5)], (5, 0, 10), 10)
+    flush(store)
+    store.close()
+    files.flip("checkpoint/000000000001.ckpt", before + 100, 3)
+    with pytest.raises(CorruptData, match="entries 3 to 9 are missing") as caught:
+        open_store(files)
+    detail = caught.value.detail
+    assert (detail["file"], detail["position"]) == ("checkpoint/000000000001.ckpt", before)
 
 
 def test_a_group_due_without_a_state_keeps_its_entries():
