@@ -21,9 +21,11 @@ def test_a_replica_nearby_is_read_when_nobody_can_lead(penstock_cluster: Running
                 assert [record.value for record in records.fetch(100, wait=10)] == VALUES
         assert client.admin.list_offsets("orders", read="linearizable") == {0: 100}
     left = (cluster.leader("orders") + 1) % 3
-    with sync.connect(cluster.members[left].address) as client:  # it hears of the end a little late
-        with client.subscribe("orders", partitions=[0], start=0, read="nearest") as records:
-            assert [record.value for record in records.fetch(100, wait=10)] == VALUES
+    with (  # it hears of the end a little late
+        sync.connect(cluster.members[left].address) as client,
+        client.subscribe("orders", partitions=[0], start=0, read="nearest") as records,
+    ):
+        assert [record.value for record in records.fetch(100, wait=10)] == VALUES
     for number in {0, 1, 2} - {left}:
         cluster.kill(number)
     with sync.connect(cluster.members[left].address) as client:
