@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -65,11 +66,16 @@ def test_a_lead_that_is_handed_on_takes_its_leases_along(scene: SharedScene) -> 
     link = Link(scene, lambda: None)
     link.go(scene.leader().number)
     scene.wait(0.3)
-    for host in scene.followers():
+    leaders = [scene.leader()]
+    for turn in range(8):
+        host = scene.followers()[turn % 2]
         assert host.node is not None
         link.ask(TransferLeader(topic="t", partition=0, to=host.node.node_id), lambda _: None)
-        scene.wait(2.0)
+        scene.wait(0.5)
+        leaders.append(scene.leader())
     link.end()
+    moves = sum(one is not other for one, other in pairwise(leaders))
+    assert moves > 4, leaders
     assert not scene.counts.forgotten
 
 
