@@ -67,7 +67,7 @@ def connect(
     delivery_timeout: Duration = 30.0,
     request_timeout: Duration = 10.0,
     connect_timeout: Duration = 5.0,
-    idempotent: bool = True,
+    idempotent: bool | None = None,
     buffer_bytes: int = 64 * 1024 * 1024,
 ) -> Client:
     """Make a blocking client; enter it with `with`. Arguments as of `penstock.connect`.

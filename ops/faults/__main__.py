@@ -54,6 +54,8 @@ def main() -> int:
     # However it ends, brokers and networks go with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="penstock-faults-", dir=options.folder))
     print(f"seed {seed}, data and logs in {folder}", file=sys.stderr)
     seconds = options.minutes * 60

@@ -271,6 +271,9 @@ def test_a_schedule_shows_its_next_times_by_its_own_clocks(run: Run, admin: Fake
         run("schedule", "next", "reports", "nightly", "-n", "3", "-o", "name").stdout.count("\n")
         == 3
     )
+    for verb in ("pause", "resume"):  # the stand-in can do neither
+        dry = run("schedule", verb, "reports", "nightly", "--dry-run").stderr
+        assert dry.startswith("dry run, nothing changed: schedule nightly on reports")
     assert "has no schedule daily" in run("schedule", "next", "reports", "daily", code=4).stderr
 
 
@@ -291,6 +294,9 @@ def test_delayed_records_are_listed_and_cancelled(run: Run, admin: FakeAdmin) ->
     ]
     assert run("schedule", "delayed", "orders", "-o", "name").stdout.split() == ["0:5", "0:6"]
     assert "1 of 2" in run("schedule", "delayed", "orders", "-n", "1").stderr
+    dry = run("schedule", "cancel", "orders", "0:5", "0:9", "--dry-run", code=3).stderr
+    assert "dry run, nothing changed: 1 delayed record" in dry
+    assert "0:9" in dry
     assert "1 delayed record of orders" in run("schedule", "cancel", "orders", "0:5").stderr
     assert "0:9" in run("schedule", "cancel", "orders", "0:6", "0:9", code=3).stderr
     run("schedule", "cancel", "orders", "1:5", code=4)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from penstock._core.options import Options, parse_servers, seconds
+from penstock._core.options import Acks, Options, parse_servers, seconds
 from penstock._core.positions import (
     EARLIEST,
     LATEST,
@@ -49,6 +49,7 @@ def test_impossible_servers_are_refused(text: str) -> None:
     "wrong",
     [
         {"acks": "all"},
+        {"acks": "none", "idempotent": True},
         {"compression": "gzip"},
         {"name": "x" * 1000},
         {"delivery_timeout": 0.0},
@@ -60,6 +61,11 @@ def test_impossible_servers_are_refused(text: str) -> None:
 def test_options_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(BadRequest):
         Options(servers=parse_servers("a"), **wrong)
+
+
+@pytest.mark.parametrize(("acks", "idempotent"), [("quorum", True), ("none", False)])
+def test_resends_are_dropped_by_default_where_that_can_be(acks: Acks, idempotent: bool) -> None:
+    assert Options(servers=parse_servers("a"), acks=acks).idempotent is idempotent
 
 
 def test_durations_are_seconds_or_timedelta() -> None:

@@ -111,7 +111,7 @@ def test_every_node_explains_a_dead_letter_to_its_end() -> None:
         asked = s.ExplainRecord(topic="orders", partition=0, offset=2)
         (state,) = apart.cluster.ask(member.client(), asked).states
         assert (state.dead_topic, state.dead_partition, state.dead_offset) == (DEAD, 0, 0)
-        assert "There: " in state.text
+        assert "There: it " in state.text
 
 
 @pytest.mark.parametrize("victim", ["target", "origin"])

@@ -20,6 +20,7 @@ PLACEHOLDERS = {"NOUN", "VERB"}
 # How the tables write a default.
 WRITTEN: dict[str, object] = {
     "7 days": 7 * 86_400_000,
+    "None": None,
     "1 day": 86_400_000,
     "10 minutes": 600_000,
     "1 MiB": 1 << 20,

@@ -87,6 +87,8 @@ class Membership:
         self.started = self.seeds.over = True
         self._awaited_until = self._node.clock + AWAITED_SECONDS
         self._node.groups.start(node_id, self._new_cluster, [FOUNDER] * (node_id == FOUNDER))
+        if self.waits_for_others:
+            log.info("this broker takes part in its cluster", extra={"node": node_id})
 
     @property
     def waits_for_others(self) -> bool:

@@ -249,7 +249,8 @@ class Broker:
     def announce(self) -> None:
         """Say that clients can connect: in the log, and in the port file if one is wanted."""
         data = self.options.data or "(memory)"
-        log.info("listening", extra={"address": self.address, "data": data, "node": self.node_id})
+        known = {"node": self.node_id} if self.node_id else {}  # who joins is told later
+        log.info("listening", extra={"address": self.address, "data": data, **known})
         if self.options.port_file:
             temporary = f"{self.options.port_file}.new"
             with open(temporary, "w") as file:

@@ -96,7 +96,8 @@ class Options:
         delivery_timeout: how long a publish is tried before `TimedOut`.
         request_timeout: how long any other request is tried.
         connect_timeout: how long one attempt to connect may take.
-        idempotent: let brokers drop what was resent (only with acks="quorum" or "leader").
+        idempotent: let brokers drop what was resent; by default so unless acks="none", where that
+            can't be.
         batch_bytes: a batch is full at this size, before compression.
         batch_records: a batch is full at this count.
         partial_requests: unfilled batches in flight; records pile up meanwhile.
@@ -113,7 +114,7 @@ class Options:
     delivery_timeout: float = 30.0
     request_timeout: float = 10.0
     connect_timeout: float = 5.0
-    idempotent: bool = True
+    idempotent: bool | None = None
     batch_bytes: int = 256 * 1024
     batch_records: int = 4096
     partial_requests: int = 2
@@ -126,6 +127,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.acks not in ACKS:
             raise BadRequest(f"acks must be one of {', '.join(ACKS)}, not {self.acks!r}")
+        if self.idempotent and self.acks == "none":
+            raise BadRequest('idempotent=True needs acks="quorum" or "leader"')
         if self.compression not in ("zstd", "none"):
             raise BadRequest(f"compression must be zstd or none, not {self.compression!r}")
         if len(self.name) > NAME_CHARACTERS_MAX:
@@ -134,6 +137,8 @@ class Options:
             if not low <= getattr(self, name) <= high:
                 raise BadRequest(f"{name} must lie between {low} and {high}")
         object.__setattr__(self, "acks_code", ACKS[self.acks])
+        if self.idempotent is None:
+            object.__setattr__(self, "idempotent", self.acks != "none")
 
 
 _BOUNDS: Final = (

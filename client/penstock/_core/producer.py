@@ -44,7 +44,7 @@ class Producer:
         self.metadata = metadata
         self.options = options
         self.events = events
-        self.idempotent = options.idempotent and options.acks != "none"
+        self.idempotent = bool(options.idempotent)
         self.compresses = options.compression == "zstd"
         self.buffered_bytes = 0
         """Bytes of records that were accepted and are not settled."""

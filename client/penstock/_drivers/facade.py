@@ -61,7 +61,7 @@ def connect(
     delivery_timeout: Duration = 30.0,
     request_timeout: Duration = 10.0,
     connect_timeout: Duration = 5.0,
-    idempotent: bool = True,
+    idempotent: bool | None = None,
     buffer_bytes: int = 64 * 1024 * 1024,
 ) -> Client:
     """Make a client of the brokers at "host:port,host2:port2"; enter it with `async with`.
@@ -75,7 +75,8 @@ def connect(
         delivery_timeout: seconds after which a publish that got no ack ends with `TimedOut`.
         request_timeout: the same for all other requests, and for connecting at first.
         connect_timeout: seconds for one attempt to connect.
-        idempotent: brokers drop what had to be sent twice; without it duplicates are possible.
+        idempotent: brokers drop what had to be sent twice; without it duplicates are possible. The
+            default is True, and False with acks="none", which can't have it.
         buffer_bytes: published bytes that may wait for their acks.
 
     Raises:

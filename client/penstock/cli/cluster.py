@@ -84,7 +84,7 @@ def status(settings: Settings) -> None:
     value = {**_summary(reply), "problems": wrong}
 
     def show() -> None:
-        counted = f"{reply.partitions:,}"
+        counted = f"{value['partitions']:,} and {reply.internal:,} internal"
         for count, words in (
             (reply.leaderless, "without a leader"),
             (reply.under_replicated, "under-replicated"),
@@ -121,7 +121,8 @@ def _summary(reply: ClusterStatusReply) -> dict[str, Any]:
         "metadata_learners": reply.metadata.learners,
         "feature_level": reply.feature_level,
         "feature_max": reply.feature_max,
-        "partitions": reply.partitions,
+        "partitions": reply.partitions - reply.internal,
+        "internal_partitions": reply.internal,
         "leaderless": reply.leaderless,
         "under_replicated": reply.under_replicated,
         "moving": reply.moving,
@@ -172,7 +173,10 @@ def list_nodes(settings: Settings) -> None:
 )
 @click.pass_context
 def health(ctx: click.Context, watch: bool, exit_when_healthy: bool, every: float) -> None:
-    """Tell what is wrong; the exit code is 10 if anything is."""
+    """Tell what is wrong; the exit code is 10 if anything is.
+
+    A broker that belongs to no cluster yet ends it with 6, as all that need one.
+    """
     settings = ctx.ensure_object(Settings)
     if exit_when_healthy and not watch:
         raise click.UsageError("--exit-when-healthy goes with --watch", ctx)
@@ -180,14 +184,16 @@ def health(ctx: click.Context, watch: bool, exit_when_healthy: bool, every: floa
         if watch:
             _watch(settings, client.admin.cluster_status, every, exit_when_healthy)
             return
-        wrong = problems(client.admin.cluster_status())
+        reply = client.admin.cluster_status()
+    wrong = problems(reply)
     if settings.output in ("table", "wide"):
         _print_problems(wrong)
     else:
         print_rows(wrong, (), settings.output, name="problem")
     if not wrong:
         settings.say("healthy")
-    ctx.exit(Exit.UNHEALTHY if wrong else Exit.OK)
+    unhealthy = Exit.UNHEALTHY if reply.cluster else Exit.REFUSED
+    ctx.exit(unhealthy if wrong else Exit.OK)
 
 
 def _watch(

@@ -60,7 +60,7 @@ def recover(settings: Settings, directory: str, yes: bool, dry_run: bool) -> Non
 def _row(fate: Any) -> dict[str, Any]:  # noqa: ANN401 - an object of the broker's, by name only
     row = {column.key: getattr(fate, column.key) for column in _ROWS}
     row["topic"] = fate.topic or "(metadata)"
-    row["others"] = ",".join(map(str, fate.others)) or "-"
+    row["others"] = sorted(fate.others)
     return row
 
 
@@ -68,12 +68,14 @@ def _warnings(rows: list[dict[str, Any]], node: int) -> list[str]:
     kept = [row for row in rows if row["outcome"] == "kept"]
     empty = sum(row["outcome"] == "empty" for row in rows)
     lost = sum(row["outcome"] == "lost" for row in rows)
-    shared = sum(row["others"] != "-" for row in kept)
+    shared = sum(bool(row["others"]) for row in kept)
     unproven = sum(row["unproven"] for row in kept)
-    lines = [
-        f"{count_of(shared, 'group')} will go on with what node {node} has: "
-        "acknowledged records that only the others had are LOST",
-    ]
+    lines = []
+    if shared:
+        lines.append(
+            f"{count_of(shared, 'group')} will go on with what node {node} has: "
+            "acknowledged records that only the others had are LOST"
+        )
     if unproven:
         entries = count_of(unproven, "entry", "entries")
         lines.append(f"{entries} that may never have been acknowledged will count")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 import click
 
@@ -203,6 +203,9 @@ def _show_times(settings: Settings, cron: str, zone: str, count: int) -> None:
     print_rows(rows, DUE, settings.output, name="time")
 
 
+_DRY: Final = "dry run, nothing changed: "
+
+
 def _find(client: Client, topic: str, name: str) -> ScheduleInfo:
     for info in client.admin.list_schedules(topic):
         if info.name == name:
@@ -217,26 +220,36 @@ def _find(client: Client, topic: str, name: str) -> ScheduleInfo:
 @schedule.command("pause", outputs=(), examples="penstock schedule pause reports nightly")
 @topic_argument
 @_name_argument
+@dry_run_option
 @click.pass_obj
-def pause(settings: Settings, topic: str, name: str) -> None:
+def pause(settings: Settings, topic: str, name: str, dry_run: bool) -> None:
     """Stop a schedule for a while."""
-    with settings.connect() as client:
-        client.admin.pause_schedule(topic, name, paused=True)
-    settings.say(f"schedule {name} on {topic} is paused")
+    _pause(settings, topic, name, paused=True, dry_run=dry_run)
+    settings.say(f"{_DRY * dry_run}schedule {name} on {topic} is paused")
 
 
 @schedule.command("resume", outputs=(), examples="penstock schedule resume reports nightly")
 @topic_argument
 @_name_argument
+@dry_run_option
 @click.pass_obj
-def resume(settings: Settings, topic: str, name: str) -> None:
+def resume(settings: Settings, topic: str, name: str, dry_run: bool) -> None:
     """Let a paused schedule go on.
 
     What was due meanwhile follows its catch-up policy.
     """
+    info = _pause(settings, topic, name, paused=False, dry_run=dry_run)
+    words = f"schedule {name} on {topic} goes on ({info.catch_up} of the missed times)"
+    settings.say(f"{_DRY * dry_run}{words}")
+
+
+def _pause(
+    settings: Settings, topic: str, name: str, *, paused: bool, dry_run: bool
+) -> ScheduleInfo:
     with settings.connect() as client:
-        info = client.admin.pause_schedule(topic, name, paused=False).schedule
-    settings.say(f"schedule {name} on {topic} goes on ({info.catch_up} of the missed times)")
+        if dry_run:
+            return _find(client, topic, name)
+        return client.admin.pause_schedule(topic, name, paused=paused).schedule
 
 
 @schedule.command("delete", outputs=(), examples="penstock schedule delete reports nightly --yes")

@@ -9,10 +9,13 @@ import click
 from penstock.cli.commands import Verb
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_rows
-from penstock.cli.params import COUNT, NUMBER, PLACE, topic_argument
+from penstock.cli.params import COUNT, NUMBER, PLACE, dry_run_option, topic_argument
 from penstock.cli.scheduled import DELAYED, delayed_rows
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.units import count_of
+
+LIST_MAX = 10_000
+"""So many a broker tells of one partition."""
 
 
 @click.command(
@@ -51,8 +54,11 @@ def delayed(settings: Settings, topic: str, partition: int | None, limit: int) -
 )
 @topic_argument
 @click.argument("places", type=PLACE, nargs=-1, required=True, metavar="PARTITION:ID...")
+@dry_run_option
 @click.pass_obj
-def cancel(settings: Settings, topic: str, places: Sequence[tuple[int, int]]) -> None:
+def cancel(
+    settings: Settings, topic: str, places: Sequence[tuple[int, int]], dry_run: bool
+) -> None:
     """Cancel records that wait for their time.
 
     They are never delivered. The ids are those that `schedule delayed` shows.
@@ -63,10 +69,17 @@ def cancel(settings: Settings, topic: str, places: Sequence[tuple[int, int]]) ->
     cancelled: set[tuple[int, int]] = set()
     with settings.connect() as client:
         for partition, ids in by_partition.items():
+            if dry_run:
+                page = client.admin.list_scheduled(topic, partition, limit=LIST_MAX)
+                cancelled |= {(partition, each.id) for _, each in page.scheduled if each.id in ids}
+                if page.total > LIST_MAX:
+                    settings.warn(f"of partition {partition} only the next {LIST_MAX:,} are known")
+                continue
             reply = client.admin.cancel_scheduled(topic, partition, ids)
             cancelled |= {(partition, number) for number in reply.cancelled}
     missed = [f"{p}:{number}" for p, number in places if (p, number) not in cancelled]
-    settings.say(f"{count_of(len(cancelled), 'delayed record')} of {topic} cancelled")
+    prefix = "dry run, nothing changed: " if dry_run else ""
+    settings.say(f"{prefix}{count_of(len(cancelled), 'delayed record')} of {topic} cancelled")
     if missed:
         raise Failure(
             f"not waiting any more, or never was: {', '.join(missed)}",

@@ -119,6 +119,8 @@ class ClusterStatusReply(Message, frozen=True, kw_only=True):
     moving: int
     awaited: list[str] = field(default_factory=list)
     """Addresses of brokers that were told to join too, were heard, and have not joined yet."""
+    internal: int = 0
+    """Of the partitions: those of topics that the cluster keeps for itself."""
 
 
 class PartitionState(Message, frozen=True, kw_only=True):

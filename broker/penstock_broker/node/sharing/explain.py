@@ -290,7 +290,9 @@ class Explanation:
 def followed(dead: RecordState, now: RecordState) -> RecordState:
     """What is known of a record that became a dead letter, with what became of that."""
     fields = {name: getattr(now, name) for name in _FOLLOWED}
-    return structs.replace(dead, text=f"{dead.text} There: {now.text}", **fields)
+    there = now.text.removeprefix("A dead letter: ")
+    there = there[:1].lower() + there[1:]
+    return structs.replace(dead, text=f"{dead.text} There: {there}", **fields)
 
 
 _ATTEMPT: Final = AttemptInfo.__struct_fields__
