@@ -22,16 +22,17 @@ class Copying:
                 meter.add(wait, self.waits._weight(self.now + number / 100))
         self.now += 2.0
 
-    def copy(self, seconds: float, *waits: float) -> None:
-        """Copy all that may be copied, while others wait so long."""
+    def copy(self, seconds: float, *waits: float, most: float = 1e12) -> None:
+        """Copy all that may be copied, or so much a second, while others wait so long."""
         self.pace.refill(self.now)
         for _ in range(int(seconds / STEP_SECONDS * 4)):
             self.now += STEP_SECONDS / 4
             for meter, wait in zip((self.waits.commits, self.waits.flushes), waits, strict=False):
                 meter.add(wait, self.waits._weight(self.now))
             self.pace.refill(self.now)
-            self.copied += max(self.pace.room, 0)
-            self.pace.spent(max(self.pace.room, 0))
+            size = min(max(self.pace.room, 0), int(most * STEP_SECONDS / 4))
+            self.copied += size
+            self.pace.spent(size)
 
 
 def test_it_becomes_fast_at_once_when_nobody_waits() -> None:
@@ -84,6 +85,15 @@ def test_after_it_was_too_fast_it_becomes_faster_little_by_little() -> None:
     low = copying.pace.rate
     copying.copy(1.0, 0.005)
     assert low < copying.pace.rate < low * 1.5
+
+
+def test_a_pace_that_is_not_used_up_does_not_grow() -> None:
+    copying = Copying()
+    copying.live(0.005)
+    copying.copy(3.0, most=4 * SLOWEST)
+    assert 4 * SLOWEST <= copying.pace.rate <= 12 * SLOWEST
+    copying.copy(0.2, 0.012, most=4 * SLOWEST)
+    assert copying.pace.rate < 4 * SLOWEST
 
 
 def test_waits_that_always_differ_much_are_not_taken_for_late() -> None:

@@ -27,6 +27,8 @@ FASTER: Final = 1.3
 CAREFUL: Final = 1.03
 """or somebody has."""
 SLOWER: Final = 0.5
+UNUSED: Final = 1.5
+"""So many times what was copied the pace may be and still grow."""
 REST_SECONDS: Final = 1.0
 """After so long without a copy the pace begins anew."""
 
@@ -39,8 +41,8 @@ class Pace:
         rate: bytes a second.
     """
 
-    __slots__ = ("_copied_at", "_factor", "_meters", "_refilled_at", "_seen", "_step_at", "_waits",
-                 "rate", "room")  # fmt: skip
+    __slots__ = ("_began", "_copied", "_copied_at", "_factor", "_meters", "_refilled_at", "_seen",
+                 "_waits", "rate", "room")  # fmt: skip
 
     def __init__(self, waits: Waits, *meters: Meter) -> None:
         self._waits = waits
@@ -49,7 +51,9 @@ class Pace:
         self._seen = [(0, 0.0) for _ in meters]
         """Count and total of each when the step began."""
         self._copied_at = -REST_SECONDS
-        self._refilled_at = self._step_at = 0.0
+        self._refilled_at = self._began = 0.0
+        self._copied = 0
+        """Since the step began."""
         self._factor = FASTER
         self.rate = float(SLOWEST)
         self.room = int(SLOWEST * BURST_SECONDS)
@@ -61,7 +65,7 @@ class Pace:
         if now - self._copied_at >= REST_SECONDS:
             self.rate, self._factor = float(SLOWEST), FASTER
             self._begin_step(now)
-        elif now >= self._step_at:
+        elif now >= self._began + STEP_SECONDS:
             self._step(now)
             self._begin_step(now)
         self._copied_at = now
@@ -69,16 +73,18 @@ class Pace:
         self.room = min(int(self.rate * BURST_SECONDS), self.room + int(passed * self.rate))
 
     def _begin_step(self, now: float) -> None:
-        self._step_at = now + STEP_SECONDS
+        self._began, self._copied = now, 0
         self._seen = [(meter.count, meter.total) for meter in self._meters]
 
     def _step(self, now: float) -> None:
         means = [self._mean(at, now) for at in range(len(self._meters))]
         late = [meter.too_long(mean) for meter, mean in zip(self._meters, means, strict=True)]
+        # What is not used up says nothing: it neither grows, nor has to shrink first.
+        most = self._copied / (now - self._began) * UNUSED
         if any(late):
             self._factor = CAREFUL
-            self.rate = max(SLOWEST, self.rate * SLOWER)
-        else:
+            self.rate = max(SLOWEST, min(self.rate, most) * SLOWER)
+        elif self.rate < most:
             self.rate = min(FASTEST, self.rate * (self._factor if any(means) else ALONE))
 
     def _mean(self, at: int, now: float) -> float:
@@ -91,3 +97,4 @@ class Pace:
     def spent(self, size: int) -> None:
         """So many bytes were copied."""
         self.room -= size
+        self._copied += size
