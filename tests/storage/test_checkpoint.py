@@ -148,7 +148,8 @@ def test_an_installed_snapshot_voids_the_log_before_it():
     assert [(entry.index, entry.term) for entry in group.entries] == [(3, 5)]
 
 
-def test_a_damaged_snapshot_that_nothing_vouches_for_yet_is_named_by_what_is_missing():
+def test_what_a_start_found_in_a_checkpoint_is_vouched_for_from_then_on():
+    """A stop came between it and the flush that would have said so."""
     files = SimDisk()
     store = open_store(files)
     store.append(3, [control_entry(1), control_entry(2)], (1, 1, 0), 0)
@@ -159,14 +160,13 @@ def test_a_damaged_snapshot_that_nothing_vouches_for_yet_is_named_by_what_is_mis
     store.take_job().run()
     store.close()  # before a flush could vouch for it
     store = open_store(files)
-    store.append(3, [control_entry(10, term=5)], (5, 0, 10), 10)
+    assert store.recovered[3].applied_index == 9
     flush(store)
     store.close()
     files.flip("checkpoint/000000000001.ckpt", before + 100, 3)
-    with pytest.raises(CorruptData, match="entries 3 to 9 are missing") as caught:
+    with pytest.raises(CorruptData) as caught:
         open_store(files)
-    detail = caught.value.detail
-    assert (detail["file"], detail["position"]) == ("checkpoint/000000000001.ckpt", before)
+    assert caught.value.detail["file"] == "checkpoint/000000000001.ckpt"
 
 
 def test_a_group_due_without_a_state_keeps_its_entries():

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from penstock.errors import CorruptData
 from penstock_broker.storage import layout, quarantine
 from penstock_broker.storage.checkpoint import Checkpoint, load_checkpoint
 from penstock_broker.storage.config import StorageConfig
@@ -41,25 +40,14 @@ def recover(store: Store, fresh_uuid: bytes) -> None:
     found = quarantine.recover(files, store.control.records)
     store.quarantine = quarantine.Quarantine(files, config, found)
     _open_logs(store)
-    replay = _replay(store, image)
+    replay = image.replay(_bases(store.control))
     store.wal = _open_wal(files, config, replay, _nonces(fresh_uuid, replay.sequence))
+    durable = store.control.number, store.control.length
+    if store.control.number and image.mark != durable:
+        store.wal.mark_checkpoint(*durable)  # a stop came before a flush could vouch for it
     store.keeper = Keeper(store.context, store.control, store.wal, store.logs, store.quarantine)
     store.opened_mark = store.wal.mark
     _recover_groups(store, replay)
-
-
-def _replay(store: Store, image: WalImage) -> Replay:
-    """The log above the checkpoint. What it lacks was in an append that nothing vouched for yet."""
-    try:
-        return image.replay(_bases(store.control))
-    except CorruptData as error:
-        control = store.control
-        if not control.torn or "position" in error.detail:
-            raise
-        path, at = layout.checkpoint_file(control.number), control.length
-        length = store.files.open(path).size() - at
-        words = f"{error.message}: they were in {path}, whose {length} bytes at {at} are damaged"
-        raise CorruptData(words, file=path, position=at, length=length) from error
 
 
 def _nonces(seed: bytes, sequence: int) -> Callable[[], int]:
