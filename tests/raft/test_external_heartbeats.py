@@ -126,3 +126,23 @@ def test_lost_entries_are_sent_again_after_a_carried_heartbeat() -> None:
     group.heal()
     carry(group, 1)
     assert group.data(3) == [b"a"]
+
+
+def test_a_round_is_confirmed_when_a_quorum_answered_it() -> None:
+    group = led()
+    assert group[1].confirmed_round == 0
+    group.isolate(3)
+    carry(group, 5)
+    assert group[1].confirmed_round == 5
+    group.isolate(2)
+    carry(group, 6)
+    assert group[1].confirmed_round == 5
+
+
+def test_who_is_out_of_reach_confirms_nothing_any_more() -> None:
+    group = led()
+    carry(group, 5)
+    group[1].unreachable(2)
+    assert group[1].confirmed_round == 5
+    group[1].unreachable(3)
+    assert group[1].confirmed_round == 0
