@@ -4,7 +4,8 @@ Each member is an ordinary broker with a port and a data directory of its own, a
 of the machine, so that replicas of a partition lie on other machines where there are any. A member
 that dies is started again, after a pause that grows while it keeps dying. After SIGTERM or SIGINT
 the members end in order, one after the other, so that each hands its leads to those that stay
-longest; a second signal ends all at once. The supervisor ends when they have ended.
+longest; a second signal ends all at once. The supervisor ends when they have ended. SIGHUP restarts
+the members one by one (`rolling`), with whatever version is installed by then.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Final
 from penstock.errors import BadRequest
 from penstock_broker.runtime.logs import configure
 from penstock_broker.runtime.places import place_of, text_of
+from penstock_broker.runtime.rolling import Rolling
 
 PROCESSES_MAX: Final = 256
 PAUSE_SECONDS_MIN: Final = 0.2
@@ -86,10 +88,16 @@ class Member:
         self.starts = 0
         self.code: int | None = None
         """How it ended; None while it runs."""
+        self._address = str(options.get("advertise") or "")
         self._options = json.dumps(options)
         self._pause = 0.0
         self._started_at = self._start_at = time.monotonic()
         self._process: subprocess.Popen[bytes]
+
+    @property
+    def address(self) -> str:
+        """Where it answers."""
+        return self._address
 
     def start(self) -> None:
         """Start it. It is in a session of its own: a Ctrl-C at a terminal reaches it through us."""
@@ -164,11 +172,13 @@ class Supervisor:
         self.members = members
         self.stopping = False
         self._drain = Drain(members)
+        self._rolling: Rolling | None = None
 
     def run(self) -> int:
         """Run them; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told)
+        signal.signal(signal.SIGHUP, self._told_to_restart)
         for member in self.members:
             member.start()
         while not (self.stopping and all(m.code is not None for m in self.members)):
@@ -177,6 +187,10 @@ class Supervisor:
             if self.stopping:
                 for member in self._drain.step(time.monotonic()):
                     member.signal(signal.SIGTERM)
+            elif self._rolling is not None:
+                turn = self._rolling.step(time.monotonic())
+                if turn is not None:
+                    self.members[turn].signal(signal.SIGTERM)
             time.sleep(LOOK_SECONDS)
         return EXIT_OK if all(m.code == EXIT_OK for m in self.members) else EXIT_ERROR
 
@@ -187,9 +201,18 @@ class Supervisor:
                 return
             pause = member.rest()
             figures = {"member": member.number, "code": member.code, "pause": round(pause, 1)}
-            log.warning("a member ended and is started again", extra=figures)
+            meant = self._rolling is not None and member.code == EXIT_OK
+            log.log(
+                logging.INFO if meant else logging.WARNING,
+                "a member ended and is started again",
+                extra=figures,
+            )
         if member.due and not self.stopping:
             member.start()
+
+    def _told_to_restart(self, number: int, _: FrameType | None) -> None:
+        if self._rolling is None or self._rolling.over:
+            self._rolling = Rolling(self.members, time.monotonic())
 
     def _told(self, number: int, _: FrameType | None) -> None:
         if self.stopping:

@@ -54,7 +54,8 @@ from penstock.cli.settings import SERVER_DEFAULT
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="So many brokers, on ports and data directories beside one another.",
+    help="So many brokers, on ports and data directories beside one another; SIGHUP restarts"
+    " them one by one.",
 )
 @click.option(
     "--node-dead-after",
