@@ -101,6 +101,20 @@ def test_it_copies_what_it_lacks_and_follows_then(cluster: Cluster) -> None:
     assert not cluster.errors
 
 
+def test_leaders_and_followers_measure_how_long_others_wait_for_them(cluster: Cluster) -> None:
+    (gid,) = cluster.topic()
+    leader = cluster.leader(gid)
+    for number in range(10):
+        publish(leader, gid, number, 1)
+        cluster.advance(0.1)
+    for member in cluster.alive:
+        waits = member.node.waits
+        assert waits.flushes.count >= 10
+        assert waits.flushes.since is None
+        assert 0.0 <= waits.flushes.usual < 0.1
+        assert (waits.commits.count >= 10) == (member is leader)
+
+
 def test_only_while_it_copies_its_records_pass_by_the_memory(cluster: Cluster) -> None:
     (gid,) = cluster.topic()
     away = leave_behind(cluster, gid)
