@@ -28,7 +28,6 @@ from penstock.cli.params import (
 from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.shared_settings import SETTINGS_NOTE, settings_options, show_settings
 from penstock.cli.shared_view import (
-    LOOK_SECONDS,
     MEMBERS,
     missing_words,
     partition_columns,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from penstock.sync import Client
 
 STUCK_MAX = 1000
+GLANCE_SECONDS = 0.1
 
 
 @click.command(
@@ -279,7 +279,8 @@ def choose_shared(client: Client, group: str) -> str | None:
     Raises:
         Failure: several topics have a shared group of that name.
     """
-    groups = client.admin.list_groups(patience=LOOK_SECONDS).groups
+    # Whoever asks for the group then waits for its coordinator: no need to wait for all of them.
+    groups = client.admin.list_groups(patience=GLANCE_SECONDS).groups
     named = [g for g in groups if g.group == group]
     shared = sorted(topic for g in named if g.mode == "shared" for topic in g.topics)
     if not shared or len(shared) < len(named):
