@@ -6,16 +6,18 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from penstock.cli import waiting
 from penstock.cli.checks import Grade
 from penstock.cli.checks.broker import cluster_checks
 from penstock.cli.cluster_rows import bereft_lines, node_row, partition_row, problems
 from penstock.cli.exits import Exit
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.top import Look, render
+from penstock.cli.waiting import wait_for_partition
 from penstock.protocol.cluster import (
     Bereft,
     ClusterStatusReply,
@@ -26,6 +28,9 @@ from penstock.protocol.cluster import (
 from penstock.testing import cluster
 from penstock_broker.runtime.embed import start
 from tests.cli.conftest import Cli
+
+if TYPE_CHECKING:
+    from penstock.sync import Client
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,8 @@ def test_partitions_are_chosen_by_state_broker_and_topic(three: Cli) -> None:
     assert len(rows(three, "partition", "list")) == 2
     assert len(rows(three, "partition", "list", "--internal", "--node", "1")) == 10
     assert rows(three, "partition", "list", "--state", "leaderless") == []
-    assert "no such partition" in three("partition", "list", "--state", "leaderless").stderr
+    assert "none of them is leader" in three("partition", "list", "--state", "leaderless").stderr
+    assert "keeps no replica" in three("node", "quarantine", "1").stderr
     assert three("partition", "list", "orders", "-o", "name").stdout == "orders 0\norders 1\n"
 
 
@@ -234,6 +240,39 @@ def test_a_partitions_row_names_only_copies_that_lack_something() -> None:
         members=[1, 2, 3], learners=[], behind={2: 0, 3: -1, 4: 17}, moving=False, state="ok",
     )  # fmt: skip
     assert partition_row(state)["behind"] == {"3": "away", "4": 17}
+
+
+class Told:
+    """A client whose brokers tell these replicas of a partition, one answer after the other."""
+
+    def __init__(self, *answers: list[int]) -> None:
+        self.admin = self
+        self.answers = list(answers)
+
+    def list_partitions(self, topic: str) -> list[PartitionState]:
+        replicas = self.answers.pop(0)
+        return [PartitionState(
+            topic=topic, partition=0, group=9, leader=1, term=2, replicas=replicas,
+            members=sorted(replicas), learners=[], behind={}, moving=False, state="ok",
+        )]  # fmt: skip
+
+
+def test_a_move_is_waited_for_although_a_broker_has_not_heard_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wait(told: Told) -> None:
+        client, before, after = cast("Client", told), [1, 2, 3], [4, 2, 3]
+        wait_for_partition(Settings(), client, ("t", 0), 60, replicas=after, before=before)
+
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0)
+    late = Told([1, 2, 3], [1, 2, 3], [4, 2, 3])
+    wait(late)
+    assert not late.answers
+    with pytest.raises(Failure, match="sent to"):
+        wait(Told([2, 3, 5]))
+    monkeypatch.setattr(waiting, "LATE_SECONDS", 0)
+    with pytest.raises(Failure, match="sent to"):
+        wait(Told([1, 2, 3]))
 
 
 def test_top_fits_into_80_columns_and_the_height_of_the_terminal() -> None:

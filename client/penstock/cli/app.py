@@ -23,7 +23,7 @@ NOUNS = {
         "topic": ("penstock.cli.topic:topic", "List, create, describe, alter, delete, trim."),
         "group": (
             "penstock.cli.group:group",
-            "Create, describe, alter, lag, seek, stuck, delete.",
+            "List, create, describe, alter, lag, seek, stuck, delete.",
         ),
         "dlq": ("penstock.cli.dlq:dlq", "Look at dead letters, redrive or purge them."),
         "schedule": (
@@ -37,7 +37,7 @@ NOUNS = {
             "penstock.cli.cluster:cluster",
             "Form a cluster, see how it is, grow and shrink it.",
         ),
-        "node": ("penstock.cli.node:node", "List brokers, describe one."),
+        "node": ("penstock.cli.node:node", "List brokers, describe one, see what it keeps."),
         "partition": (
             "penstock.cli.partition:partition",
             "See where partitions are, move them and their leads.",

@@ -41,9 +41,6 @@ def cluster() -> None:
     """Form a cluster, see how it is, grow and shrink it."""
 
 
-cluster.add_command(recover)
-
-
 @cluster.command(
     "init",
     examples="penstock serve --data a --listen n1:7400 --join n1:7400,n2:7400,n3:7400\n"
@@ -340,3 +337,6 @@ def upgrade(settings: Settings, level: int | None, yes: bool, dry_run: bool) -> 
             settings.confirm(f"raise the {words} for ever", yes=yes)
             client.admin.raise_feature_level(checked.level)
     settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
+
+
+cluster.add_command(recover)

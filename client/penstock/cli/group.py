@@ -62,7 +62,7 @@ _LAG = (
 
 @click.group("group", cls=Noun)
 def group() -> None:
-    """Create, describe, alter, lag, seek, stuck, delete."""
+    """List, create, describe, alter, lag, seek, stuck, delete."""
 
 
 @group.command("list", examples="penstock group list")

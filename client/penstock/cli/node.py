@@ -42,7 +42,7 @@ _QUARANTINE = (
 
 @click.group("node", cls=Noun)
 def node() -> None:
-    """List brokers, describe one."""
+    """List brokers, describe one, see what it keeps."""
 
 
 @node.command("list", examples="penstock node list -o wide\npenstock node list -o name")
@@ -104,3 +104,5 @@ def quarantine(settings: Settings, node: str) -> None:
     kept = reply.figures.get("quarantine", [])
     assert isinstance(kept, list), "a broker tells a list"
     print_rows(kept, _QUARANTINE, settings.output, name="path")
+    if not kept:
+        settings.say(f"node {id_} keeps no replica that went elsewhere")

@@ -62,7 +62,8 @@ def list_partitions(
     if not rows:
         chosen = (topic, state, node) != (None, None, None)
         none = "There is no partition yet. Make a topic: penstock topic create NAME"
-        settings.say("no such partition" if chosen else none)
+        none = "no such partition" if chosen else none
+        settings.say(f"none of them is {state}" if state else none)
 
 
 @partition.command(
@@ -104,8 +105,8 @@ def move(
         words = f"{topic}/{partition}: {reply.before} -> {reply.replicas}"
         settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
         if wait and not dry_run:
-            place = (topic, partition)
-            wait_for_partition(settings, client, place, within, replicas=reply.replicas)
+            place, after = (topic, partition), reply.replicas
+            wait_for_partition(settings, client, place, within, replicas=after, before=reply.before)
             settings.say(f"{topic}/{partition} is there")
 
 

@@ -52,6 +52,7 @@ from penstock.cli.settings import SERVER_DEFAULT
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
+    metavar="N",
     default=1,
     show_default=True,
     help="So many brokers, on ports and data directories beside one another; SIGHUP restarts"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from penstock.sync import Client
 
 LOOK_SECONDS: Final = 0.5
+LATE_SECONDS: Final = 5.0
+"""How long the broker that is asked may not have heard of what another one has just done."""
 
 wait_option = click.option("--wait", is_flag=True, help="Wait until it is done.")
 within_option = click.option(
@@ -111,10 +113,15 @@ def wait_for_partition(
     within: float,
     *,
     replicas: list[int] | None = None,
+    before: list[int] | None = None,
     leader: int = 0,
 ) -> None:
-    """Wait until a partition is where it shall be, or is led by whom it shall be."""
+    """Wait until a partition is where it shall be, or is led by whom it shall be.
+
+    `before` is where it was: a broker that says so has not heard of the move yet.
+    """
     topic, number = place
+    begun = time.monotonic()
 
     def look() -> tuple[bool, str]:
         found = client.admin.list_partitions(topic)[number]
@@ -122,6 +129,8 @@ def wait_for_partition(
         if leader:
             return found.leader == leader, words
         if sorted(found.replicas) != sorted(replicas or ()):  # leads may be evened out meanwhile
+            if found.replicas == before and time.monotonic() - begun < LATE_SECONDS:
+                return False, words
             raise Failure(f"{topic}/{number}: it is sent to {found.replicas} by now")
         copying = {node: found.behind.get(node, 0) for node in found.learners}
         words += f", on {found.members}"
