@@ -9,6 +9,7 @@ from penstock.cli.checks import Check, Grade
 from penstock.cli.checks.broker import topic_checks
 from penstock.cli.checks.data import file_system_of, sync_delays
 from penstock.cli.status import flatten, show_figure
+from penstock.protocol.cluster import PartitionState
 from penstock.protocol.messages import MetadataReply, PartitionInfo, TopicInfo
 from tests.cli.conftest import Cli
 
@@ -59,16 +60,25 @@ def test_doctor_without_a_broker_fails_with_its_own_code(cli: Cli) -> None:
     assert cli("doctor", "--no-broker", "-o", "name").stdout.startswith("version\n")
 
 
-def partition(number: int, leader: int, replicas: list[int]) -> PartitionInfo:
-    return PartitionInfo(partition=number, group=9, leader=leader, term=1, replicas=replicas)
+def partition(number: int, replicas: list[int]) -> PartitionInfo:
+    return PartitionInfo(partition=number, group=9, leader=1, term=1, replicas=replicas)
+
+
+def state(number: int, leader: int, replicas: list[int]) -> PartitionState:
+    return PartitionState(
+        topic="orders", partition=number, group=9, leader=leader, term=1, replicas=replicas,
+        members=replicas, learners=[], behind={}, moving=False,
+        state="ok" if leader else "leaderless",
+    )  # fmt: skip
 
 
 def test_partitions_without_leader_or_replicas_are_named() -> None:
-    parts = [partition(0, 1, [1, 2]), partition(1, 0, [1])]
+    parts = [partition(0, [1, 2]), partition(1, [1])]
     topic = TopicInfo(name="orders", id="x", partitions=parts, config={}, replication=2)
-    leaders, replicas = topic_checks(MetadataReply(cluster="c", nodes=[], topics=[topic]))
+    metadata = MetadataReply(cluster="c", nodes=[], topics=[topic])
+    leaders, replicas = topic_checks(metadata, [state(0, 1, [1, 2]), state(1, 0, [1])])
     assert leaders.grade is Grade.FAIL
-    assert "orders/1" in leaders.found
+    assert leaders.found == "1 of 2 partitions without one: orders/1"
     assert replicas.grade is Grade.WARN
     assert "orders/1" in replicas.found
 

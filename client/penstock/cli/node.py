@@ -15,6 +15,7 @@ from penstock.cli.cluster_rows import (
     status_of,
 )
 from penstock.cli.commands import Noun
+from penstock.cli.exits import Exit
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import node_argument
 from penstock.cli.settings import Failure, Settings
@@ -100,7 +101,7 @@ def quarantine(settings: Settings, node: str) -> None:
         id_ = find_node(client, node)
         reply = client.admin.status(id_)
     if reply.node != id_:
-        raise Failure(f"broker {id_} does not answer")
+        raise Failure(f"broker {id_} does not answer", code=Exit.UNREACHABLE)
     kept = reply.figures.get("quarantine", [])
     assert isinstance(kept, list), "a broker tells a list"
     print_rows(kept, _QUARANTINE, settings.output, name="path")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from penstock._version import __version__
@@ -15,7 +15,7 @@ from penstock.cli.units import count_of, show_duration
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
-    from penstock.protocol.cluster import ClusterStatusReply
+    from penstock.protocol.cluster import ClusterStatusReply, PartitionState
     from penstock.protocol.messages import MetadataReply
     from penstock.sync import Client
 
@@ -60,7 +60,7 @@ def _ask(client: Client, server: str) -> Iterator[Check]:
             fail=not accepting,
         )
     yield from cluster_checks(client.admin.cluster_status())
-    yield from topic_checks(client.admin.metadata())
+    yield from topic_checks(client.admin.metadata(), client.admin.list_partitions())
 
 
 def cluster_checks(status: ClusterStatusReply) -> Iterator[Check]:
@@ -75,15 +75,18 @@ def cluster_checks(status: ClusterStatusReply) -> Iterator[Check]:
         yield Check("cluster", Grade.OK, f"healthy ({count_of(count, 'broker')})", "")
 
 
-def topic_checks(metadata: MetadataReply) -> Iterator[Check]:
-    """Has every partition a leader, and as many places for replicas as it should?"""
+def topic_checks(metadata: MetadataReply, states: Sequence[PartitionState]) -> Iterator[Check]:
+    """Has every partition a leader, and as many places for replicas as it should?
+
+    The metadata still names a leader that has died, so leaders are taken from the states.
+    """
     partitions = [(topic, p) for topic in metadata.topics for p in topic.partitions]
-    headless = [f"{topic.name}/{p.partition}" for topic, p in partitions if not p.leader]
+    headless = [f"{state.topic}/{state.partition}" for state in states if not state.leader]
     yield graded(
         "leaders",
-        f"{len(headless)} of {len(partitions)} partitions without one: {', '.join(headless[:5])}"
+        f"{len(headless)} of {len(states)} partitions without one: {', '.join(headless[:5])}"
         if headless
-        else f"every partition has one ({len(partitions)})",
+        else f"every partition has one ({len(states)})",
         "Start the missing brokers: a partition needs a majority of its replicas.",
         fail=bool(headless),
     )
@@ -96,7 +99,7 @@ def topic_checks(metadata: MetadataReply) -> Iterator[Check]:
         "replicas",
         f"{count_of(len(short), 'partition')} with too few: {', '.join(short[:5])}"
         if short
-        else "every partition has as many as its topic asks for",
+        else "every partition has places for as many as its topic asks for",
         "Add brokers, or lower the topic's replication.",
         warn=bool(short),
     )
