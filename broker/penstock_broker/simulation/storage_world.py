@@ -81,6 +81,7 @@ class StorageWorld(StorageActions):
             checkpoint_rewrite_bytes=choice((4, 16, 64)) * _KIB,
             reserve_bytes=0,
             scrub_bytes=choice((512, 8192)),
+            write_back_bytes=choice((512, 4096, 1 << 20)),
         )
 
     def _draw_actions(self) -> list[tuple[Callable[[], None], int]]:
