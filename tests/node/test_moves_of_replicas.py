@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from penstock.protocol.messages import BrokerStatus
 from penstock_broker.machine.commands import (
     ChangeReplicas,
@@ -12,6 +14,8 @@ from penstock_broker.machine.commands import (
 )
 from penstock_broker.machine.metadata import MetadataMachine
 from penstock_broker.machine.topology import Partition
+from penstock_broker.node.peers.frames import HEARTBEAT_ACK_TABLE, HEARTBEAT_TABLE
+from penstock_broker.raft import Configuration, Raft
 from penstock_broker.storage.files import Beneath
 from penstock_broker.storage.inspect import FileReport, inspect_files
 from tests.node.cluster import Cluster
@@ -239,3 +243,41 @@ def test_a_copy_that_a_stop_left_behind_goes_at_the_next_start() -> None:
     cluster.wall_us += 24 * 3600 * 1_000_000
     cluster.advance(1.0)
     assert quarantined(cluster, away) == []
+
+
+def test_a_replica_that_answered_as_a_member_before_it_was_dropped_is_fed_from_the_start() -> None:
+    cluster = Cluster(4)
+    (gid,) = make(cluster, [1, 2, 3])
+    publish(cluster, gid, 0, 20)
+    propose(cluster, ChangeReplicas(group=gid, replicas=[1, 2, 4]))
+    cluster.run_until(lambda: on(cluster, gid, 1, 2, 4), 30.0)
+    end = cluster.leader(gid).group(gid).raft.log.last_index
+    propose(cluster, ChangeReplicas(group=gid, replicas=[1, 2, 3]))
+    cluster.run_until(lambda: 3 in cluster.leader(gid).group(gid).raft.progress)
+    assert cluster.members[3].node.groups.get(gid) is None
+    # Its metadata was behind: it answered for what it had, and dropped that a moment later.
+    cluster.leader(gid).group(gid).raft.progress[3].acknowledge(end)
+    cluster.run_until(lambda: on(cluster, gid, 1, 2, 3), 30.0)
+    cluster.advance(1.0)
+    assert numbers(cluster, 3, gid) == list(range(20))
+    assert not cluster.errors
+
+
+def test_a_replica_that_its_leader_did_not_miss_says_that_it_was_dropped() -> None:
+    cluster = Cluster(4)
+    (gid,) = make(cluster, [1, 2, 3])
+    publish(cluster, gid, 0, 20)
+    for replicas in ([1, 2, 4], [1, 2, 3]):
+        propose(cluster, ChangeReplicas(group=gid, replicas=replicas))
+        cluster.run_until(lambda nodes=replicas: on(cluster, gid, *nodes), 30.0)  # type: ignore[misc]  # bound
+    leader, member = cluster.leader(gid), cluster.members[3]
+    term, promised = member.group(gid).raft.term, member.group(gid).raft.promised
+    assert promised[1]
+    empty = Raft(3, randomness=Random(1), configuration=Configuration(), promised=promised)
+    member.group(gid).raft = empty  # as it began
+    frame = HEARTBEAT_TABLE.pack((77, 0), ((gid,), (term,), (promised[1],)))
+    receiver = member.node.peers.receivers[HEARTBEAT_TABLE.type]
+    receiver(leader.number, memoryview(frame), 0, len(frame), True)
+    session = member.node.peers.all()[leader.number].control.session
+    assert session is not None
+    assert bytes(session.out[-1]) == HEARTBEAT_ACK_TABLE.pack((77, 1), ((gid,), (0,)))

@@ -16,6 +16,7 @@ from penstock_broker.raft import (
     VoteRequest,
     VoteResponse,
 )
+from tests.raft.group import Group
 
 THREE = Configuration.of([1, 2, 3])
 
@@ -58,3 +59,25 @@ def test_it_follows_and_catches_up() -> None:
     entries = [Entry(index, 5, 1, b"") for index in range(1, 3)]
     raft.step(Append(2, 1, 5, 0, 0, entries, 0))
     assert raft.log.last_index == 2
+
+
+def test_a_leader_that_hears_of_it_feeds_it_from_the_start_and_keeps_what_is_committed() -> None:
+    group = Group()
+    group.elect(1)
+    group.propose(1, b"a", b"b")
+    group.settle()
+    leader = group[1]
+    commit = leader.log.commit
+    assert leader.log_dropped(3)
+    assert not leader.log_dropped(3)
+    assert leader.progress[3].match == 0
+    group.nodes[3] = Raft(
+        3, randomness=Random(1), configuration=THREE, hard_state=HardState(1, 0, 0),
+        promised=(1, commit),
+    )  # fmt: skip
+    group.isolate(2)
+    group.propose(1, b"c")
+    group.settle()
+    assert group[3].log.last_index == leader.log.last_index == commit + 1
+    assert leader.log.commit == commit + 1
+    assert not group[3].log_dropped(1)

@@ -394,6 +394,10 @@ class Raft(RaftState):
         """What is on its way to a member is lost: begin anew when it is heard of again."""
         snapshots.unreachable(self, node)
 
+    def log_dropped(self, node: int) -> bool:
+        """A member says that it has no log; True if it had one, and `ready` is worth a call."""
+        return snapshots.log_dropped(self, node)
+
     def snapshot_failed(self, node: int) -> None:
         """The snapshot for a member can't be made or did not arrive: try from the start."""
         snapshots.fail(self, node)

@@ -61,6 +61,12 @@ class Progress:
         """Look for the place where the logs agree, after what is known."""
         self._enter(Flow.PROBE)
 
+    def begin_anew(self, next_index: int) -> None:
+        """It has nothing of what it acknowledged."""
+        self.match = 0
+        self.become_probe()
+        self.next = next_index
+
     def become_replicate(self) -> None:
         """Feed without waiting for answers."""
         self._enter(Flow.REPLICATE)

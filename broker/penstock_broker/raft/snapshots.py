@@ -55,6 +55,20 @@ def unreachable(raft: RaftState, node: int) -> None:
         progress.acked_round = 0
 
 
+def log_dropped(raft: RaftState, node: int) -> bool:
+    """A member dropped its log after it had acknowledged some of it: it is fed from the start.
+
+    It was removed, and is a member again, but heard of it in that order only now. It votes as if it
+    had its log (`promised`), so what was committed with its help stays committed.
+    """
+    progress = raft.progress.get(node)
+    if raft.role is not Role.LEADER or progress is None or node == raft.id or not progress.match:
+        return False
+    progress.begin_anew(raft.log.last_index + 1)
+    raft.send_wanted = True
+    return True
+
+
 def give_up_overdue(raft: RaftState) -> None:
     """Called once an election time: a snapshot that takes for ever may have been lost."""
     for node, progress in raft.peers:

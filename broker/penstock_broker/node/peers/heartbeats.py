@@ -109,7 +109,11 @@ class Rounds:
             raft = group.raft
             known, settled = raft.log.commit, raft.term == term and raft.leader == sender
             if commit > raft.log.last_index and term >= raft.term:
-                raise _forgotten(gid, commit, raft.log.last_index)
+                if commit > raft.promised[1]:
+                    raise _forgotten(gid, commit, raft.log.last_index)
+                others.append(gid)  # it was dropped here since, and that is known
+                their_terms.append(0)
+                continue
             here = raft.on_heartbeat(sender, term, commit)
             if here > term:
                 others.append(gid)
@@ -133,7 +137,10 @@ class Rounds:
         refused = dict(zip(gids, terms, strict=True))
         for gid, term in refused.items():
             group = get(gid)
-            if group is not None and term and group.raft.on_heartbeat_ack(sender, term, number):
+            if group is None:
+                continue
+            raft = group.raft
+            if raft.on_heartbeat_ack(sender, term, number) if term else raft.log_dropped(sender):
                 mark(group)
         for gid in acknowledged(beats, sender, number, refused):
             group = get(gid)
