@@ -76,7 +76,7 @@ class LeaderUnknown(RetriableError):
     """The partition has no leader at the moment."""
 
     code = 11
-    hint = "An election is under way; try again."
+    hint = "An election is under way; if it lasts, `penstock cluster health` says why."
 
 
 class Throttled(RetriableError):

@@ -172,6 +172,17 @@ def test_top_looks_once(three: Cli) -> None:
     assert [node["connections"] > 0 for node in value["nodes"]] == [True] * 3
 
 
+def test_top_and_status_show_a_cluster_that_lost_most_of_its_brokers() -> None:
+    with cluster(3) as running:
+        running.kill(0)
+        running.kill(1)
+        cli = Cli(running.members[2].address)
+        assert wait_until(lambda: "no leader " in cli.any("cluster", "health").stdout)
+        shown = cli("top", "--once").stdout
+        assert "groups: ordered groups are left out: 8 coordinators without a leader" in shown
+        assert re.search(r"Metadata +led by nobody", cli("cluster", "status").stdout)
+
+
 # ----- rows
 
 

@@ -134,7 +134,8 @@ def _print_problems(wrong: list[Problem]) -> None:
 
 def _metadata(reply: ClusterStatusReply) -> str:
     metadata = reply.metadata
-    leader = f"node {metadata.leader}" if metadata.leader else "nobody"
+    heard = {node.id for node in reply.nodes if node.alive}
+    leader = f"node {metadata.leader}" if metadata.leader in heard else "nobody"
     words = f"led by {leader}, voters {metadata.voters}"
     return words + (f", learners {metadata.learners}" if metadata.learners else "")
 

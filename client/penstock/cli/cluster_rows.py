@@ -49,6 +49,7 @@ def node_row(status: ClusterStatusReply, node: NodeStatus) -> dict[str, Any]:
     metadata = status.metadata
     votes = "voter" if node.id in metadata.voters else "learner"
     gone = node.state not in ("active", "draining")
+    leads = node.alive and node.id == metadata.leader
     return {
         "node": node.id,
         "address": node.address,
@@ -57,7 +58,7 @@ def node_row(status: ClusterStatusReply, node: NodeStatus) -> dict[str, Any]:
         "alive": node.alive,
         "leaders": node.leaders,
         "replicas": node.replicas,
-        "metadata": "leader" if node.id == metadata.leader else "-" if gone else votes,
+        "metadata": "leader" if leads else "-" if gone else votes,
         "version": node.version,
         "feature_max": node.feature_max,
     }

@@ -95,7 +95,7 @@ class Settings:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise Failure(
-                f"refusing to {action} without a confirmation",
+                f"not confirmed: {action}",
                 code=Exit.REFUSED,
                 hint="Add --yes.",
             )

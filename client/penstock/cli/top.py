@@ -17,10 +17,12 @@ from penstock.cli.commands import Verb
 from penstock.cli.output import Column, render_table, styled, to_json
 from penstock.cli.params import SECONDS
 from penstock.cli.settings import Settings, wall_us
+from penstock.cli.shared_view import LOOK_SECONDS
 from penstock.cli.units import count_of, show_time
-from penstock.errors import PenstockError
+from penstock.errors import LeaderUnknown, PenstockError
 
 if TYPE_CHECKING:
+    from penstock.protocol.messages import GroupSummary
     from penstock.sync import Client
 
 WIDTH_DEFAULT: Final = 80
@@ -155,6 +157,28 @@ def render(found: Look, width: int | None, height: int | None) -> list[str]:
     return lines
 
 
+def _group(info: GroupSummary) -> dict[str, Any]:
+    return {
+        "group": info.group,
+        "mode": info.mode,
+        "topics": info.topics,
+        "members": info.members,
+        "lag": info.lag,
+    }
+
+
+def left_out(coordinators: int) -> list[Problem]:
+    """That ordered groups are missing, since so many coordinators have no leader."""
+    if not coordinators:
+        return []
+    words = f"ordered groups are left out: {count_of(coordinators, 'coordinator')} without a leader"
+    return [_problem("groups", words, coordinators)]
+
+
+def _problem(what: str, detail: str, count: int | None = None) -> Problem:
+    return {"problem": what, "detail": detail, "node": None, "count": count}
+
+
 class _Eye:
     """Looks, and remembers the last time for rates."""
 
@@ -171,16 +195,25 @@ class _Eye:
             if node.alive:
                 row.update(self._figures(client, node.id))
             nodes.append(row)
-        topics = [self._topic(client, info.name) for info in admin.list_topics()[:TOPICS_MAX]]
-        topics = [row for row in topics if row]
-        topics.sort(key=lambda row: (-(row["records_per_second"] or 0), row["topic"]))
-        groups = [
-            {"group": g.group, "mode": g.mode, "topics": g.topics, "members": g.members,
-             "lag": g.lag}
-            for g in admin.list_groups().groups[:GROUPS_MAX]
-        ]  # fmt: skip
-        groups.sort(key=lambda row: (-int(str(row["lag"] or 0)), str(row["group"])))
-        return Look(wall_us(), status.cluster, problems(status), nodes, topics, groups)
+        wrong = problems(status)
+        topics: list[dict[str, Any]] = []
+        groups: list[dict[str, Any]] = []
+        try:
+            topics = self._topics(client)
+            reply = admin.list_groups(patience=LOOK_SECONDS)
+        except LeaderUnknown as error:  # a broker that was started while most others are away
+            wrong.append(_problem("topics, groups", str(error)))
+        else:
+            groups = [_group(g) for g in reply.groups[:GROUPS_MAX]]
+            groups.sort(key=lambda row: (-int(str(row["lag"] or 0)), str(row["group"])))
+            wrong += left_out(reply.missing)
+        return Look(wall_us(), status.cluster, wrong, nodes, topics, groups)
+
+    def _topics(self, client: Client) -> list[dict[str, Any]]:
+        """The busiest first."""
+        names = [info.name for info in client.admin.list_topics()[:TOPICS_MAX]]
+        topics = [row for name in names if (row := self._topic(client, name))]
+        return sorted(topics, key=lambda row: (-(row["records_per_second"] or 0), row["topic"]))
 
     def _figures(self, client: Client, node: int) -> dict[str, Any]:
         try:
