@@ -30,6 +30,7 @@ from penstock_broker.node.controller.controller import Controller
 from penstock_broker.node.coordinator import CoordinatorGroup
 from penstock_broker.node.dropping import Remains, drop, leftover, remains_of
 from penstock_broker.node.group import Group
+from penstock_broker.node.leaving import Leaving
 from penstock_broker.node.making import Making
 from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.node.partition import PartitionGroup
@@ -83,6 +84,7 @@ class Groups:
         self._known = 0
         """Index up to which the metadata was logged here before the start."""
         self.making = Making(self._create, self._delete)
+        self.leaving = Leaving(node, self._drop_here)
         self.reconfiguring = Reconfiguring(node)
         self.controller = Controller(node)
 
@@ -261,7 +263,10 @@ class Groups:
 
     def _create(self, effect: GroupCreated | ReplicasChanged) -> None:
         node, gid = self._node, effect.group
-        if gid in self._all or self.node_id not in effect.holders:
+        if self.node_id not in effect.holders:
+            return
+        if gid in self._all:
+            self.leaving.discard(gid)
             return
         if not self._may_return(gid):
             self._returning.add(gid)
@@ -296,6 +301,10 @@ class Groups:
         """The group settled without this node."""
         if self._replaying:
             return  # it may have come back since: what lies here can be younger than this word
+        if gid in self._all:
+            self.leaving.add(gid)
+
+    def _drop_here(self, gid: int) -> None:
         group = self._all.get(gid)
         if group is not None and self._end(gid, NotLeader("the replica here was removed")):
             self._drop(gid, remains_of(group))
@@ -318,6 +327,7 @@ class Groups:
 
     def _tidy(self) -> None:
         """Take in groups that come back, as soon as their old copy is gone."""
+        self.leaving.step()
         machine = self.metadata.machine
         for gid in [gid for gid in self._returning if self._may_return(gid)]:
             self._returning.discard(gid)
@@ -349,6 +359,7 @@ class Groups:
         if group is None:
             return False
         group.end(error)
+        self.leaving.discard(gid)
         self._restless.pop(gid, None)
         self._node.polling.pop(gid, None)
         self._node.catchup.deleted(gid)
@@ -363,6 +374,8 @@ class Groups:
     def peer_message(self, gid: int, message: RaftMessage) -> None:
         """A message of a group arrived from another node."""
         group = self._all.get(gid)
+        if gid in self.leaving.silent:
+            return
         if group is None:
             self._stray(gid, message)
         elif type(message) is InstallSnapshot:

@@ -99,10 +99,10 @@ class Rounds:
         (number, mark), (gids, terms, commits) = HEARTBEAT_TABLE.unpack(buffer, start, end)
         node, sender = self._node, peer.id
         self._marks.beat(sender, mark)
-        get, others, their_terms = node.groups.get, [], []
+        get, silent, others, their_terms = node.groups.get, node.groups.leaving.silent, [], []
         for gid, term, commit in zip(gids, terms, commits, strict=True):
             group = get(gid)
-            if group is None:
+            if group is None or gid in silent:
                 others.append(gid)
                 their_terms.append(0)
                 continue
