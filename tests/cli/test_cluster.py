@@ -15,6 +15,9 @@ from penstock.cli.checks import Grade
 from penstock.cli.checks.broker import cluster_checks
 from penstock.cli.cluster_rows import bereft_lines, node_row, partition_row, problems
 from penstock.cli.exits import Exit
+from penstock.cli.node import QUARANTINE
+from penstock.cli.output import render_table
+from penstock.cli.recover import ROWS
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.top import Look, render
 from penstock.cli.waiting import wait_for_partition
@@ -296,6 +299,20 @@ def test_top_fits_into_80_columns_and_the_height_of_the_terminal() -> None:
     found = Look(0, "c0ffee", [], rows, topics, groups)
     assert all(len(line) <= 80 for line in render(found, 80, None))
     assert len(render(found, 80, 24)) == 24
+
+
+def test_what_is_typed_next_is_never_cut_at_80_columns() -> None:
+    path = "quarantine/1795277878388022.10"
+    shown = [column for column in QUARANTINE if not column.wide]
+    kept = {"topic": "t" * 90, "partition": 1023, "bytes": 1 << 30, "path": path,
+            "left_seconds": 86_399}  # fmt: skip
+    lines = render_table([kept], shown, width=80)
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[1].endswith(path)
+    fate = {"topic": "dead.orders.billing", "partition": 3, "outcome": "kept", "entries": 18_845,
+            "unproven": 0, "others": [1, 6]}  # fmt: skip
+    lines = render_table([fate], [column for column in ROWS if not column.wide], width=80)
+    assert lines[1].startswith("dead.orders.billing ")
 
 
 def test_what_a_removal_leaves_without_a_majority_is_named() -> None:

@@ -18,7 +18,7 @@ from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
 from penstock.cli.output import Column, print_fields, print_object, print_rows, print_table
 from penstock.cli.params import node_argument
-from penstock.cli.settings import Failure, Settings
+from penstock.cli.settings import Failure, Settings, wall_us
 from penstock.cli.status import flatten, show_figure
 
 _LINKS = (
@@ -30,13 +30,14 @@ _LINKS = (
     Column("dropped_messages", "DROPPED", "number"),
     Column("refused", "REFUSED", spare=True),
 )
-_QUARANTINE = (
-    Column("topic", "TOPIC"),
+QUARANTINE = (
+    Column("topic", "TOPIC", spare=True),
     Column("partition", "PARTITION", "number"),
     Column("bytes", "SIZE", "size"),
-    Column("dropped_at_us", "DROPPED", "time"),
-    Column("until_us", "KEPT UNTIL", "time"),
+    Column("left_seconds", "KEPT FOR", "seconds"),
     Column("path", "DIRECTORY"),
+    Column("dropped_at_us", "DROPPED", "time", wide=True),
+    Column("until_us", "KEPT UNTIL", "time", wide=True),
     Column("group", "GROUP", "number", wide=True),
 )
 
@@ -104,6 +105,8 @@ def quarantine(settings: Settings, node: str) -> None:
         raise Failure(f"broker {id_} does not answer", code=Exit.UNREACHABLE)
     kept = reply.figures.get("quarantine", [])
     assert isinstance(kept, list), "a broker tells a list"
-    print_rows(kept, _QUARANTINE, settings.output, name="path")
+    now = wall_us()
+    rows = [{**row, "left_seconds": max(0.0, (row["until_us"] - now) / 1e6)} for row in kept]
+    print_rows(rows, QUARANTINE, settings.output, name="path")
     if not kept:
         settings.say(f"node {id_} keeps no replica that went elsewhere")

@@ -13,13 +13,13 @@ from penstock.cli.params import dry_run_option, yes_option
 from penstock.cli.settings import Settings
 from penstock.cli.units import count_of
 
-_ROWS: Final = (
-    Column("topic", "TOPIC"),
+ROWS: Final = (
+    Column("topic", "TOPIC", spare=True),
     Column("partition", "PARTITION", "number"),
     Column("outcome", "OUTCOME"),
-    Column("entries", "ENTRIES HERE", "number"),
-    Column("unproven", "NOT KNOWN AS COMMITTED", "number"),
-    Column("others", "COPIES GIVEN UP ON NODES"),
+    Column("entries", "ENTRIES", "number"),
+    Column("unproven", "UNPROVEN", "number"),
+    Column("others", "ALSO ON"),
     Column("group", "GROUP", "number", wide=True),
 )
 
@@ -42,11 +42,14 @@ def recover(settings: Settings, directory: str, yes: bool, dry_run: bool) -> Non
     voter of the metadata and of every partition that it has a copy of. What only
     the lost brokers had is gone, and none of them may ever start again on its old
     directory: it would go on with the old cluster by itself.
+
+    ENTRIES is what is here, UNPROVEN how many of them were not known to be
+    committed, ALSO ON the nodes whose copies are given up.
     """
     run = plugins.load("recover")
     found = run(directory, dry_run=True)
     rows = [_row(fate) for fate in found.fates]
-    print_rows(rows, _ROWS, settings.output, name="topic")
+    print_rows(rows, ROWS, settings.output, name="topic")
     for line in _warnings(rows, found.node):
         settings.warn(line)
     if dry_run:
@@ -58,7 +61,7 @@ def recover(settings: Settings, directory: str, yes: bool, dry_run: bool) -> Non
 
 
 def _row(fate: Any) -> dict[str, Any]:  # noqa: ANN401 - an object of the broker's, by name only
-    row = {column.key: getattr(fate, column.key) for column in _ROWS}
+    row = {column.key: getattr(fate, column.key) for column in ROWS}
     row["topic"] = fate.topic or "(metadata)"
     row["others"] = sorted(fate.others)
     return row
@@ -73,7 +76,7 @@ def _warnings(rows: list[dict[str, Any]], node: int) -> list[str]:
     lines = []
     if shared:
         lines.append(
-            f"{count_of(shared, 'group')} will go on with what node {node} has: "
+            f"{count_of(shared, 'partition')} will go on with what node {node} has: "
             "acknowledged records that only the others had are LOST"
         )
     if unproven:
