@@ -113,13 +113,16 @@ class ClusterProcesses:
         return {}
 
     def whole(self) -> bool:
-        """Whether every partition has all its replicas on brokers that live."""
+        """Whether one more broker may be lost: all replicas, and who decides, are on live ones."""
         with (
             suppress(PenstockError),
             sync.connect(self.address, request_timeout=ASK_SECONDS) as client,
         ):
             status = client.admin.cluster_status()
-            return not (status.under_replicated or status.leaderless or status.moving)
+            alive = {node.id for node in status.nodes if node.alive}
+            voters = status.metadata.voters
+            lacks = status.under_replicated or status.leaderless or status.moving
+            return alive.issuperset(voters) and len(voters) > 1 and not lacks
         return False
 
     def member(self, node: int) -> BrokerProcess:
