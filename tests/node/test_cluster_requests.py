@@ -160,6 +160,23 @@ def test_a_removal_names_the_partitions_that_have_no_majority_without_the_broker
     assert asked(cluster, SetNodeState(node=3, state="draining", dry_run=True)).bereft == []
 
 
+def test_a_removal_names_partitions_whose_move_may_be_over_without_a_report() -> None:
+    cluster = Cluster(3)
+    (gid,) = cluster.topic("one", 1, replication=1)
+    metadata = cluster.leader(0).number
+    before = cluster.leader(gid).number
+    after = next(n for n in cluster.members if n not in (before, metadata))
+    asked(cluster, MovePartition(topic="one", partition=0, replicas=[after]), metadata)
+    cluster.kill(after)
+    cluster.advance(2.0)
+    (place,) = cluster.leader(0).node.groups.metadata.machine.topics["one"].partitions
+    assert (place.members, place.replicas) == ([before], [after])
+    for leaving in (before, after):
+        dry = SetNodeState(node=leaving, state="removed", force=True, dry_run=True)
+        lost = asked(cluster, dry, metadata).bereft
+        assert [each.others for each in lost if each.topic == "one"] == [[]]
+
+
 def test_unknown_places_are_refused() -> None:
     cluster = Cluster(3)
     cluster.topic("orders")

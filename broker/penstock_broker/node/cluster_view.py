@@ -264,16 +264,22 @@ def stuck(machine: MetadataMachine, leaving: int) -> int:
 
 
 def bereft(node: Node, leaving: int) -> list[cluster.Bereft]:
-    """The partitions that have no majority when a node is gone."""
+    """The partitions that have no majority when a node is gone.
+
+    During a move those are named that have none where they were, or none where they shall be: a
+    move may be over although nobody has told the metadata yet.
+    """
     found = []
     for name, topic in sorted(node.groups.metadata.machine.topics.items()):
         for number, partition in enumerate(topic.partitions):
-            others = [member for member in partition.members if member != leaving]
-            alive = [member for member in others if is_alive(node, member)]
-            if len(others) < len(partition.members) and len(alive) * 2 <= len(partition.members):
-                found.append(
-                    cluster.Bereft(topic=name, partition=number, others=others, alive=alive)
-                )
+            for members in (partition.members, sorted(partition.replicas)):
+                others = [member for member in members if member != leaving]
+                alive = [member for member in others if is_alive(node, member)]
+                if len(others) < len(members) and len(alive) * 2 <= len(members):
+                    found.append(
+                        cluster.Bereft(topic=name, partition=number, others=others, alive=alive)
+                    )
+                    break
     return found
 
 
