@@ -210,11 +210,13 @@ def node(
 
 def test_a_healthy_cluster_has_no_problems() -> None:
     assert problems(status()) == []
-    assert problems(status(nodes=[node(1), node(2, "removed", alive=False)])) == []
+    after = MetadataStatus(leader=1, term=3, voters=[1, 3, 4], learners=[])
+    nodes = [node(1), node(2, "removed", alive=False), node(3), node(4)]
+    assert problems(status(metadata=after, nodes=nodes)) == []
 
 
 def test_the_doctor_fails_for_each_problem_of_the_cluster() -> None:
-    away = status(under_replicated=3, nodes=[node(1), node(2, alive=False)])
+    away = status(under_replicated=3, nodes=[node(1), node(2, alive=False), node(3)])
     assert [(check.grade, check.found.split(":")[0]) for check in cluster_checks(away)] == [
         (Grade.FAIL, "broker away"), (Grade.FAIL, "copies missing"),
     ]  # fmt: skip
@@ -235,6 +237,18 @@ def test_every_problem_is_named() -> None:
     ]  # fmt: skip
     assert all(len(f"{p['problem']:<14}  {p['detail']}") < 80 for p in found)
     assert [problem["problem"] for problem in problems(status(cluster=""))] == ["not formed"]
+
+
+def test_it_is_not_healthy_while_the_metadata_counts_on_a_broker_that_is_gone() -> None:
+    four = MetadataStatus(leader=1, term=3, voters=[1, 2, 3], learners=[4])
+    nodes = [node(1), node(2), node(3, "replaced", alive=False), node(4)]
+    (found,) = problems(status(metadata=four, nodes=nodes))
+    assert (found["problem"], found["count"]) == ("few voters", 1)
+    one = MetadataStatus(leader=1, term=3, voters=[1], learners=[2, 3])
+    (found,) = problems(status(metadata=one, nodes=[node(1), node(2), node(3)]))
+    assert (found["problem"], found["count"]) == ("few voters", 2)
+    assert len(f"{found['problem']:<14}  {found['detail']}") < 80
+    assert problems(status(metadata=one, nodes=[node(1), node(2)])) == []
 
 
 def test_a_brokers_row_says_whether_it_is_away_and_how_it_votes() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from penstock.cli.exits import Exit
 from penstock.cli.output import Column
@@ -41,6 +41,8 @@ PARTITIONS = (
 SILENT = "away"
 BEREFT_SHOWN = 20
 Problem = dict[str, Any]
+VOTERS_MIN: Final = 3
+"""So many decide about the metadata as soon as there are as many brokers."""
 """What is wrong in words, and as numbers: the node that it is about, of how many things."""
 
 
@@ -95,6 +97,7 @@ def problems(status: ClusterStatusReply) -> list[Problem]:
         for address in status.awaited
     ]
     found += [problem for node in status.nodes for problem in _of_node(node)]
+    found += _of_voters(status)
     if status.leaderless:
         counted = count_of(status.leaderless, "partition")
         found.append(
@@ -105,6 +108,19 @@ def problems(status: ClusterStatusReply) -> list[Problem]:
         words = f"{counted} with a copy missing, away or far behind"
         found.append(_problem("copies missing", words, count=status.under_replicated))
     return found
+
+
+def _of_voters(status: ClusterStatusReply) -> Iterator[Problem]:
+    """The metadata lacks a copy that it counts on, or could have: the next loss may be its last."""
+    members = {node.id for node in status.nodes if node.state in ("active", "draining")}
+    voters = status.metadata.voters
+    gone = [voter for voter in voters if voter not in members]
+    if gone:
+        words = f"of the metadata: {gone} of {voters} are gone; lose no other broker"
+        yield _problem("few voters", words, count=len(gone))
+    elif len(voters) < VOTERS_MIN <= len(members):
+        words = f"of the metadata: {len(voters)} of {VOTERS_MIN}; lose no broker now"
+        yield _problem("few voters", words, count=VOTERS_MIN - len(voters))
 
 
 def _of_node(node: NodeStatus) -> Iterator[Problem]:
