@@ -168,8 +168,9 @@ class FakeAdmin:
     def list_groups(self, patience: float | None = None) -> Any:
         """The one shared group."""
         shared = GroupSummary(
-            group="billing", mode="shared", members=2, generation=0, topics=["orders"], lag=1241
-        )
+            group="billing", mode="shared", members=2, generation=0, topics=["orders"], lag=1241,
+            missing=len(self.missing),
+        )  # fmt: skip
         return SimpleNamespace(groups=[shared], missing=0)
 
     def list_topics(self) -> Any:

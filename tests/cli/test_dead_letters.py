@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from penstock.cli.app import penstock
 from penstock.cli.settings import Settings
+from penstock.cli.shared_view import lag_words
 from penstock.protocol.sharing import ScheduledRecord
 from tests.cli.shared_fakes import NOW_US, SECOND, FakeAdmin, FakeClient, letter, schedule, state
 
@@ -311,3 +312,13 @@ def test_partitions_without_a_leader_are_named_and_not_asked(admin: FakeAdmin, r
     described = run("group", "describe", "orders", "billing", "-o", "json")
     assert json.loads(described.stdout)["missing"] == [1, 3]
     assert "not known" in run("group", "lag", "orders", "billing", "--max", "9999", code=10).stderr
+
+
+def test_a_list_of_groups_tells_which_lags_leave_partitions_out(admin: FakeAdmin, run: Run) -> None:
+    assert run("group", "list").stderr == ""
+    admin.missing = [1, 3]
+    listed = run("group", "list", "-o", "json")
+    assert [row["missing"] for row in json.loads(listed.stdout)] == [2]
+    assert "leaves out what has no leader: billing (2 partitions)" in listed.stderr
+    groups = admin.list_groups().groups * 12
+    assert lag_words(groups).endswith("billing (2 partitions) and 2 more groups")

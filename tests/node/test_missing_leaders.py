@@ -56,6 +56,25 @@ def test_partitions_without_a_leader_are_named() -> None:
             assert reply.missing == {"orders": lost}
 
 
+def test_groups_are_listed_with_how_many_partitions_their_lag_leaves_out() -> None:
+    cluster = bereft()
+    topic = cluster.leader(0).node.groups.metadata.machine.topics["orders"]
+    for place in topic.partitions:
+        cluster.leader(place.group).client().publish(place.group, b"a", b"b")
+    cluster.advance(1.0)
+    groups = cluster.ask(cluster.members[1].client(), ListGroups()).groups
+    assert [(each.lag, each.missing) for each in groups] == [(6, 0), (6, 0)]
+    cluster.kill(3)
+    cluster.advance(4.0)
+    lost = sum(place.replicas == [3] for place in topic.partitions)
+    assert lost
+    for member in cluster.alive:
+        reply = cluster.ask(member.client(), ListGroups(partial=True), SOON)
+        assert reply.missing == 0
+        found = [(each.lag, each.missing) for each in reply.groups]
+        assert found == [(6 - 2 * lost, lost)] * 2
+
+
 def test_groups_are_listed_without_those_of_lost_coordinators_if_that_is_asked_for() -> None:
     cluster = bereft()
     client = cluster.members[1].client()

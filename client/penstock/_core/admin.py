@@ -169,7 +169,8 @@ class Admin:
         request = ListGroups(partial=patience is not None)
         while True:
             reply = yield from self._requests.call(request, ListGroupsReply)
-            if not reply.missing or self._scheduler.now - begun >= (patience or 0.0):
+            told = not reply.missing and not any(group.missing for group in reply.groups)
+            if told or self._scheduler.now - begun >= (patience or 0.0):
                 return reply
             yield self._scheduler.sleep(LOOK_PAUSE)
 

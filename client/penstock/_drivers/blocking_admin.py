@@ -136,9 +136,10 @@ class BlockingAdmin(BlockingSharedAdmin, BlockingClusterAdmin):
         """All groups, one line each.
 
         Args:
-            patience: how long to wait for coordinators without a leader; then the groups that are
-                known are told, and `missing` says how many coordinators are not heard. By default
-                all groups are told, or that is an error.
+            patience: how long to wait for coordinators and partitions without a leader; then the
+                groups that are known are told, and `missing` says how many coordinators are not
+                heard. By default all groups are told, or that is an error. Each group's own
+                `missing` says how many partitions its lag leaves out.
         """
         limit = None if patience is None else seconds(patience, "patience")
         return self._driver.run(self._admin.list_groups(limit))

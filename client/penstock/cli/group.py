@@ -25,7 +25,7 @@ from penstock.cli.params import (
     yes_option,
 )
 from penstock.cli.settings import Failure, Settings
-from penstock.cli.shared_view import LOOK_SECONDS, unsettled
+from penstock.cli.shared_view import LOOK_SECONDS, lag_words, unsettled
 from penstock.cli.units import count_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _LIST = (
     Column("members", "MEMBERS", "number"),
     Column("lag", "LAG", "number"),
     Column("topics", "TOPICS"),
+    Column("missing", "UNTOLD", "number", wide=True),
     Column("generation", "GENERATION", "number", wide=True),
 )
 _MEMBERS = (
@@ -70,7 +71,8 @@ def group() -> None:
 def list_groups(settings: Settings) -> None:
     """List the groups.
 
-    The lag of a shared one counts what is not settled.
+    The lag of a shared one counts what is not settled. Partitions without a leader
+    are left out, which is told.
     """
     with settings.connect() as client:
         reply = client.admin.list_groups(patience=LOOK_SECONDS)
@@ -81,11 +83,15 @@ def list_groups(settings: Settings) -> None:
             "members": g.members,
             "lag": g.lag,
             "topics": g.topics,
+            "missing": g.missing,
             "generation": g.generation,
         }
         for g in reply.groups
     ]
     print_rows(rows, _LIST, settings.output, name="group")
+    partial = [g for g in reply.groups if g.missing]
+    if partial:
+        settings.warn(lag_words(partial))
     if reply.missing:
         counted = count_of(reply.missing, "coordinator")
         settings.warn(f"ordered groups are left out: {counted} without a leader")

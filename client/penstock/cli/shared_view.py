@@ -12,6 +12,7 @@ from penstock.cli.shared_settings import show_settings
 from penstock.cli.units import SECOND_US, count_of, show_duration, show_time
 
 if TYPE_CHECKING:
+    from penstock.protocol.messages import GroupSummary
     from penstock.protocol.sharing import DescribeSharedReply, SharedFigures
 
 PARTITIONS: Final = (
@@ -53,6 +54,14 @@ def missing_words(topic: str, partitions: Sequence[int]) -> str:
     more = f" and {len(partitions) - MISSING_SHOWN} more" if partitions[MISSING_SHOWN:] else ""
     what, have = ("partition", "has") if len(partitions) == 1 else ("partitions", "have")
     return f"{what} {shown}{more} of {topic} {have} no leader: what is there is not counted"
+
+
+def lag_words(groups: Sequence[GroupSummary]) -> str:
+    """Groups whose lag leaves out partitions that nobody told of, in words."""
+    shown = [f"{g.group} ({count_of(g.missing, 'partition')})" for g in groups[:MISSING_SHOWN]]
+    rest = len(groups) - MISSING_SHOWN
+    more = f" and {count_of(rest, 'more group')}" if rest > 0 else ""
+    return f"the lag leaves out what has no leader: {', '.join(shown)}{more}"
 
 
 def unsettled(figures: SharedFigures) -> int:

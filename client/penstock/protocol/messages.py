@@ -370,6 +370,8 @@ class GroupSummary(Message, frozen=True, kw_only=True):
     generation: int
     topics: list[str]
     lag: int
+    missing: int = 0
+    """Partitions that nobody told of, since they have no leader: `lag` leaves them out."""
 
 
 @reply(0x25)

@@ -279,26 +279,33 @@ def _merged(found: Iterable[GroupPartsReply]) -> dict[tuple[str, str], SharedPar
 def _ordered_summary(
     node: Node, part: OrderedPart, ends: Mapping[int, list[int]]
 ) -> messages.GroupSummary:
+    places = group_parts.places(node, part)
+    lost = unled(node, places.values())
+    rows = group_parts.lags(node, part, ends)
     return messages.GroupSummary(
         group=part.group,
         mode=group_parts.ORDERED,
         members=len(part.members),
         generation=part.generation,
         topics=part.topics,
-        lag=sum(row.lag for row in group_parts.lags(node, part, ends)),
+        lag=sum(row.lag for row in rows if places.get((row.topic, row.partition)) not in lost),
+        missing=len(lost),
     )
 
 
 def _shared_summary(
     topic: Topic, name: str, definition: SharedDefinition, part: SharedPart | None
 ) -> messages.GroupSummary:
+    rows, members = (part.rows, part.members) if part is not None else ([], [])
+    told = {(row.topic, row.partition) for row in rows}
     return messages.GroupSummary(
         group=name,
         mode=MODE,
-        members=len({member.member for member in part.members}) if part is not None else 0,
+        members=len({member.member for member in members}),
         generation=definition.revision,
         topics=[topic.name],
-        lag=sum(row.lag for row in part.rows) if part is not None else 0,
+        lag=sum(row.lag for row in rows),
+        missing=len(_untold(topic, told)),
     )
 
 
