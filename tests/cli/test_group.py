@@ -2,11 +2,20 @@ from __future__ import annotations
 
 import json
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from penstock.cli.consume import _work, chooser
+from penstock.cli.exits import Exit
+from penstock.cli.printing import Printer
+from penstock.cli.settings import Failure
+from penstock.errors import LeaderUnknown
 from tests.cli.conftest import Cli
+
+if TYPE_CHECKING:
+    from penstock import Record
+    from penstock.sync import Client, Subscription
 
 _numbers = count(1)
 
@@ -108,3 +117,42 @@ def test_a_group_is_deleted_only_when_it_is_confirmed(cli: Cli, group: str) -> N
     cli("group", "delete", group, "--dry-run")
     cli("group", "delete", group, "--yes")
     assert cli.any("group", "describe", group).exit_code == 4
+
+
+class Reading:
+    """A client and its member of a group: it has these offsets, and gets nothing more."""
+
+    def __init__(self, positions: dict[int, int], ends: dict[int, int] | None) -> None:
+        self.admin = self
+        self.positions = positions
+        self.ends = ends
+
+    def fetch(self, *, max_records: int, wait: float) -> list[Record]:
+        return []
+
+    def position(self) -> dict[str, dict[int, int]]:
+        return {"orders": self.positions}
+
+    def lag(self) -> dict[str, dict[int, int]]:
+        return {"orders": dict.fromkeys(self.positions, 0)}
+
+    def list_offsets(self, topic: str, positions: dict[int, str]) -> dict[int, int]:
+        if self.ends is None:
+            raise LeaderUnknown("partition 1 of orders has no leader")
+        return {number: self.ends[number] for number in positions}
+
+
+def read_to_the_end(reading: Reading) -> None:
+    client, member = cast("Client", reading), cast("Subscription", reading)
+    printer, choice = Printer("value"), chooser(None, None)
+    _work(client, member, "orders", printer, choice, limit=None, follow=False)
+
+
+def test_a_member_is_not_at_the_end_of_a_partition_that_it_could_not_fetch() -> None:
+    read_to_the_end(Reading({0: 4, 1: 4}, {0: 4, 1: 4, 2: 9}))
+    read_to_the_end(Reading({}, None))
+    with pytest.raises(LeaderUnknown):
+        read_to_the_end(Reading({0: 4, 1: 4}, None))
+    with pytest.raises(Failure, match="partitions 1") as failed:
+        read_to_the_end(Reading({0: 4, 1: 4}, {0: 4, 1: 5}))
+    assert failed.value.code == Exit.PARTIAL

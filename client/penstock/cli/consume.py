@@ -11,6 +11,7 @@ import click
 from penstock.cli import spans
 from penstock.cli.commands import Verb
 from penstock.cli.consume_shared import OnError, Work, consume_shared
+from penstock.cli.exits import Exit
 from penstock.cli.params import (
     COUNT,
     NUMBER,
@@ -21,13 +22,13 @@ from penstock.cli.params import (
 )
 from penstock.cli.printing import RECORD_OUTPUTS, Printer
 from penstock.cli.records import scope_of
-from penstock.cli.settings import Settings
+from penstock.cli.settings import Failure, Settings
 from penstock.cli.units import Position
 from penstock.cli.where import WhereError, parse
 
 if TYPE_CHECKING:
     from penstock import Record
-    from penstock.sync import Subscription
+    from penstock.sync import Client, Subscription
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -176,7 +177,7 @@ def consume(
         if group is not None:
             begin = start if start is not None else "earliest"
             with client.subscribe(topic, group=group, start=begin, commit="manual") as member:
-                _work(member, topic, printer, choice, limit=limit, follow=follow)
+                _work(client, member, topic, printer, choice, limit=limit, follow=follow)
         else:
             planned = spans.plan(
                 client,
@@ -273,6 +274,7 @@ def chooser(key: str | None, expression: str | None) -> spans.Choice:
 
 
 def _work(
+    client: Client,
     member: Subscription,
     topic: str,
     printer: Printer,
@@ -293,7 +295,12 @@ def _work(
             continue
         idle += wait
         if not follow and (_at_end(member, topic) or idle >= GROUP_IDLE_SECONDS):
-            return
+            unread = _unread(client, member, topic)
+            if not unread:
+                return
+            if idle >= GROUP_IDLE_SECONDS:
+                numbers = ", ".join(map(str, unread))
+                raise Failure(f"not read to the end: partitions {numbers}", code=Exit.PARTIAL)
 
 
 def _at_end(member: Subscription, topic: str) -> bool:
@@ -301,3 +308,16 @@ def _at_end(member: Subscription, topic: str) -> bool:
     positions = member.position().get(topic, {})
     ahead = member.lag().get(topic, {})
     return bool(positions) and min(positions.values()) >= 0 and not any(ahead.values())
+
+
+def _unread(client: Client, member: Subscription, topic: str) -> list[int]:
+    """The member's partitions that have more: what it fetched last may be old, or nothing yet.
+
+    Raises:
+        LeaderUnknown: nobody can tell of one of them.
+    """
+    positions = member.position().get(topic, {})
+    if not positions:
+        return []
+    ends = client.admin.list_offsets(topic, dict.fromkeys(positions, "latest"))
+    return [number for number, position in positions.items() if position < ends[number]]
