@@ -1,11 +1,13 @@
 """The three implementations of the `Files` seam keep one contract."""
 
+import ctypes
 import errno
 import os
 
 import pytest
 
 from penstock.errors import DataDirectoryLocked
+from penstock_broker.runtime import files as real_files
 from penstock_broker.runtime.files import RealFiles
 from penstock_broker.simulation.disk import SimDisk
 from penstock_broker.simulation.memory_files import MemoryFiles
@@ -43,12 +45,20 @@ def test_what_was_written_back_or_forgotten_is_read_as_before(files):
     assert file.pread(len(data), 0) == data
 
 
-def test_writing_back_tells_of_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "strerror", lambda number: f"error {number}")
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_writing_back_tells_of_lost_bytes(tmp_path, monkeypatch, number):
     file = RealFiles(tmp_path).open("a", create=True)
-    file.close()
-    with pytest.raises(OSError, match=f"error {errno.EBADF}"):
+    monkeypatch.setattr(real_files, "_sync_file_range", lambda *_: ctypes.set_errno(number) or -1)
+    with pytest.raises(OSError, match=os.strerror(number)):
         file.write_back(0, 1)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ESPIPE, errno.EINTR, errno.ENOSYS])
+def test_where_nothing_can_be_written_back_the_sync_does_it(tmp_path, monkeypatch, number):
+    file = RealFiles(tmp_path).open("a", create=True)
+    monkeypatch.setattr(real_files, "_sync_file_range", lambda *_: ctypes.set_errno(number) or -1)
+    file.write_back(0, 1)
+    file.sync()
 
 
 def test_more_buffers_than_a_call_takes_are_written(files):

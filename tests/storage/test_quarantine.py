@@ -114,6 +114,32 @@ def test_it_makes_room_also_where_only_a_write_tells_that_the_disk_is_full() -> 
     assert store.accepting
 
 
+def test_it_makes_room_when_the_log_is_the_first_to_find_the_disk_full() -> None:
+    disk = SimDisk(1)
+    store = open_store(disk)
+    fill(store, 5, 1, 40)
+    store.drop_replica(5, 40, 1, at_us=NOW)
+    settle(store)
+    disk.free_bytes = lambda: 1 << 40  # type: ignore[method-assign]  # a quota is not in it
+    disk.capacity = disk.used() + 100
+    for number in range(1, 200):
+        store.append(9, [data_entry(number, number - 1)], (1, 1, 0), 0)
+        job = store.take_flush()
+        if job is None:
+            break
+        job.run()
+        store.done(job)
+    assert not store.accepting
+    for _ in range(4):
+        store.tick()
+        settle(store)
+        job = store.take_flush()
+        if job is not None:
+            job.run()
+            store.done(job)
+    assert not store.quarantined()
+
+
 def test_nothing_is_kept_of_a_deleted_topic_nor_by_who_does_not_want_it() -> None:
     for config, deletes in ((SMALL, True), (replace(SMALL, quarantine_seconds=0), False)):
         files = MemoryFiles()

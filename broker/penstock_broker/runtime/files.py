@@ -19,6 +19,8 @@ from penstock_broker.storage.files import Buffer
 
 _BUFFERS_MAX = 512  # below IOV_MAX, which is 1024
 _WOULD_BLOCK = frozenset((errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL))
+_LOST = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
+"""By these a file system tells that written bytes are lost; all else: it was not asked to write."""
 _RWF_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 _sync_file_range = getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None)
 """Not in `os`; not on every system."""
@@ -83,7 +85,7 @@ class RealFile:
         offset, size = ctypes.c_int64(position), ctypes.c_int64(length)
         if _sync_file_range(self._descriptor, offset, size, _WAIT_WRITE_WAIT):
             number = ctypes.get_errno()
-            if number not in _WOULD_BLOCK:
+            if number in _LOST:
                 raise OSError(number, os.strerror(number))
 
     def forget(self, position: int, length: int) -> None:

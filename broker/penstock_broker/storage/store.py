@@ -29,6 +29,7 @@ from penstock_broker.storage.repair import RepairJob
 from penstock_broker.storage.scrub import Scrubber
 from penstock_broker.storage.segment_jobs import Piece, RemoveSegmentsJob, WriteJob, pieces_of
 from penstock_broker.storage.wal import Wal
+from penstock_broker.storage.wal_files import PrepareJob
 
 _WRITE_BYTES = 8 * 1024 * 1024  # of one segment write job
 
@@ -117,7 +118,7 @@ class Store:
                 self._claim = IdentityJob(self.files, job.identity)
             else:
                 self.identity = job.identity
-        if job.full and isinstance(job, WriteJob | IdentityJob):
+        if job.full and not isinstance(job, PrepareJob):  # there is no harm without a spare file
             self._full = True
         return job.finish()
 

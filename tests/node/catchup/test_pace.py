@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from penstock_broker.node.catchup.pace import FASTEST, SLOWEST, STEP_SECONDS, Pace
 from penstock_broker.node.catchup.waits import Waits
 
@@ -112,6 +114,17 @@ def test_what_is_waited_during_a_quick_copy_is_not_taken_for_usual() -> None:
     usual = copying.waits.commits.usual
     copying.copy(0.3, 0.012)
     assert copying.waits.commits.usual == usual
+
+
+def test_the_first_who_waits_while_it_copies_quickly_is_not_taken_for_usual() -> None:
+    copying = Copying()
+    copying.copy(2.0)
+    assert copying.pace.rate == FASTEST
+    copying.copy(STEP_SECONDS * 1.5, 0.5)
+    assert copying.waits.commits.usual < 0
+    assert copying.pace.rate < FASTEST / 1.5
+    copying.copy(3.0, 0.012)
+    assert copying.waits.commits.usual == pytest.approx(0.012)
 
 
 def test_what_is_waited_during_the_slowest_copy_becomes_usual_in_time() -> None:

@@ -57,14 +57,16 @@ class Meter:
         self.count += 1
         self.total += seconds
         if self.usual < 0:
+            if not weight:
+                return
             self.usual = seconds
         self.spread += (abs(seconds - self.usual) - self.spread) * weight
         self.usual += (seconds - self.usual) * weight
 
     def too_long(self, seconds: float) -> bool:
-        """Whether a mean wait is longer than usual."""
+        """Whether a mean wait is longer than usual; or any, while nobody knows what is."""
         more = max(self.usual * LONGER, self.spread * SPREADS) + self._grace
-        return 0.0 <= self.usual < seconds - more
+        return self.usual < seconds - more if self.usual >= 0 else seconds > 0
 
 
 class Waits:
