@@ -19,8 +19,9 @@ from penstock.cli.node import QUARANTINE
 from penstock.cli.output import render_table
 from penstock.cli.recover import ROWS
 from penstock.cli.settings import Failure, Settings
-from penstock.cli.top import Look, render
+from penstock.cli.top import HOME, Look, _say_no_answer, render
 from penstock.cli.waiting import wait_for_partition
+from penstock.errors import LeaderUnknown
 from penstock.protocol.cluster import (
     Bereft,
     ClusterStatusReply,
@@ -301,6 +302,17 @@ def test_a_move_is_waited_for_although_a_broker_has_not_heard_of_it(
     monkeypatch.setattr(waiting, "LATE_SECONDS", 0)
     with pytest.raises(Failure, match="sent to"):
         wait(Told([1, 2, 3]))
+
+
+def test_top_says_on_its_first_line_that_nobody_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _say_no_answer(Settings(), LeaderUnknown("x" * 500), live=True)
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{HOME}no answer: xxx")
+    assert "\n" not in shown
+    _say_no_answer(Settings(), LeaderUnknown("nobody leads"), live=False)
+    assert capsys.readouterr().err == "no answer: nobody leads\n"
 
 
 def test_top_fits_into_80_columns_and_the_height_of_the_terminal() -> None:

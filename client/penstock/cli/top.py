@@ -103,7 +103,7 @@ def top(settings: Settings, every: float, once: bool) -> None:
                 try:
                     found = eye.look(client)
                 except PenstockError as error:
-                    settings.say(f"no answer: {error}")
+                    _say_no_answer(settings, error, live=live)
                 else:
                     _print(settings, found, live=live)
                 time.sleep(every)
@@ -120,6 +120,16 @@ def _screen(settings: Settings) -> Iterator[bool]:
     finally:
         if live:
             click.echo(LEAVE, nl=False)
+
+
+def _say_no_answer(settings: Settings, error: PenstockError, *, live: bool) -> None:
+    """On the whole terminal in the place of the first line: what is below is old."""
+    words = f"no answer: {error}"
+    if not live:
+        settings.say(words)
+        return
+    width = shutil.get_terminal_size((WIDTH_DEFAULT, HEIGHT_DEFAULT)).columns
+    click.echo(f"{HOME}{styled(words[:width], fg='red')}{TO_LINE_END}", nl=False)
 
 
 def _print(settings: Settings, found: Look, *, live: bool = False) -> None:
