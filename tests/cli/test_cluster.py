@@ -19,7 +19,7 @@ from penstock.cli.node import QUARANTINE
 from penstock.cli.output import render_table
 from penstock.cli.recover import ROWS
 from penstock.cli.settings import Failure, Settings
-from penstock.cli.top import HOME, Look, _say_no_answer, render
+from penstock.cli.top import Look, _say_no_answer, render
 from penstock.cli.waiting import wait_for_partition
 from penstock.errors import LeaderUnknown
 from penstock.protocol.cluster import (
@@ -305,11 +305,13 @@ def test_a_move_is_waited_for_although_a_broker_has_not_heard_of_it(
 
 
 def test_top_says_on_its_first_line_that_nobody_answers(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     _say_no_answer(Settings(), LeaderUnknown("x" * 500), live=True)
     shown = capsys.readouterr().out
-    assert shown.startswith(f"{HOME}no answer: xxx")
+    assert shown.startswith("no answer: xxx")
+    assert len(shown) <= 80
     assert "\n" not in shown
     _say_no_answer(Settings(), LeaderUnknown("nobody leads"), live=False)
     assert capsys.readouterr().err == "no answer: nobody leads\n"
