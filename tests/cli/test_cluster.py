@@ -19,7 +19,7 @@ from penstock.cli.node import QUARANTINE
 from penstock.cli.output import render_table
 from penstock.cli.recover import ROWS
 from penstock.cli.settings import Failure, Settings
-from penstock.cli.top import Look, _say_no_answer, render
+from penstock.cli.top import Look, _say_no_answer, left_out, render
 from penstock.cli.waiting import wait_for_partition
 from penstock.errors import LeaderUnknown
 from penstock.protocol.cluster import (
@@ -29,6 +29,7 @@ from penstock.protocol.cluster import (
     NodeStatus,
     PartitionState,
 )
+from penstock.protocol.messages import GroupSummary, ListGroupsReply
 from penstock.testing import cluster
 from penstock_broker.runtime.embed import start
 from tests.cli.conftest import Cli
@@ -302,6 +303,16 @@ def test_a_move_is_waited_for_although_a_broker_has_not_heard_of_it(
     monkeypatch.setattr(waiting, "LATE_SECONDS", 0)
     with pytest.raises(Failure, match="sent to"):
         wait(Told([1, 2, 3]))
+
+
+def test_top_names_groups_whose_lag_is_not_known() -> None:
+    known = GroupSummary(group="b", mode="shared", members=0, lag=0, topics=["t"], generation=0)
+    partial = GroupSummary(
+        group="g", mode="shared", members=0, lag=0, topics=["t"], generation=0, missing=2
+    )
+    assert left_out(ListGroupsReply(groups=[known])) == []
+    (problem,) = left_out(ListGroupsReply(groups=[known, partial]))
+    assert problem["detail"] == "the lag leaves out what has no leader: g (2 partitions)"
 
 
 def test_top_says_on_its_first_line_that_nobody_answers(

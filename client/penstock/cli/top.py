@@ -17,12 +17,12 @@ from penstock.cli.commands import Verb
 from penstock.cli.output import Column, render_table, styled, to_json
 from penstock.cli.params import SECONDS
 from penstock.cli.settings import Settings, wall_us
-from penstock.cli.shared_view import LOOK_SECONDS
+from penstock.cli.shared_view import LOOK_SECONDS, lag_words
 from penstock.cli.units import count_of, show_time
 from penstock.errors import LeaderUnknown, PenstockError
 
 if TYPE_CHECKING:
-    from penstock.protocol.messages import GroupSummary
+    from penstock.protocol.messages import GroupSummary, ListGroupsReply
     from penstock.sync import Client
 
 WIDTH_DEFAULT: Final = 80
@@ -177,12 +177,17 @@ def _group(info: GroupSummary) -> dict[str, Any]:
     }
 
 
-def left_out(coordinators: int) -> list[Problem]:
-    """That ordered groups are missing, since so many coordinators have no leader."""
-    if not coordinators:
-        return []
-    words = f"ordered groups are left out: {count_of(coordinators, 'coordinator')} without a leader"
-    return [_problem("groups", words, coordinators)]
+def left_out(reply: ListGroupsReply) -> list[Problem]:
+    """Which groups, and what of their lag, is not known since something has no leader."""
+    found = []
+    if reply.missing:
+        counted = count_of(reply.missing, "coordinator")
+        words = f"ordered groups are left out: {counted} without a leader"
+        found.append(_problem("groups", words, reply.missing))
+    partial = [group for group in reply.groups if group.missing]
+    if partial:
+        found.append(_problem("groups", lag_words(partial), len(partial)))
+    return found
 
 
 def _problem(what: str, detail: str, count: int | None = None) -> Problem:
@@ -216,7 +221,7 @@ class _Eye:
         else:
             groups = [_group(g) for g in reply.groups[:GROUPS_MAX]]
             groups.sort(key=lambda row: (-int(str(row["lag"] or 0)), str(row["group"])))
-            wrong += left_out(reply.missing)
+            wrong += left_out(reply)
         return Look(wall_us(), status.cluster, wrong, nodes, topics, groups)
 
     def _topics(self, client: Client) -> list[dict[str, Any]]:
