@@ -164,12 +164,24 @@ def test_a_draining_node_keeps_replicas_and_gets_no_new_ones(cluster: Cluster) -
     assert cluster.refuse(CreateTopic(name="m", id="m", replication=4)) is PreconditionFailed
 
 
-def test_a_companion_goes_where_its_topic_is_but_not_to_a_draining_node(cluster: Cluster) -> None:
+def test_a_companion_goes_where_its_topic_is_even_when_that_is_draining(cluster: Cluster) -> None:
     cluster.apply(cluster.state(3, "draining"))
     reply = cluster.apply(CreateSharedGroup(topic="orders", group="g", id="g"))
-    (replicas,) = [p.replicas for p in reply.dead.partitions]
-    assert replicas[:2] == [1, 2]
-    assert replicas[2] in (4, 5)
+    assert [p.replicas for p in reply.dead.partitions] == [[1, 2, 3]]
+
+
+def test_a_companion_begins_without_the_nodes_that_are_gone(cluster: Cluster) -> None:
+    cluster.apply(cluster.state(3, "removed", force=True))
+    reply = cluster.apply(CreateSharedGroup(topic="orders", group="g", id="g"))
+    assert [p.replicas for p in reply.dead.partitions] == [[1, 2]]
+    assert reply.dead.replication == 3
+
+
+def test_a_companion_of_a_topic_whose_nodes_are_all_gone_goes_to_others(cluster: Cluster) -> None:
+    for node in (1, 2, 3):
+        cluster.apply(cluster.state(node, "removed", force=True))
+    reply = cluster.apply(CreateSharedGroup(topic="orders", group="g", id="g"))
+    assert [sorted(p.replicas) for p in reply.dead.partitions] == [[4, 5]]
 
 
 def test_partitions_are_added_with_fewer_replicas_while_there_are_fewer_nodes(

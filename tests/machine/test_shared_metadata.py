@@ -286,30 +286,19 @@ def test_a_companion_takes_what_its_topic_takes(cluster: Cluster) -> None:
     assert [effect.topic for effect in cluster.effects_of(ConfigChanged)] == ["orders", COMPANION]
 
 
-def test_what_goes_with_a_topic_begins_with_the_copies_that_there_are_nodes_for(
+def test_what_goes_with_a_topic_begins_where_it_is_while_nodes_are_drained(
     cluster: Cluster,
 ) -> None:
     cluster.apply(create("all", partitions=2, replication=3))
     cluster.apply(SetNodeState(node=3, state="draining"))
     assert cluster.apply(share("all")).created
     cluster.apply(EnableDelays(topic="all", id="delayed-id"))
+    cluster.apply(AlterTopic(name="all", partitions=3, config={}))
+    assert [len(replicas) for replicas in places(cluster, "all")] == [3, 3, 2]
     for name in ("dead.all.billing", "__delayed.all"):
         assert topic(cluster, name).replication == 3
-        for replicas, origin in zip(places(cluster, name), places(cluster, "all"), strict=True):
-            assert replicas == [node for node in origin if node != 3]
-    cluster.apply(AlterTopic(name="all", partitions=3, config={}))
-    assert [len(replicas) for replicas in places(cluster, "dead.all.billing")] == [2, 2, 2]
+        assert places(cluster, name) == places(cluster, "all")
     assert cluster.refuse(create("more", replication=3)) is PreconditionFailed
-
-
-def test_what_goes_with_a_topic_takes_another_node_for_one_that_is_drained(
-    cluster: Cluster,
-) -> None:
-    cluster.apply(SetNodeState(node=1, state="draining"))
-    cluster.apply(share())
-    assert {tuple(sorted(replicas)) for replicas in places(cluster, DEAD)} == {(2, 3)}
-    for replicas, origin in zip(places(cluster, DEAD), places(cluster, "orders"), strict=True):
-        assert replicas[0] == next(node for node in origin if node != 1)
 
 
 def test_names_must_leave_room_for_a_companion(cluster: Cluster) -> None:

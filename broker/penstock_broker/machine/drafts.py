@@ -7,7 +7,7 @@ is carried out. Refusals are raised as errors of the tree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -23,7 +23,7 @@ from penstock_broker.machine.keys import Value
 from penstock_broker.machine.names import TEXT_LENGTH_MAX
 from penstock_broker.machine.placement import Placer, Replicas
 from penstock_broker.machine.stamp import Stamp
-from penstock_broker.machine.topology import NodeEntry, Partition, Topic
+from penstock_broker.machine.topology import ACTIVE, NodeEntry, Partition, Topic
 
 TOPICS_MAX: Final = 10_000
 PARTITIONS_PER_TOPIC_MAX: Final = 10_000
@@ -43,7 +43,7 @@ class Draft:
     def __init__(
         self,
         at: Stamp,
-        nodes: Mapping[int, NodeEntry],
+        present: Mapping[int, NodeEntry],
         topics: Mapping[str, Topic],
         located: Mapping[int, tuple[str, int]],
         next_group: int,
@@ -51,7 +51,8 @@ class Draft:
         self.at = at
         self.put: dict[str, Topic] = {}
         self.dropped: list[Topic] = []
-        self._nodes = nodes
+        self._present = present
+        self._nodes = {id_: node for id_, node in present.items() if node.state == ACTIVE}
         self._topics = topics
         self._located = located
         self._next_group = next_group
@@ -110,7 +111,7 @@ class Draft:
         self._check_partitions(0, places if isinstance(places, int) else len(places))
         if isinstance(places, int):
             self._check_replication(replication)
-            places = self._place(id_, 0, places, replication)
+            places = self._place(id_, range(places), replication)
         topic = Topic(name, id_, kind, replication, settings, [], self.at.index, self.at.time_us)
         return self._add(topic, places)
 
@@ -126,24 +127,27 @@ class Draft:
             return topic
         self._check_partitions(before, after)
         if isinstance(places, int):
-            places = self._place(topic.id, before, after, topic.replication)
+            places = self._place(topic.id, range(before, after), topic.replication)
         return self._add(topic, places)
 
     def beside(self, topic: Topic, first: int = 0) -> list[Replicas]:
         """Places for a topic that goes with this one: where its partitions from `first` on are.
 
-        A node that takes no replicas is left out; another one has the copy if there is one,
-        else there are fewer until there is.
+        So it has a majority whenever this one has. A node that is draining has its copy too, which
+        leaves it with all others: without it a node that is away could cost the majority. For a
+        node that is gone there is no other, which might be away, but a copy fewer for a while.
 
         Raises:
-            PreconditionFailed: no node takes replicas.
+            PreconditionFailed: all nodes of a partition are gone, and none takes replicas.
         """
-        places = [partition.replicas for partition in topic.partitions[first:]]
-        if all(node in self._nodes for replicas in places for node in replicas):
-            return places
-        placer, count = self._placer(), min(topic.replication, len(self._nodes))
-        kept = [[node for node in replicas if node in self._nodes] for replicas in places]
-        return [placer.place(topic.id, n, count, there) for n, there in enumerate(kept, first)]
+        places = {
+            number: [node for node in partition.replicas if node in self._present]
+            for number, partition in enumerate(topic.partitions[first:], first)
+        }
+        lost = [number for number, replicas in places.items() if not replicas]
+        if lost:
+            places.update(zip(lost, self._place(topic.id, lost, topic.replication), strict=True))
+        return list(places.values())
 
     def change(self, topic: Topic) -> Topic:
         """Take another version of a topic, with the same groups."""
@@ -204,15 +208,12 @@ class Draft:
             for replicas in places
         )
 
-    def _place(self, topic_id: str, first: int, end: int, replication: int) -> list[Replicas]:
-        placer = self._placer()
-        # With fewer nodes for now there are fewer replicas, until there are nodes again.
-        replication = min(replication, len(self._nodes))
-        return [placer.place(topic_id, partition, replication) for partition in range(first, end)]
-
-    def _placer(self) -> Placer:
+    def _place(self, topic_id: str, numbers: Sequence[int], replication: int) -> list[Replicas]:
         if not self._nodes:
             raise PreconditionFailed("no node takes new replicas")
         topics = {**self._topics, **self.put}
         placed = [p.replicas for topic in topics.values() for p in topic.partitions]
-        return Placer({node.id: node.host for node in self._nodes.values()}, placed)
+        placer = Placer({node.id: node.host for node in self._nodes.values()}, placed)
+        # With fewer nodes for now there are fewer replicas, until there are nodes again.
+        replication = min(replication, len(self._nodes))
+        return [placer.place(topic_id, partition, replication) for partition in numbers]

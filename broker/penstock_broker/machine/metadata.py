@@ -273,8 +273,7 @@ class MetadataMachine:
     # ----- carrying a plan out
 
     def _draft(self, at: Stamp) -> Draft:
-        nodes = self._nodes.active
-        return Draft(at, nodes, self._topics, self._located, self._next_group)
+        return Draft(at, self._nodes.present, self._topics, self._located, self._next_group)
 
     def _carry_out(self, draft: Draft) -> list[Effect]:
         effects: list[Effect] = []

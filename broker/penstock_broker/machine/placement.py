@@ -24,19 +24,12 @@ class Placer:
         for replicas in placed:
             self._count(replicas)
 
-    def place(
-        self, topic_id: str, partition: int, replication: int, kept: Sequence[int] = ()
-    ) -> Replicas:
-        """Choose distinct nodes for one partition; there must be as many as `replication`.
-
-        What is `kept` is chosen already, and the first of it leads.
-        """
+    def place(self, topic_id: str, partition: int, replication: int) -> Replicas:
+        """Choose distinct nodes for one partition; there must be as many as `replication`."""
         assert 0 < replication <= len(self._hosts)
         score = {node: _score(topic_id, partition, node) for node in self._hosts}
-        chosen: Replicas = list(kept)
+        chosen: Replicas = []
         used = dict.fromkeys(self._hosts.values(), 0)
-        for node in kept:
-            used[self._hosts[node]] += 1
         while len(chosen) < replication:
             rest = [node for node in self._hosts if node not in chosen]
             best = min(
@@ -46,10 +39,9 @@ class Placer:
             )  # fmt: skip
             used[self._hosts[best]] += 1
             chosen.append(best)
-        if not kept:
-            leader = min(chosen, key=lambda node: (self._led[node], score[node], node))
-            chosen.remove(leader)
-            chosen.insert(0, leader)
+        leader = min(chosen, key=lambda node: (self._led[node], score[node], node))
+        chosen.remove(leader)
+        chosen.insert(0, leader)
         self._count(chosen)
         return chosen
 

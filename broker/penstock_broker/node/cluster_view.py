@@ -160,7 +160,7 @@ def _word(node: Node, topic: Topic, partition: Partition, lead: questions.GroupL
     """The worst that is to be said of a partition."""
     if lead is None:
         return LEADERLESS
-    # Companions of a topic, and partitions that are added, begin with as many as there are nodes.
+    # Partitions that are added, and companions, begin with fewer while there are fewer nodes.
     if len(partition.replicas) < topic.replication:
         return UNDER_REPLICATED
     for replica in partition.replicas:
