@@ -434,3 +434,15 @@ def test_a_compacted_log_makes_the_same_table(commands, retention_ms, keys_max):
     table.compact()
     table.work(40)
     table.check()
+
+
+def test_a_pass_that_does_not_fit_the_disk_refuses_no_publish() -> None:
+    disk = SimDisk(1)
+    table = filled(disk)
+    table.save()
+    disk.capacity = disk.used() + 10
+    disk.free_bytes = lambda: 1 << 40  # type: ignore[method-assign]  # a quota is not in it
+    for _ in range(8):
+        table.store.tick()
+        settle(table.store)
+        assert table.store.accepting

@@ -13,6 +13,7 @@ from typing import Final
 
 from penstock.errors import StorageFailure
 from penstock_broker.storage.checkpoint import Checkpoint
+from penstock_broker.storage.checkpoint_job import CheckpointJob
 from penstock_broker.storage.compaction import Compactor
 from penstock_broker.storage.config import StorageConfig
 from penstock_broker.storage.entries import EntryLike, HardState, RecoveredGroup
@@ -29,10 +30,11 @@ from penstock_broker.storage.repair import RepairJob
 from penstock_broker.storage.scrub import Scrubber
 from penstock_broker.storage.segment_jobs import Piece, RemoveSegmentsJob, WriteJob, pieces_of
 from penstock_broker.storage.wal import Wal
-from penstock_broker.storage.wal_files import PrepareJob
 
 _WRITE_BYTES = 8 * 1024 * 1024  # of one segment write job
 
+NEEDED: Final = (Flush, WriteJob, CheckpointJob, IdentityJob)
+"""What must be written for publishes to go on; all else can wait for room."""
 SCRUB_TICKS: Final = 4
 """Ticks, four a second, from one step of scrubbing to the next."""
 BEHIND_TICKS_MAX: Final = 40
@@ -118,7 +120,7 @@ class Store:
                 self._claim = IdentityJob(self.files, job.identity)
             else:
                 self.identity = job.identity
-        if job.full and not isinstance(job, PrepareJob):  # there is no harm without a spare file
+        if job.full and isinstance(job, NEEDED):
             self._full = True
         return job.finish()
 
