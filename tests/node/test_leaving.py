@@ -41,3 +41,19 @@ def test_who_can_not_make_sure_answers_nobody_and_keeps_what_it_has() -> None:
     publish(cluster, gid, 20, 1)
     cluster.run_until(lambda: numbers(cluster, member.number, gid) == list(range(21)))
     assert leader.group(gid).raft.progress[member.node.node_id].match
+
+
+def test_a_question_does_not_answer_for_who_was_wanted_and_removed_since() -> None:
+    cluster = Cluster(3)
+    (gid,) = make(cluster, [1, 2, 3])
+    member = next(one for one in cluster.alive if one is not cluster.leader(0))
+    leaving, dropped = member.node.groups.leaving, list[int]()
+    leaving._drop = dropped.append
+    member.node.groups.metadata.machine.locate = lambda _: None  # type: ignore[method-assign]  # as if removed
+    leaving.add(gid)
+    leaving.discard(gid)
+    leaving.add(gid)
+    cluster.run_until(lambda: not leaving._asking)
+    assert not dropped
+    leaving.step()
+    cluster.run_until(lambda: dropped)

@@ -10,7 +10,6 @@ replica that is dropped was removed after its last answer as a member, or before
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.errors import PenstockError, Throttled
@@ -27,7 +26,9 @@ class Leaving:
         self._drop = drop
         self.silent: set[int] = set()
         """Groups that answer no other node, as if they were not here."""
-        self._asked = False
+        self._asking = False
+        self._asked: set[int] = set()
+        """Of these, those that were silent when the question was asked that is under way."""
 
     def add(self, gid: int) -> None:
         """The metadata here says that a replica of this node was removed."""
@@ -37,25 +38,25 @@ class Leaving:
     def discard(self, gid: int) -> None:
         """It is wanted here again, or its group is gone."""
         self.silent.discard(gid)
+        self._asked.discard(gid)
 
     def step(self) -> None:
         """Ask how far the metadata is, if somebody waits for that."""
-        if not self.silent or self._asked:
+        if not self.silent or self._asking:
             return
-        self._asked = True
-        known = partial(self._known, frozenset(self.silent))
+        self._asking, self._asked = True, set(self.silent)
         try:
-            if not self._node.asking.refresh(known):
-                known(None)
+            if not self._node.asking.refresh(self._known):
+                self._known(None)
         except Throttled as error:
-            known(error)
+            self._known(error)
 
-    def _known(self, asked: frozenset[int], error: PenstockError | None) -> None:
+    def _known(self, error: PenstockError | None) -> None:
         """All that was decided before the question is known; with an error it is asked again."""
-        self._asked = False
+        asked, self._asked, self._asking = self._asked, set(), False
         if error is not None:
             return
-        for gid in sorted(asked & self.silent):
+        for gid in sorted(asked):
             self.silent.discard(gid)
             place = self._node.groups.metadata.machine.locate(gid)
             if place is None or self._node.node_id not in place[0].partitions[place[1]].holders:

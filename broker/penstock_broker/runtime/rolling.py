@@ -62,6 +62,7 @@ class Rolling:
         self._until = now + MEMBER_SECONDS_MAX
         self._look_at = now
         self._well = 0
+        self._said = ""
 
     def step(self, now: float) -> int | None:
         """Number of the member that is to be told now to end; it is started again when it has."""
@@ -73,6 +74,9 @@ class Rolling:
         if reason and now >= self._until:
             self.over = True
             log.error("the rolling restart is given up", extra={"reason": reason})
+        if reason and reason != self._said and not self.over:
+            log.info("the rolling restart waits", extra={"reason": reason})
+        self._said = reason
         if self._well < WELL_LOOKS:
             return None
         if not self._waiting:

@@ -1,9 +1,9 @@
 """`penstock serve`: one broker process from its options to its exit code.
 
-SIGTERM and SIGINT drain: no new connections, no new publishes, the commit in flight finishes, its
-acknowledgments leave, a checkpoint is written, the directory is unlocked. A second signal ends the
-process at once, and so does one while it starts; a drain that takes longer than its bound is given
-up. In each of these cases the log recovers everything at the next start.
+SIGTERM, SIGINT and SIGHUP drain: no new connections, no new publishes, the commit in flight
+finishes, its acknowledgments leave, a checkpoint is written, the directory is unlocked. A second
+signal ends the process at once, and so does one while it starts; a drain that takes longer than its
+bound is given up. In each of these cases the log recovers everything at the next start.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from penstock_broker.runtime.disk import Fatal
 from penstock_broker.runtime.logs import configure
 from penstock_broker.runtime.supervisor import supervise
 
+ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_FATAL: Final = 70
@@ -78,7 +79,7 @@ async def _serve(settings: BrokerOptions) -> None:
         await nursery.start(broker.run)
         collecting = trio.CancelScope()
         nursery.start_soon(_within, collecting, broker)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*ENDS) as signals:
             broker.announce()
             async for _ in signals:
                 break

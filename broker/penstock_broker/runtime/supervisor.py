@@ -213,6 +213,9 @@ class Supervisor:
     def _told_to_restart(self, number: int, _: FrameType | None) -> None:
         if self._rolling is None or self._rolling.over:
             self._rolling = Rolling(self.members, time.monotonic())
+            log.info("a rolling restart begins")
+        else:
+            log.info("a rolling restart is under way already")
 
     def _told(self, number: int, _: FrameType | None) -> None:
         if self.stopping:

@@ -55,8 +55,8 @@ from penstock.cli.settings import SERVER_DEFAULT
     metavar="N",
     default=1,
     show_default=True,
-    help="So many brokers, on ports and data directories beside one another; SIGHUP restarts"
-    " them one by one.",
+    help="So many brokers, on ports and data directories beside one another; if there"
+    " are more than one, SIGHUP restarts them one by one.",
 )
 @click.option(
     "--node-dead-after",
@@ -83,8 +83,8 @@ def serve(ctx: click.Context, /, **options: object) -> None:
 
     A new directory becomes a new broker; with --join one that waits for
     `penstock cluster init`, said once to one of the brokers, or for those that
-    have a cluster to take it in. SIGTERM and Ctrl-C end it in order, a second one
-    ends it at once; either way nothing acknowledged is lost.
+    have a cluster to take it in. SIGTERM, SIGHUP and Ctrl-C end it in order, a
+    second one ends it at once; either way nothing acknowledged is lost.
     """
     if bool(options["data"]) == options["memory"]:
         both = ", not both" if options["memory"] else ""

@@ -142,7 +142,9 @@ class Rounds:
             raft = group.raft
             if raft.on_heartbeat_ack(sender, term, number) if term else raft.log_dropped(sender):
                 mark(group)
-        for gid in acknowledged(beats, sender, number, refused):
+        # Who is silent hears nothing: if it leads, it soon does no longer.
+        unheard = {*refused, *self._node.groups.leaving.silent}
+        for gid in acknowledged(beats, sender, number, unheard):
             group = get(gid)
             if group is not None:
                 mark(group)
