@@ -187,6 +187,23 @@ def test_groups_are_listed_with_their_lag_and_deleted_when_empty() -> None:
         client.ask(DescribeGroup(group="billing"))
 
 
+def test_the_lag_counts_partitions_of_which_nothing_was_committed_when_all_members_are_gone() -> (
+    None
+):
+    node = Harness()
+    first, second = node.topic(partitions=2)
+    client = node.client()
+    client.publish(first, b"a", b"b")
+    generation = join(client, "a").assignment.generation
+    commit(client, "a", generation, 0, 2)
+    client.ask(LeaveGroup(group="billing", member="a"))
+    client.publish(second, b"x", b"y", b"z")
+    rows = client.ask(DescribeGroup(group="billing")).partitions
+    assert [(row.partition, row.committed, row.lag) for row in rows] == [(0, 2, 0), (1, -1, 3)]
+    (summary,) = client.ask(ListGroups()).groups
+    assert summary.lag == 3
+
+
 def test_joining_an_unknown_topic_is_refused() -> None:
     with pytest.raises(TopicNotFound):
         join(Harness().client(), "a")

@@ -97,16 +97,17 @@ def part_of(described: GroupDescription, topics: list[str] | None = None) -> Ord
 
 
 def places(node: Node, part: OrderedPart) -> dict[tuple[str, int], int]:
-    """The partitions that a group has to do with, and the Raft group of each that exists."""
+    """The partitions that a group has to do with, and the Raft group of each that exists.
+
+    These are all of its topics: what it never committed anything of, it has yet to read.
+    """
     topics = node.groups.metadata.machine.topics
-    found = {}
-    for name, numbers in part.known.items():
-        topic = topics.get(name)
-        for number in numbers if topic is not None else ():
-            assert topic is not None
-            if number < len(topic.partitions):
-                found[name, number] = topic.partitions[number].group
-    return found
+    return {
+        (name, number): place.group
+        for name in {*part.known, *part.topics}
+        if name in topics
+        for number, place in enumerate(topics[name].partitions)
+    }
 
 
 def lags(
@@ -115,7 +116,8 @@ def lags(
     """How far a group is on each of its partitions, given where the logs start and end."""
     gids = places(node, part)
     rows = []
-    for topic, partition in sorted((t, p) for t, numbers in part.known.items() for p in numbers):
+    known = {(topic, number) for topic, numbers in part.known.items() for number in numbers}
+    for topic, partition in sorted({*gids, *known}):
         start, end = ends.get(gids.get((topic, partition), -1), (0, 0))
         committed = part.positions.get(topic, {}).get(partition, [-1, 0])[0]
         rows.append(
