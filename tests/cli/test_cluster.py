@@ -110,6 +110,14 @@ def test_brokers_are_listed_and_described_by_id_and_address(three: Cli) -> None:
     assert "there is no node 99" in missing.output
 
 
+def test_who_wants_two_copies_is_told_that_they_outlive_no_broker(three: Cli) -> None:
+    told = three("topic", "create", "pairs", "-r", "2", "--dry-run").stderr
+    assert "warning: 2 copies outlive no broker; 3 outlive 1 broker" in told
+    for copies, warned in (("2", True), ("3", False)):
+        told = three("topic", "alter", "orders", "--replication", copies, "--dry-run").stderr
+        assert ("copies outlive no broker" in told) is warned
+
+
 def test_a_lead_is_handed_over(three: Cli) -> None:
     before = place(three)
     to = next(node for node in before["replicas"] if node != before["leader"])

@@ -148,7 +148,16 @@ def create(
     _say_done(
         settings, dry_run, f"topic {name} created" if reply.created else f"topic {name} exists"
     )
+    _warn_of_even(settings, replication)
     _print_outcome(settings, _row(reply.topic))
+
+
+def _warn_of_even(settings: Settings, copies: int | None) -> None:
+    """A majority of two is both, of four is three: the last copy outlives nothing more."""
+    if copies and not copies % 2:
+        lost = count_of(copies // 2 - 1, "broker") if copies > 2 else "no broker"
+        more = count_of(copies // 2, "broker")
+        settings.warn(f"{copies} copies outlive {lost}; {copies + 1} outlive {more}")
 
 
 def _say_done(settings: Settings, dry_run: bool, words: str) -> None:
@@ -247,6 +256,7 @@ def alter(
             topic, config=config, partitions=partitions, replication=replication, dry_run=dry_run
         )
     _say_done(settings, dry_run, f"topic {topic} altered")
+    _warn_of_even(settings, replication)
     _print_outcome(settings, _row(reply.topic))
 
 
