@@ -52,6 +52,8 @@ class Member:
         self.sessions = 0
         self.starts = 0
         self.running: Node | None = None
+        self.ahead_us = 0
+        """How far its clock is ahead of all others."""
         self.ends: dict[int, End] = {}
         """Connections to other members, by our session's id."""
 
@@ -82,7 +84,7 @@ class Member:
             self.address, "test", host=f"host{self.number}", join=others if len(others) > 1 else ()
         )
         self.running = Node(store, config, Random(f"{cluster.seed} {self.number} {self.starts}"))
-        self.running.now(cluster.wall_us, cluster.clock)
+        self.running.now(cluster.wall_us + self.ahead_us, cluster.clock)
         self.running.start("cluster")
 
     def session(self, peer: str) -> Session:
@@ -299,7 +301,7 @@ class Cluster:
             self.clock += STEP
             self.wall_us += int(STEP * 1e6)
             for member in self.alive:
-                member.node.tick(self.wall_us, self.clock)
+                member.node.tick(self.wall_us + member.ahead_us, self.clock)
             self.pump()
 
     def run_until(self, done: Callable[[], object], seconds: float = 20.0) -> None:

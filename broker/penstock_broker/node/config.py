@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from penstock_broker.machine.metadata import FEATURE_LEVEL
 from penstock_broker.node.retained import KEPT_BYTES
 from penstock_broker.node.sharing.timers import GRAIN_BITS
+
+CATCHING_UP: Final = 0.9
+"""How fast time goes while a clock that is behind catches up: it was put back, or the clock of the
+last leader was ahead of it."""
 
 
 @dataclass(frozen=True)

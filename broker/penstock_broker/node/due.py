@@ -79,4 +79,4 @@ def _times(shared: SharedPartition) -> Iterator[int]:
             yield at_us
     for dispatcher in shared.dispatchers.values():
         if (at_us := dispatcher.next_us) is not None:
-            yield at_us
+            yield at_us - shared.ahead_us

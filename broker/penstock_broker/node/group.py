@@ -115,9 +115,9 @@ class Group:
             self.node.mark(self)
         return index
 
-    def propose_command(self, body: bytes) -> int:
-        """Propose a machine command; time travels in its stamp."""
-        return self.propose(Kind.CONTROL, control_batch(body), 0, 0, self.node.wall_us)
+    def propose_command(self, body: bytes, at_us: int = 0) -> int:
+        """Propose a machine command; time travels in its stamp (0: that of the node)."""
+        return self.propose(Kind.CONTROL, control_batch(body), 0, 0, at_us or self.node.wall_us)
 
     def campaign(self) -> None:
         """Stand for election now: the preferred leader of a new or restarted group does."""

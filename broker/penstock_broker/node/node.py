@@ -18,7 +18,7 @@ from penstock_broker.node.asking import Asking
 from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.catchup.waits import Waits
 from penstock_broker.node.checkpoints import Checkpoints
-from penstock_broker.node.config import NodeConfig
+from penstock_broker.node.config import CATCHING_UP, NodeConfig
 from penstock_broker.node.deliveries import Abroad
 from penstock_broker.node.fetches import ColdRead
 from penstock_broker.node.gathering import Gathering
@@ -47,8 +47,6 @@ from penstock_broker.storage import Flush, Job, Store
 HOUSEKEEPING_SECONDS: Final = 0.25
 REST_US: Final = 150_000
 """Nobody rests who has something to do so soon: the runtime's rests last 100 ms."""
-CATCHING_UP: Final = 0.9
-"""How fast time goes while the machine's clock, which was put back, catches up."""
 
 log = logging.getLogger("penstock.broker.node")
 

@@ -81,7 +81,8 @@ class PartitionGroup(Group):
     """One partition: its log, its machine, and the requests that wait for it."""
 
     __slots__ = ("_append_ts_us", "_deliveries", "_joined", "_proposed_at", "_quickest",
-                 "batch_bytes_max", "config", "flights", "log", "machine", "next_offset",
+                 "batch_bytes_max", "config", "flights", "latest_us", "log", "machine",
+                 "next_offset",
                  "partition", "polls", "retention_at", "shared", "topic",
                  "uncommitted_bytes")  # fmt: skip
 
@@ -104,6 +105,8 @@ class PartitionGroup(Group):
         self.next_offset = 0
         self.uncommitted_bytes = 0
         self._append_ts_us = 0
+        self.latest_us = 0
+        """The last time that some leader stamped, as far as this broker has seen its entry."""
         self._proposed_at = 0.0
         self._quickest = gathering.ROUND_SECONDS_MAX / 2
         self.retention_at = node.clock + RETENTION_SECONDS * node.rng.random()
@@ -312,6 +315,7 @@ class PartitionGroup(Group):
 
     def apply(self, entry: Entry) -> None:
         body, at = self.command_of(entry)
+        self.latest_us = max(self.latest_us, at.time_us)
         reply, effects = self.machine.apply(decode_command(body), at)
         for effect in effects:
             if isinstance(effect, LogStartMoved):
@@ -356,6 +360,7 @@ class PartitionGroup(Group):
     def on_leading(self) -> None:
         self.next_offset = self.log.end_offset
         self._append_ts_us = self.log.last_append_ts_us
+        self.latest_us = max(self.latest_us, self._append_ts_us)
         self.configure(self.config)
         self.shared.on_leading()
 

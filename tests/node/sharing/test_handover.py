@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.errors import LeaderUnknown, NotLeader
+from penstock.protocol.leases import NACK
 from penstock.protocol.sharing import CreateGroup
 from penstock_broker.node.sharing.dispatch import Dispatcher
 from penstock_broker.raft import NOBODY
@@ -215,3 +216,35 @@ def test_what_was_granted_before_the_process_stood_still_is_told_to_nobody() -> 
     cluster.advance(0.5)
     again = handing.member(handing.leader(), "m1")
     assert len(offsets(again.acquire())) == 10
+
+
+def with_its_leader_an_hour_ahead() -> Handing:
+    handing = Handing()
+    handing.old.ahead_us = 3_600_000_000
+    handing.cluster.advance(0.5)
+    return handing
+
+
+def test_a_retry_is_no_later_because_the_last_leaders_clock_was_ahead() -> None:
+    handing = with_its_leader_an_hour_ahead()
+    member = handing.member(handing.old, "m1")
+    got = member.acquire(3)
+    member.settle(got.lease, [(0, 3)], NACK)
+    handing.hand_over()
+    handing.cluster.pump()
+    other = handing.member(handing.new, "m2")
+    assert offsets(other.acquire()) == [3, 4, 5, 6, 7, 8, 9]
+    handing.cluster.advance(3.0)
+    assert offsets(other.acquire()) == [0, 1, 2]
+
+
+def test_leases_of_a_leader_whose_clock_was_ahead_run_out_in_their_time_and_no_sooner() -> None:
+    handing = with_its_leader_an_hour_ahead()
+    handing.member(handing.old, "m1").acquire(4)
+    handing.hand_over()
+    handing.cluster.pump()
+    other = handing.member(handing.new, "m2")
+    handing.cluster.advance(LEASE_SECONDS - 1.0)
+    assert offsets(other.acquire()) == [4, 5, 6, 7, 8, 9]
+    handing.cluster.advance(LEASE_SECONDS)
+    assert offsets(other.acquire()) == [0, 1, 2, 3]

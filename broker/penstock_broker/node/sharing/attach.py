@@ -122,7 +122,7 @@ def attach(node: Node, session: Session, correlation: int, asked: wire.AttachGro
         answer([])
         return
     finish = _Answering(node, session, correlation, TYPE_OF[type(asked)], 1, answer)
-    until_us = node.wall_us + dispatcher.group.settings.lease_ms * 1000
+    until_us = dispatcher.shared.now_us + dispatcher.group.settings.lease_ms * 1000
     renew(dispatcher, asked.member, asked.leases, until_us, finish.done)
 
 
@@ -219,14 +219,14 @@ def renew_leases(node: Node, session: Session, correlation: int, asked: wire.Ren
         return
     type_ = TYPE_OF[type(asked)]
     if asked.extend_ms:
-        until_us = node.wall_us + asked.extend_ms * 1000
+        until_us = dispatcher.shared.now_us + asked.extend_ms * 1000
         finish = _Answering(
             node, session, correlation, type_, len(leases), lambda lost: answer(lost + others)
         )
         for id_ in leases:
             dispatcher.shared.offer(Extend(group.name, id_, until_us), finish.done)
         return
-    until_us = node.wall_us + group.settings.lease_ms * 1000
+    until_us = dispatcher.shared.now_us + group.settings.lease_ms * 1000
     finish = _Answering(node, session, correlation, type_, 1, lambda lost: answer(lost + others))
     renew(dispatcher, member, leases, until_us, finish.done)
 
@@ -248,4 +248,4 @@ def detach(node: Node, session: Session, correlation: int, asked: wire.DetachGro
         node, session, correlation, TYPE_OF[type(asked)], 1,
         lambda lost: node.reply(session, correlation, wire.DetachGroupReply()),
     )  # fmt: skip
-    renew(dispatcher, asked.member, [], node.wall_us, finish.done)
+    renew(dispatcher, asked.member, [], dispatcher.shared.now_us, finish.done)

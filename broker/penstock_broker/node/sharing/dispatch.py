@@ -73,7 +73,7 @@ class Dispatcher:
         self.members: dict[str, Member] = {}
         self.waiting = Waiting()
         self.claimed = 0
-        now_us = shared.partition.node.wall_us
+        now_us = shared.now_us
         grain_bits = shared.partition.node.config.timer_grain_bits
         self._expiry = Timers(now_us, grain_bits)
         """Lease ids by deadline."""
@@ -152,7 +152,7 @@ class Dispatcher:
 
     def lost(self, member: Member) -> None:
         """A member's connection is gone: its leases end soon, unless it attaches again."""
-        until_us = self.shared.partition.node.wall_us + GONE_US
+        until_us = self.shared.now_us + GONE_US
         known, leases = self.group.leases, list(member.flying)
         leases += [
             lease
@@ -170,7 +170,7 @@ class Dispatcher:
 
         Long ones were extended, or granted before the clock was put back.
         """
-        now_us, lease_us = self.shared.partition.node.wall_us, self.group.settings.lease_ms * 1000
+        now_us, lease_us = self.shared.now_us, self.group.settings.lease_ms * 1000
         until_us = now_us + max(GONE_US, lease_us)
         for lease in self.group.leases.values():
             if lease.deadline_us > until_us:
@@ -256,7 +256,7 @@ class Dispatcher:
         room = min(room, settings.max_in_flight - self.in_flight)
         if room <= 0 or len(self._holders) >= LEASES_MAX:
             return Outcome.EMPTY
-        spans = self.ready.take(room, self.shared.partition.node.wall_us)
+        spans = self.ready.take(room, self.shared.now_us)
         if not spans:
             return Outcome.EMPTY
         count = total(spans)
@@ -267,9 +267,9 @@ class Dispatcher:
 
     def grant(self, asked: Asked, found: Covered) -> tuple[int, int]:
         """Lease what was found to who asked; returns lease and deadline."""
-        member, node = asked.member, self.shared.partition.node
+        member = asked.member
         lease = self.shared.next_lease()
-        deadline_us = node.wall_us + self.group.settings.lease_ms * 1000
+        deadline_us = self.shared.now_us + self.group.settings.lease_ms * 1000
         op = Grant(self.group.name, lease, member.name, member.host, flat(found.spans), deadline_us)
         member.flying[lease] = found.spans
         self._holders[lease] = member
@@ -292,7 +292,7 @@ class Dispatcher:
 
     def grants(self, spans: Spans) -> bool:
         """Whether a grant of these, proposed now, would lease all of them."""
-        now_us = self.shared.partition.node.wall_us
+        now_us = self.shared.now_us
         return all(
             total(grantable(self.group, first, count, now_us)) == count for first, count in spans
         )
@@ -310,7 +310,7 @@ class Dispatcher:
         member.claimed -= count
         self.claimed -= count
         self.ready.set_aside(spans)
-        at_us = self.shared.partition.node.wall_us + RETRY_US
+        at_us = self.shared.now_us + RETRY_US
         for first, length in spans:
             for offset in range(first, first + length):
                 self._retries.add(offset, at_us)
@@ -357,7 +357,7 @@ class Dispatcher:
         elif isinstance(effect, RecordsFreed):
             self.ready.freed(effect.spans)
         elif isinstance(effect, RecordsDelayed):
-            now_us, at_once = self.shared.partition.node.wall_us, []
+            now_us, at_once = self.shared.now_us, []
             for offset, ready_us in effect.records:
                 if ready_us <= now_us:
                     at_once.append(offset)
@@ -371,7 +371,7 @@ class Dispatcher:
     def tick(self) -> None:
         """Let time pass: leases, retries, deadlines of acquires."""
         node = self.shared.partition.node
-        now_us = node.wall_us
+        now_us = self.shared.now_us
         if (self._expiry.next_us or now_us + 1) <= now_us:
             self._expire(self._expiry.due(now_us), now_us)
         if self._looking:

@@ -75,7 +75,7 @@ class Explanation:
         self._partition = partition
         self._group = group
         self._offset = offset
-        self._now_us = partition.node.wall_us
+        self._now_us = partition.shared.now_us
         self._trouble = group.troubles.get(offset) or Trouble()
 
     def state(self) -> RecordState:

@@ -68,7 +68,7 @@ class Lanes:
         delay: Callable[[int, int], None],
         wake: Callable[[], None],
     ) -> None:
-        settings, now_us = group.settings, shared.partition.node.wall_us
+        settings, now_us = group.settings, shared.now_us
         self._group = group
         self._log = shared.partition.log
         self._delay = delay

@@ -52,8 +52,8 @@ class Scanner:
 
     @property
     def now_us(self) -> int:
-        """The round's wall-clock time."""
-        return self._shared.partition.node.wall_us
+        """The round's time in this partition."""
+        return self._shared.now_us
 
     def step(self, limit: int, budget: int) -> int:
         """Bring the rest of the batch at the cursor, below a limit.

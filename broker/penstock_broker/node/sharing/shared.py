@@ -25,6 +25,7 @@ from penstock_broker.machine.effects import (
 from penstock_broker.machine.sharing.ops import ShareOp
 from penstock_broker.machine.sharing.replies import OpReply, ShareReplies
 from penstock_broker.machine.sharing.state import TIMER
+from penstock_broker.node.config import CATCHING_UP
 from penstock_broker.node.sharing import configuring
 from penstock_broker.node.sharing.delayed import DelayedRecords
 from penstock_broker.node.sharing.dispatch import Dispatcher
@@ -73,9 +74,9 @@ class SharedPartition:
         uncommitted_bytes: weight of ops that are proposed and not applied.
     """
 
-    __slots__ = ("_dones", "_flights", "_leases", "_ops", "_weight", "configuring", "delayed",
-                 "dispatchers", "mover", "partition", "parts", "queue_times", "schedules",
-                 "uncommitted_bytes")  # fmt: skip
+    __slots__ = ("_ahead_us", "_dones", "_flights", "_leases", "_ops", "_since_us", "_weight",
+                 "configuring", "delayed", "dispatchers", "mover", "partition", "parts",
+                 "queue_times", "schedules", "uncommitted_bytes")  # fmt: skip
 
     def __init__(self, partition: PartitionGroup) -> None:
         self.partition = partition
@@ -93,6 +94,7 @@ class SharedPartition:
         self._flights: deque[tuple[int, list[Done | None], int]] = deque()
         """Entries under way: index, whom to tell, weight."""
         self._leases = 0
+        self._ahead_us = self._since_us = 0
 
     # ----- ops
 
@@ -128,7 +130,7 @@ class SharedPartition:
         dones, self._dones = self._dones, []
         weight, self._weight = self._weight, 0
         body = encoding.encode(COMMAND_VERSION, ShareOps(ops=ops))
-        index = self.partition.propose_command(body)
+        index = self.partition.propose_command(body, self.now_us)
         self._flights.append((index, dones, weight))
         self.uncommitted_bytes += weight
         self.partition.node.uncommitted_bytes += weight
@@ -215,6 +217,8 @@ class SharedPartition:
     def on_leading(self) -> None:
         """This broker leads the partition and may serve."""
         self._leases = 0
+        self._since_us = self.partition.node.wall_us
+        self._ahead_us = max(0, self.partition.latest_us - self._since_us)
         self._enlist()
         for name, group in self.partition.machine.sharing.groups.items():
             if group.kind != TIMER:
@@ -251,6 +255,23 @@ class SharedPartition:
         self.on_lost_leadership(TopicNotFound(f"the topic {topic!r} was deleted", topic=topic))
 
     # ----- time
+
+    @property
+    def ahead_us(self) -> int:
+        """How far the partition's time is ahead of this broker's: the last leader's clock was.
+
+        What that one set for a time, a retry or the end of a lease, would else wait until it is so
+        late here. The partition's time goes on more slowly until this broker's has caught up.
+        """
+        if self._ahead_us:
+            passed = self.partition.node.wall_us - self._since_us
+            return max(0, self._ahead_us - int(passed * (1 - CATCHING_UP)))
+        return 0
+
+    @property
+    def now_us(self) -> int:
+        """The time in this partition, whoever leads it: it never goes back."""
+        return self.partition.node.wall_us + self.ahead_us
 
     def tick(self) -> None:
         """Let time pass."""
