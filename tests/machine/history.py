@@ -17,8 +17,11 @@ from penstock_broker.machine.commands import (
     InitCluster,
     Join,
     Leave,
+    RaiseFeatureLevel,
+    RegisterNode,
     Scalar,
     Seek,
+    SetNodeState,
     ShareOps,
     TopicRef,
 )
@@ -42,7 +45,34 @@ def metadata_commands() -> list[Command]:
         *(EnableDelays(topic=name, id=f"{name}-delays") for name in NAMES),
         *(AlterTopic(name=name, partitions=9, config={"cleanup": None}) for name in NAMES),
         *(DeleteTopic(name=name) for name in NAMES[::3]),
+        *few_nodes(),
     ]
+
+
+def few_nodes() -> list[Command]:
+    """Nodes are drained, removed and replaced, and what goes with topics is made meanwhile."""
+    kept = NAMES[1]
+    drained = [SetNodeState(node=node, state="draining") for node in (1, 2, 3)]
+    made: list[Command] = [
+        CreateTopic(name="refused", id="refused", replication=3),
+        CreateTopic(name="small", id="small", partitions=3, replication=2),
+        CreateSharedGroup(topic=kept, group="while-drained", id="while-drained"),
+        AlterTopic(name=kept, partitions=11),
+        EnableDelays(topic="small", id="small-delays"),
+    ]
+    removed = [
+        SetNodeState(node=3, state="removed"),
+        SetNodeState(node=3, state="removed", force=True),
+    ]
+    again: list[Command] = [
+        CreateSharedGroup(topic=kept, group="while-removed", id="while-removed"),
+        RegisterNode(uuid="sixth", address=NAMES[4], host="h6"),
+        SetNodeState(node=1, state="active"),
+        AlterTopic(name="small", replication=3),
+        CreateSharedGroup(topic="small", group="again", id="again", settings={"no": 1}),
+        RaiseFeatureLevel(level=2),
+    ]
+    return [*drained, *made, *removed, *again]
 
 
 def group_commands() -> list[Command]:
