@@ -269,6 +269,27 @@ def test_a_newer_connection_of_a_node_replaces_the_older_one(formed: Cluster) ->
     assert peer.inlets[Channel.BULK] is session
 
 
+def test_a_control_connection_of_a_new_life_tells_that_the_earlier_one_is_over() -> None:
+    cluster = Cluster(3)
+    cluster.advance(1.0)
+    leader = cluster.leader(0)
+    number, other = next((one.number, one) for one in cluster.alive if one is not leader)
+    raft, seen = leader.group(0).raft, list[int]()
+    leader.node.peers.watchers.append(seen.append)
+    said = {
+        "node": number, "uuid": other.node.store.node_uuid.hex(), "address": other.address,
+        "to_node": leader.number,
+    }  # fmt: skip
+    present = leader.node.peers.all()[number].life
+    assert raft.progress[number].acked_round
+
+    greet(leader, hello(**said, life=present))
+    assert not seen
+    greet(leader, hello(**said, life=present + 2, opened=1 << 40))
+    assert seen == [number]
+    assert not raft.progress[number].acked_round
+
+
 def test_everybody_knows_who_leads_what() -> None:
     cluster = Cluster(3)
     gids = cluster.topic(partitions=6, replication=1)

@@ -42,14 +42,15 @@ class Peer:
     Attributes:
         listed: its address in the metadata; empty: it is not there, but was met by its hello.
         heard_at: when anything came from it last.
+        life: number of the life of its process that opened the present control connection.
         refusal: why it was refused last, said once.
         rounds: number of a round of heartbeats -> the groups in it, with their terms then.
         dropped: messages that were not sent since the line was down or full.
     """
 
     __slots__ = ("_answers", "_append_bytes", "_appends", "_peers", "_snapshots", "_votes",
-                 "address", "dropped", "heard_at", "id", "inlets", "lines", "listed", "queued",
-                 "refusal", "rounds")  # fmt: skip
+                 "address", "dropped", "heard_at", "id", "inlets", "life", "lines", "listed",
+                 "queued", "refusal", "rounds")  # fmt: skip
 
     def __init__(self, peers: Peers, node_id: int, address: str) -> None:
         self._peers = peers
@@ -57,6 +58,7 @@ class Peer:
         self.address = address
         self.listed = ""
         self.heard_at = NEVER
+        self.life = 0
         self.refusal = ""
         self.lines = [Line(peers, self, channel) for channel in Channel]
         self.inlets: list[Session | None] = [None for _ in Channel]

@@ -234,6 +234,10 @@ class Peers:
         old, peer.inlets[said.channel] = peer.inlets[said.channel], session
         if old is not None:
             self.hang_up(old)
+        if said.channel == Channel.CONTROL:
+            if old is not None and said.life != peer.life:
+                self.lost(peer)  # its process ended, faster than word of that
+            peer.life = said.life
         session.link = Inlet(self, peer, Channel(said.channel), said.address)
         session.ready = True
         session.name = f"node {peer.id}"
