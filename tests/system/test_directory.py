@@ -53,3 +53,14 @@ def test_a_busy_port_is_named(tmp_path: Path) -> None:
         with pytest.raises(StartError, match=f"can't listen on {first.address}"):
             second.start()
         assert second.wait() == 1
+
+
+def test_a_directory_that_goes_away_is_a_disk_that_failed(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path).start() as broker:
+        healthy(broker)
+        broker.data.rename(broker.data.with_name("elsewhere"))
+        assert broker.wait() == 70
+        assert "No such file or directory" in broker.log()
+        assert "Traceback" not in broker.log()
+        broker.data.with_name("elsewhere").rename(broker.data)
+        healthy(broker.start())

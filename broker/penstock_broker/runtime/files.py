@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from penstock.errors import DataDirectoryLocked
+from penstock.errors import DataDirectoryLocked, StorageFailure
 from penstock_broker.storage.files import Buffer
 
 _BUFFERS_MAX = 512  # below IOV_MAX, which is 1024
@@ -159,7 +159,10 @@ class RealFiles:
             os.close(descriptor)
 
     def free_bytes(self) -> int:
-        status = os.statvfs(self.root)
+        try:
+            status = os.statvfs(self.root)
+        except OSError as error:
+            raise StorageFailure(f"the data directory is gone: {error}") from error
         return status.f_bavail * status.f_frsize
 
     def lock(self) -> None:

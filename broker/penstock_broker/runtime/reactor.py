@@ -21,6 +21,7 @@ import trio
 from penstock.errors import (
     ProtocolError,
     RemoteProtocolError,
+    StorageFailure,
     Throttled,
 )
 from penstock_broker.node import due
@@ -30,7 +31,7 @@ from penstock_broker.node.session import OUTPUT_BYTES_TOTAL_MAX, Session
 from penstock_broker.runtime.clock import Clock
 from penstock_broker.runtime.connection import Connection, Intake
 from penstock_broker.runtime.dialing import Dialing
-from penstock_broker.runtime.disk import Disk
+from penstock_broker.runtime.disk import Disk, Fatal
 from penstock_broker.runtime.watchdog import SLOW_ROUND_SECONDS, Watchdog
 
 SCRATCH_BYTES: Final = 1024 * 1024
@@ -120,8 +121,15 @@ class Reactor:
         return max(TICK_SECONDS_MIN, min(seconds, TICK_SECONDS))
 
     def tick(self) -> None:
-        """Do what has come due."""
-        self.node.tick(self.clock.wall_us(), self.clock.monotonic())
+        """Do what has come due.
+
+        Raises:
+            Fatal: the disk failed.
+        """
+        try:
+            self.node.tick(self.clock.wall_us(), self.clock.monotonic())
+        except StorageFailure as error:
+            raise Fatal(str(error)) from error
         if self.clock.monotonic() >= self._check_at:
             self._check_at = self.clock.monotonic() + CHECK_SECONDS
             self._end_the_late()
