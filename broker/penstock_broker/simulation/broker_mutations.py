@@ -85,7 +85,7 @@ def _ack_applied_twice() -> Changes:
 
 
 def _lease_not_expired_after_restart() -> Changes:
-    """Leases that come out of a checkpoint never run out."""
+    """Leases that come out of a checkpoint never run out, and no new leader shortens them."""
     original = SharedGroup.of
 
     def of(row: GroupRow) -> SharedGroup:
@@ -94,7 +94,7 @@ def _lease_not_expired_after_restart() -> Changes:
             lease.deadline_us = 1 << 62
         return group
 
-    return [(SharedGroup, "of", staticmethod(of))]
+    return [(SharedGroup, "of", staticmethod(of)), (Dispatcher, "shorten", lambda self: None)]
 
 
 def _attempts_reset() -> Changes:
