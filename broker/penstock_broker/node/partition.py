@@ -82,8 +82,7 @@ class PartitionGroup(Group):
 
     __slots__ = ("_append_ts_us", "_deliveries", "_joined", "_proposed_at", "_quickest",
                  "batch_bytes_max", "config", "flights", "latest_us", "log", "machine",
-                 "next_offset",
-                 "partition", "polls", "retention_at", "shared", "topic",
+                 "next_offset", "partition", "polls", "retention_at", "shared", "topic",
                  "uncommitted_bytes")  # fmt: skip
 
     def __init__(

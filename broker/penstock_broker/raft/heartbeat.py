@@ -83,6 +83,12 @@ def on_heartbeat_response(raft: RaftState, message: HeartbeatResponse) -> None:
     acknowledge(raft, message.sender, message.round)
 
 
+def confirmed_round(raft: RaftState) -> int:
+    """The newest round that a quorum answered, while this node leads."""
+    incoming = [at.acked_round for at in raft.incoming]
+    return quorum_value(incoming, [at.acked_round for at in raft.outgoing])
+
+
 def acknowledge(raft: RaftState, node: int, number: int) -> bool:
     """A member answered round `number`: it is there, so whatever it lacks may be sent again.
 
@@ -95,8 +101,7 @@ def acknowledge(raft: RaftState, node: int, number: int) -> bool:
     if number > progress.acked_round:
         progress.acked_round = number
     if raft.reads.rounds:
-        incoming = [at.acked_round for at in raft.incoming]
-        raft.reads.finish(quorum_value(incoming, [at.acked_round for at in raft.outgoing]))
+        raft.reads.finish(confirmed_round(raft))
     if progress.match < raft.log.last_index or progress.flow is Flow.PROBE:
         progress.paused = False
         progress.nudge = True

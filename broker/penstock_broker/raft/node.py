@@ -34,7 +34,6 @@ from penstock_broker.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from penstock_broker.raft.quorum import quorum_value
 from penstock_broker.raft.ready import Ready, SoftState
 from penstock_broker.raft.roles import become_follower, restart_timer
 from penstock_broker.raft.state import Options, RaftState, Randomness, Role, Trace
@@ -151,8 +150,7 @@ class Raft(RaftState):
     @property
     def confirmed_round(self) -> int:
         """The newest round of heartbeats that a quorum answered, while this node leads."""
-        incoming = [at.acked_round for at in self.incoming]
-        return quorum_value(incoming, [at.acked_round for at in self.outgoing])
+        return heartbeat.confirmed_round(self)
 
     @property
     def is_leader(self) -> bool:
