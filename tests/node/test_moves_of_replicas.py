@@ -206,13 +206,19 @@ def test_what_joins_gets_replicas_and_leads() -> None:
     assert any(3 in place(cluster, gid).members for gid in gids)
 
 
-def test_a_replica_that_came_back_survives_a_stop_and_the_old_copy_does_not() -> None:
+def moved_there_and_back() -> tuple[Cluster, int]:
+    """A replica of twenty records was on the third of four, on the fourth, and is back."""
     cluster = Cluster(4)
     (gid,) = make(cluster, [1, 2, 3])
     publish(cluster, gid, 0, 20)
     for replicas in ([1, 2, 4], [1, 2, 3]):
         propose(cluster, ChangeReplicas(group=gid, replicas=replicas))
         cluster.run_until(lambda nodes=replicas: on(cluster, gid, *nodes), 30.0)  # type: ignore[misc]  # bound
+    return cluster, gid
+
+
+def test_a_replica_that_came_back_survives_a_stop_and_the_old_copy_does_not() -> None:
+    cluster, gid = moved_there_and_back()
     publish(cluster, gid, 20, 5)
     cluster.advance(1.0)
     for number in (3, 4):
@@ -264,12 +270,7 @@ def test_a_replica_that_answered_as_a_member_before_it_was_dropped_is_fed_from_t
 
 
 def test_a_replica_that_its_leader_did_not_miss_says_that_it_was_dropped() -> None:
-    cluster = Cluster(4)
-    (gid,) = make(cluster, [1, 2, 3])
-    publish(cluster, gid, 0, 20)
-    for replicas in ([1, 2, 4], [1, 2, 3]):
-        propose(cluster, ChangeReplicas(group=gid, replicas=replicas))
-        cluster.run_until(lambda nodes=replicas: on(cluster, gid, *nodes), 30.0)  # type: ignore[misc]  # bound
+    cluster, gid = moved_there_and_back()
     leader, member = cluster.leader(gid), cluster.members[3]
     term, promised = member.group(gid).raft.term, member.group(gid).raft.promised
     assert promised[1]

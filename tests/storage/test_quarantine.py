@@ -98,7 +98,8 @@ def test_the_oldest_goes_first_when_the_disk_is_nearly_full() -> None:
     assert files.list("quarantine") == []
 
 
-def test_it_makes_room_also_where_only_a_write_tells_that_the_disk_is_full() -> None:
+def with_a_quota_that_is_used_up() -> Store:
+    """A store with one replica in quarantine; the free space of its disk does not tell of it."""
     disk = SimDisk(1)
     store = open_store(disk)
     fill(store, 5, 1, 40)
@@ -106,6 +107,11 @@ def test_it_makes_room_also_where_only_a_write_tells_that_the_disk_is_full() -> 
     settle(store)
     disk.free_bytes = lambda: 1 << 40  # type: ignore[method-assign]  # a quota is not in it
     disk.capacity = disk.used() + 100
+    return store
+
+
+def test_it_makes_room_also_where_only_a_write_tells_that_the_disk_is_full() -> None:
+    store = with_a_quota_that_is_used_up()
     fill(store, 6, 1, 40)
     for _ in range(3):
         settle(store)
@@ -115,13 +121,7 @@ def test_it_makes_room_also_where_only_a_write_tells_that_the_disk_is_full() -> 
 
 
 def test_it_makes_room_when_the_log_is_the_first_to_find_the_disk_full() -> None:
-    disk = SimDisk(1)
-    store = open_store(disk)
-    fill(store, 5, 1, 40)
-    store.drop_replica(5, 40, 1, at_us=NOW)
-    settle(store)
-    disk.free_bytes = lambda: 1 << 40  # type: ignore[method-assign]  # a quota is not in it
-    disk.capacity = disk.used() + 100
+    store = with_a_quota_that_is_used_up()
     for number in range(1, 200):
         store.append(9, [data_entry(number, number - 1)], (1, 1, 0), 0)
         job = store.take_flush()
