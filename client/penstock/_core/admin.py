@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from penstock._core.metadata import Metadata
 from penstock._core.positions import Start, exact_offset, resolvable
@@ -40,9 +40,6 @@ from penstock.protocol.messages import (
 from penstock.protocol.messages import Metadata as MetadataRequest
 
 T = TypeVar("T")
-
-LOOK_PAUSE: Final = 0.1
-"""Seconds between two looks, while some leader is missing."""
 
 
 class Admin:
@@ -165,14 +162,12 @@ class Admin:
 
     def list_groups(self, patience: float | None = None) -> Operation[ListGroupsReply]:
         """All groups by name; with `patience` those that can be told by then."""
-        begun = self._scheduler.now
+
+        def complete(reply: ListGroupsReply) -> bool:
+            return not reply.missing and not any(group.missing for group in reply.groups)
+
         request = ListGroups(partial=patience is not None)
-        while True:
-            reply = yield from self._requests.call(request, ListGroupsReply)
-            told = not reply.missing and not any(group.missing for group in reply.groups)
-            if told or self._scheduler.now - begun >= (patience or 0.0):
-                return reply
-            yield self._scheduler.sleep(LOOK_PAUSE)
+        return self._requests.look(request, ListGroupsReply, complete, patience or 0.0)
 
     def describe_group(
         self, group: str, patience: float | None = None

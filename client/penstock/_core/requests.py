@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Final, TypeVar
 
@@ -23,6 +24,8 @@ from penstock.protocol.messages import Message
 
 M = TypeVar("M", bound=Message)
 
+LOOK_PAUSE: Final = 0.1
+"""Seconds between two looks, while some leader is missing."""
 NODE_PATIENCE: Final = 1.0
 """Seconds to wait for one node before any other is asked for the way."""
 
@@ -38,6 +41,17 @@ class Requests:
         self._metadata = metadata
         self._options = options
         self._homes: dict[str, int] = {}
+
+    def look(
+        self, request: Message, expected: type[M], complete: Callable[[M], bool], seconds: float
+    ) -> Operation[M]:
+        """Ask again and again until all is told, for so many seconds; return what was told last."""
+        begun = self._scheduler.now
+        while True:
+            reply = yield from self.call(request, expected)
+            if complete(reply) or self._scheduler.now - begun >= seconds:
+                return reply
+            yield self._scheduler.sleep(LOOK_PAUSE)
 
     def call(
         self,

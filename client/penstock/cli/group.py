@@ -188,13 +188,14 @@ def _group_value(reply: DescribeGroupReply) -> dict[str, Any]:
         }
         for m in reply.members
     ]
+    rows = _lag_rows(reply)
     return {
         "group": reply.group,
         "mode": reply.mode,
         "generation": reply.generation,
-        "lag": sum(row["lag"] or 0 for row in _lag_rows(reply)),
+        "lag": sum(row["lag"] or 0 for row in rows),
         "members": members,
-        "partitions": _lag_rows(reply),
+        "partitions": rows,
         "missing": reply.missing,
     }
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from penstock._core.admin import LOOK_PAUSE
 from penstock._core.positions import Start, resolvable
 from penstock._core.scheduler import Operation
 from penstock._core.sharing.dead_letters import DeadLetters
@@ -110,13 +109,10 @@ class SharedAdmin:
 
     def describe_shared(self, topic: str, group: str) -> Operation[DescribeSharedReply]:
         """A shared group with its figures in all partitions that somebody tells of."""
-        begun = self._core.scheduler.now
         request = DescribeShared(topic=topic, group=group)
-        while True:
-            reply = yield from self._core.requests.call(request, DescribeSharedReply)
-            if not reply.missing or self._core.scheduler.now - begun >= LOOK_SECONDS:
-                return reply
-            yield self._core.scheduler.sleep(LOOK_PAUSE)
+        return self._core.requests.look(
+            request, DescribeSharedReply, lambda reply: not reply.missing, LOOK_SECONDS
+        )
 
     def explain(
         self, topic: str, partition: int, offset: int, group: str = ""
