@@ -71,6 +71,21 @@ def test_connections_to_nodes_that_left_the_cluster_end() -> None:
     world.finish(world.publish(b"y", partition=1))
 
 
+def test_a_topic_never_goes_back_to_the_deleted_one_of_its_name() -> None:
+    world = World(FakeCluster(t=2)).connect()
+    before = world.run(world.core.metadata.ensure("t"))
+    deleted = world.cluster.topics.pop("t")
+    made = world.cluster.create("t", 1)
+    world.core.metadata.refresh("t")
+    world.advance(1.0)
+    assert world.core.metadata.partition("t", 0).group == made.partitions[0].group
+    world.cluster.topics["t"] = deleted  # as a broker that is behind tells
+    world.core.metadata.refresh("t")
+    world.advance(1.0)
+    assert world.core.metadata.partition("t", 0).group == made.partitions[0].group
+    assert made.partitions[0].group > max(each.group for each in before.partitions)
+
+
 def test_attempts_to_connect_are_paced_and_spread() -> None:
     world = World(request_timeout=60.0)
     world.refusing.add("node1:7400")

@@ -131,11 +131,11 @@ class TopicMaker:
         def take(reply: object) -> bool:
             if not isinstance(reply, MetadataReply):
                 return False
-            if not reply.topics:  # that broker has not heard of it
+            found = [topic.partitions[0].group for topic in reply.topics]
+            if not found or found[0] in self.world.gone:  # that broker is behind
                 self._refused(TopicNotFound())
                 return True
-            self._gid = reply.topics[0].partitions[0].group
-            assert self._gid not in self.world.gone, f"{self}: it has the group of another topic"
+            self._gid = found[0]
             self._step(self._publish)
             return True
 

@@ -1,12 +1,13 @@
 """What the client knows of topics, partitions and nodes, and asking for it again.
 
 Invariants: one metadata request is under way at a time; the topics in use are refreshed together;
-a topic that a reply leaves out does not exist.
+a topic that a reply leaves out does not exist; a topic never goes back to one of its name that was
+deleted before it, nor to fewer partitions, whichever broker that is behind tells so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final, cast
 
@@ -224,10 +225,17 @@ class Metadata:
 
     def _store(self, topic: TopicInfo) -> None:
         known = self._partitions.get(topic.name, {})
+        if _newest(topic.partitions) < _newest(known.values()):
+            return  # told by a broker that is behind
         self._topics[topic.name] = topic
         self._partitions[topic.name] = {
             each.partition: _newer(known.get(each.partition), each) for each in topic.partitions
         }
+
+
+def _newest(partitions: Iterable[PartitionInfo]) -> int:
+    """The group made last: each partition of a cluster has a greater one than all before it."""
+    return max((each.group for each in partitions), default=0)
 
 
 def _newer(known: PartitionInfo | None, told: PartitionInfo) -> PartitionInfo:
