@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from penstock import Record
-from penstock.errors import GroupNotFound, OffsetOutOfRange, TopicNotFound
+from penstock.errors import GroupNotFound, LeaderUnknown, OffsetOutOfRange, TopicNotFound
 from penstock.protocol.messages import GroupSummary
 from penstock.protocol.sharing import (
     AttemptInfo,
@@ -190,9 +190,16 @@ class FakeAdmin:
         return _described(topic, [held], dead="")
 
     def explain(
-        self, topic: str, partition: int, offset: int, group: str = ""
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        group: str = "",
+        patience: float | None = None,
     ) -> ExplainRecordReply:
         """What was put in, for the groups asked for."""
+        if partition in self.missing:
+            raise LeaderUnknown(f"no leader of {topic}/{partition} within {patience} s")
         if offset >= self.high_watermark:
             raise OffsetOutOfRange(f"the log of {topic} ends at {self.high_watermark}")
         found = [s for _, s in self.states if group in ("", s.group)]

@@ -236,6 +236,11 @@ def test_why_of_a_record_that_is_not_there(run: Run) -> None:
     assert run("why", "orders", "3:1600", "--group", "nobody", code=4).stdout == ""
 
 
+def test_why_does_not_wait_for_long_where_there_is_no_leader(run: Run, admin: FakeAdmin) -> None:
+    admin.missing = [3]
+    assert "no leader of orders/3 within 1.0 s" in run("why", "orders", "3:1600", code=7).stderr
+
+
 def test_stuck_records_are_listed_and_told_in_full(run: Run, admin: FakeAdmin) -> None:
     assert "every record is settled" in run("group", "stuck", *BILLING).stderr
     admin.states = [(3, state()), (0, state(77, state="leased", member="m", host="h"))]

@@ -69,13 +69,13 @@ def test_a_lag_over_its_limit_is_unhealthy(cli: Cli, filled: str, group: str) ->
 
 
 def test_a_seek_is_a_plan_until_it_is_confirmed(cli: Cli, filled: str, group: str) -> None:
-    plan = cli("group", "seek", group, filled, "--to", "earliest", "-o", "json")
+    plan = cli("group", "seek", filled, group, "--to", "earliest", "-o", "json")
     assert "nothing has moved" in plan.stderr
     assert sum(row["again"] for row in json.loads(plan.stdout)) == 9
-    dry = cli("group", "seek", group, filled, "--to", "earliest", "--yes", "--dry-run")
+    dry = cli("group", "seek", filled, group, "--to", "earliest", "--yes", "--dry-run")
     assert dry.stderr == plan.stderr
     assert lag(cli, group) == 0
-    cli("group", "seek", group, filled, "--to", "earliest", "--yes")
+    cli("group", "seek", filled, group, "--to", "earliest", "--yes")
     assert lag(cli, group) == 9
 
 
@@ -93,12 +93,12 @@ def test_a_seek_is_a_plan_until_it_is_confirmed(cli: Cli, filled: str, group: st
 def test_a_group_goes_where_it_is_sent(
     cli: Cli, filled: str, group: str, arguments: list[str], behind: int
 ) -> None:
-    cli("group", "seek", group, filled, *arguments, "--yes")
+    cli("group", "seek", filled, group, *arguments, "--yes")
     assert lag(cli, group) == behind
 
 
 def test_a_seek_of_an_unknown_group_is_refused_unless_it_may_make_it(cli: Cli, filled: str) -> None:
-    mistyped = ["group", "seek", "no-such-group", filled, "--to", "earliest", "--yes"]
+    mistyped = ["group", "seek", filled, "no-such-group", "--to", "earliest", "--yes"]
     assert cli.any(*mistyped).exit_code == 4
     assert "no-such-group" not in cli("group", "list", "-o", "name").stdout.split()
     cli(*mistyped, "--create")
@@ -106,10 +106,10 @@ def test_a_seek_of_an_unknown_group_is_refused_unless_it_may_make_it(cli: Cli, f
 
 
 def test_a_seek_wants_one_target(cli: Cli, filled: str, group: str) -> None:
-    assert cli.any("group", "seek", group, filled).exit_code == 2
+    assert cli.any("group", "seek", filled, group).exit_code == 2
     both = ["--to", "latest", "--partition", "0=1"]
-    assert cli.any("group", "seek", group, filled, *both).exit_code == 2
-    assert cli.any("group", "seek", group, filled, "--partition", "x=1").exit_code == 2
+    assert cli.any("group", "seek", filled, group, *both).exit_code == 2
+    assert cli.any("group", "seek", filled, group, "--partition", "x=1").exit_code == 2
 
 
 def test_a_group_is_deleted_only_when_it_is_confirmed(cli: Cli, group: str) -> None:

@@ -90,7 +90,7 @@ def test_a_group_of_that_name_is_found_by_itself_or_by_its_topic(
     alone, placed = ([group], [filled, group])
     assert rows(cli, "group", "describe", *alone)["topic"] == filled
     assert rows(cli, "group", "describe", *placed)["group"] == group
-    assert cli.any("group", "seek", group, filled, "--to", "latest").exit_code == 6
+    assert cli.any("group", "seek", filled, group, "--to", "latest").exit_code == 6
 
 
 def test_a_command_settles_records_by_its_exit_code(cli: Cli, filled: str, group: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from penstock._core.options import Duration, seconds
 from penstock._core.positions import Start
 from penstock._core.scheduler import Ticket
 from penstock._core.sharing.administration import ScheduledList, SharedAdmin
@@ -98,14 +99,31 @@ class BlockingSharedAdmin:
         return self._driver.run(self._shared.describe_shared(topic, group))
 
     def explain(
-        self, topic: str, partition: int, offset: int, group: str = ""
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        group: str = "",
+        *,
+        patience: Duration | None = None,
     ) -> ExplainRecordReply:
         """What has become of a record, for one group or for each.
 
+        Args:
+            topic: the topic.
+            partition: where the record is.
+            offset: which it is there.
+            group: only this group; by default each.
+            patience: how long to wait while the partition has no leader, if not as long as for
+                any request.
+
         Raises:
             TopicNotFound, PartitionNotFound: there is nothing of that name or number.
+            LeaderUnknown: the partition has no leader.
         """
-        return self._driver.run(self._shared.explain(topic, partition, offset, group))
+        limit = None if patience is None else seconds(patience, "patience")
+        operation = self._shared.explain(topic, partition, offset, group, limit)
+        return self._driver.run(operation)
 
     def stuck(
         self,

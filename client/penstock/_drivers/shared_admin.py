@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from penstock._core.options import Duration, seconds
 from penstock._core.positions import Start
 from penstock._core.scheduler import Ticket
 from penstock._core.sharing.administration import ScheduledList, SharedAdmin
@@ -97,14 +98,31 @@ class AsyncSharedAdmin:
         return await self._driver.run(self._shared.describe_shared(topic, group))
 
     async def explain(
-        self, topic: str, partition: int, offset: int, group: str = ""
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        group: str = "",
+        *,
+        patience: Duration | None = None,
     ) -> ExplainRecordReply:
         """What has become of a record, for one group or for each.
 
+        Args:
+            topic: the topic.
+            partition: where the record is.
+            offset: which it is there.
+            group: only this group; by default each.
+            patience: how long to wait while the partition has no leader, if not as long as for
+                any request.
+
         Raises:
             TopicNotFound, PartitionNotFound: there is nothing of that name or number.
+            LeaderUnknown: the partition has no leader.
         """
-        return await self._driver.run(self._shared.explain(topic, partition, offset, group))
+        limit = None if patience is None else seconds(patience, "patience")
+        operation = self._shared.explain(topic, partition, offset, group, limit)
+        return await self._driver.run(operation)
 
     async def stuck(
         self,

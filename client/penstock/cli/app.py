@@ -59,7 +59,7 @@ penstock dev
 penstock topic create orders --partitions 4
 printf 'one\\ntwo\\n' | penstock publish orders
 penstock tail orders -n 20 -f --where 'value.total > 100'
-penstock group seek billing orders --to -1h
+penstock group seek orders billing --to -1h
 penstock why orders 3:1024
 penstock dlq redrive orders billing --reason Timeout --rate 100/s
 

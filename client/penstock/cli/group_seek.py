@@ -12,9 +12,9 @@ from penstock.cli.output import Column, print_rows
 from penstock.cli.params import (
     PARTITION_POSITION,
     POSITION,
-    complete_topics,
     dry_run_option,
     group_argument,
+    topic_argument,
 )
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.units import Position, count_of
@@ -35,12 +35,12 @@ _PLAN = (
 @click.command(
     "seek",
     cls=Verb,
-    examples="penstock group seek billing orders --to -1h        (shows the plan)\n"
-    "penstock group seek billing orders --to -1h --yes  (carries it out)\n"
-    "penstock group seek billing orders --partition 0=500 --partition 1=latest",
+    examples="penstock group seek orders billing --to -1h        (shows the plan)\n"
+    "penstock group seek orders billing --to -1h --yes  (carries it out)\n"
+    "penstock group seek orders billing --partition 0=500 --partition 1=latest",
 )
+@topic_argument
 @group_argument
-@click.argument("topic", shell_complete=complete_topics)
 @click.option(
     "--to",
     type=POSITION,
@@ -63,8 +63,8 @@ _PLAN = (
 @click.pass_obj
 def seek(
     settings: Settings,
-    group: str,
     topic: str,
+    group: str,
     to: Position | None,
     positions: tuple[tuple[int, Position], ...],
     make: bool,

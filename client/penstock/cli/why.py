@@ -17,6 +17,7 @@ from penstock.cli.params import PLACE, complete_groups, topic_argument
 from penstock.cli.printing import show_bytes
 from penstock.cli.records import record_row
 from penstock.cli.settings import Failure, Settings, wall_us
+from penstock.cli.shared_view import LOOK_SECONDS
 from penstock.cli.units import show_moment
 from penstock.errors import GroupNotFound, OffsetOutOfRange
 
@@ -96,7 +97,7 @@ def _ask(client: Client, topic: str, partition: int, offset: int, group: str) ->
         Failure: there is no such record yet.
     """
     try:
-        return client.admin.explain(topic, partition, offset, group=group)
+        return client.admin.explain(topic, partition, offset, group=group, patience=LOOK_SECONDS)
     except OffsetOutOfRange as error:
         raise Failure(
             str(error),

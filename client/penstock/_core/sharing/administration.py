@@ -115,13 +115,23 @@ class SharedAdmin:
         )
 
     def explain(
-        self, topic: str, partition: int, offset: int, group: str = ""
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        group: str = "",
+        patience: float | None = None,
     ) -> Operation[ExplainRecordReply]:
         """What has become of one record, for each group."""
         yield from self._core.metadata.ensure(topic)
         self._core.metadata.partition(topic, partition)
         request = ExplainRecord(topic=topic, partition=partition, offset=offset, group=group)
-        return (yield from self._of_leader(topic, partition, request, ExplainRecordReply))
+        leader = self._core.metadata.leader(topic, partition)
+        return (
+            yield from self._core.requests.call(
+                request, ExplainRecordReply, node=leader, patience=patience
+            )
+        )
 
     def stuck(
         self,
