@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
+from penstock.protocol.cluster import ClusterStatusReply, MetadataStatus, NodeStatus
 from penstock.testing import cluster
 from penstock_broker.runtime.embed import start
 from penstock_broker.runtime.rolling import (
@@ -14,6 +16,7 @@ from penstock_broker.runtime.rolling import (
     WELL_LOOKS,
     Rolling,
     complaint,
+    trouble,
 )
 
 
@@ -111,3 +114,16 @@ def test_what_a_broker_says_of_its_cluster() -> None:
         assert {complaint(first), complaint(second)} <= {"", "8 partitions lack a copy"}
         running.stop(1)
         assert complaint(first)
+
+
+def test_no_broker_is_restarted_while_the_metadata_counts_on_one_that_is_gone() -> None:
+    nodes = [NodeStatus(id=n, address="", host="", state="active", alive=True, answered=True)
+             for n in (1, 3, 4)]  # fmt: skip
+    metadata = MetadataStatus(leader=1, term=2, voters=[1, 3, 4], learners=[])
+    status = ClusterStatusReply(
+        cluster="c", node=1, metadata=metadata, nodes=nodes, feature_level=1, feature_max=1,
+        partitions=4, leaderless=0, under_replicated=0, moving=0,
+    )  # fmt: skip
+    assert trouble(status) == ""
+    counts = replace(status, metadata=replace(metadata, voters=[1, 2, 3]))
+    assert trouble(counts) == "the metadata counts on node 2, which is gone"

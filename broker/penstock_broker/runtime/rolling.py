@@ -101,6 +101,11 @@ def complaint(address: str) -> str:
         status = _status(address)
     except (OSError, PenstockError) as error:
         return f"{address}: {error}"
+    return trouble(status)
+
+
+def trouble(status: ClusterStatusReply) -> str:
+    """Why a cluster should lose no broker now, not for a moment; empty: nothing speaks against it."""
     if not status.cluster:
         return ""
     away = [n.id for n in status.nodes if n.state in ("active", "draining") and not n.alive]
@@ -108,6 +113,9 @@ def complaint(address: str) -> str:
         return f"node {away[0]} is not heard of"
     if not status.metadata.leader:
         return "the metadata has no leader"
+    missing = set(status.metadata.voters) - {n.id for n in status.nodes if n.alive}
+    if missing:
+        return f"the metadata counts on node {min(missing)}, which is gone"
     if status.leaderless:
         return f"{status.leaderless} partitions have no leader"
     if status.under_replicated:
