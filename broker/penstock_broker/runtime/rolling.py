@@ -105,7 +105,7 @@ def complaint(address: str) -> str:
 
 
 def trouble(status: ClusterStatusReply) -> str:
-    """Why a cluster should lose no broker now, not for a moment; empty: nothing speaks against it."""
+    """Why a cluster should lose no broker now; empty: nothing speaks against it."""
     if not status.cluster:
         return ""
     away = [n.id for n in status.nodes if n.state in ("active", "draining") and not n.alive]
