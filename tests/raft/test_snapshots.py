@@ -166,6 +166,35 @@ def test_a_snapshot_that_never_arrives_is_asked_for_again() -> None:
     assert group.requests[1] == [3, 3]
 
 
+def test_word_that_a_snapshot_is_there_is_asked_for_when_it_is_lost() -> None:
+    group = with_one_behind(snapshot_periods=1000)
+    group.tick(3)
+    group.cut((3, 1))
+    assert supplied(group)
+    group.settle()
+    assert [one.index for one in group.snapshots[3]] == [9]
+    group.heal()
+    assert group[1].progress[3].flow is Flow.SNAPSHOT
+    group.tick(12)
+    assert group[1].progress[3].flow is Flow.REPLICATE
+    group.isolate(2)
+    group.propose(1, b"next")
+    assert group.data(3) == [b"next"]
+
+
+def test_a_snapshot_on_its_way_is_asked_for_in_vain() -> None:
+    group = with_one_behind(snapshot_periods=1000)
+    group.tick(3)
+    group.cut((1, 3))
+    assert supplied(group)
+    group.settle()
+    group.heal()
+    group.tick(30)
+    assert group.requests[1] == [3]
+    assert group[1].progress[3].flow is Flow.SNAPSHOT
+    assert group[3].log.last_index < 9
+
+
 def test_a_member_that_does_not_answer_gets_no_snapshot() -> None:
     group = Group()
     group.elect(1)

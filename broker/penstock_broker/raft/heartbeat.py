@@ -23,7 +23,7 @@ def tick(raft: RaftState) -> None:
         transfer.tick(raft)
     if raft.elapsed >= options.election_ticks:
         raft.elapsed = 0
-        snapshots.give_up_overdue(raft)
+        snapshots.look_after(raft)
         if options.check_quorum and not _hears_quorum(raft):
             become_follower(raft, raft.term, NOBODY)
             return

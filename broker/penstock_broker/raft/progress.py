@@ -2,7 +2,8 @@
 
     probe      one append at a time, until the place where the logs agree is found
     replicate  appends are pipelined: `next` runs ahead of the answers, up to a window
-    snapshot   the member needs entries that are gone; nothing is sent until a snapshot is there
+    snapshot   the member needs entries that are gone; none are sent until a snapshot is there, and
+               `next` is what comes behind it, once it was sent
 
 Invariant: 0 <= match < next.
 """

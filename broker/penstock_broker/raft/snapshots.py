@@ -6,7 +6,7 @@ and carry it as they like, and `Ready.snapshot` hands it to those above the rece
 
 from penstock_broker.raft.entry import Snapshot
 from penstock_broker.raft.errors import NotLeader, Refused
-from penstock_broker.raft.messages import AppendResponse, InstallSnapshot
+from penstock_broker.raft.messages import Append, AppendResponse, InstallSnapshot
 from penstock_broker.raft.outbox import send, send_after_persist
 from penstock_broker.raft.progress import Flow, Progress
 from penstock_broker.raft.state import RaftState, Role
@@ -30,6 +30,7 @@ def supply(raft: RaftState, node: int, index: int, data: object) -> bool:
     if progress is None or progress.flow is not Flow.SNAPSHOT:
         return False
     progress.periods_waited = 0
+    progress.next = index + 1
     snapshot = Snapshot(index, log.term_at(index), raft.history.at(index), data)
     send(raft, InstallSnapshot(raft.id, node, raft.term, snapshot))
     return True
@@ -69,13 +70,25 @@ def log_dropped(raft: RaftState, node: int) -> bool:
     return True
 
 
-def give_up_overdue(raft: RaftState) -> None:
-    """Called once an election time: a snapshot that takes for ever may have been lost."""
+def look_after(raft: RaftState) -> None:
+    """Called once an election time: a snapshot may be lost on its way, or word that it is there.
+
+    Who has it says so again; who has not refuses the question, which means nothing.
+    """
     for node, progress in raft.peers:
         if progress.flow is Flow.SNAPSHOT:
             progress.periods_waited += 1
             if progress.periods_waited > raft.options.snapshot_periods:
                 fail(raft, node)
+            elif progress.active:
+                _ask(raft, node, progress)
+
+
+def _ask(raft: RaftState, node: int, progress: Progress) -> None:
+    index = progress.next - 1
+    term = raft.log.term_at(index)
+    if index > progress.match and term >= 0:
+        send(raft, Append(raft.id, node, raft.term, index, term, [], index))
 
 
 def on_install_snapshot(raft: RaftState, message: InstallSnapshot) -> None:

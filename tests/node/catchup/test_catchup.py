@@ -9,7 +9,7 @@ import pytest
 
 from penstock.protocol.messages import BrokerStatus, BrokerStatusReply, TrimLog
 from penstock_broker.node.catchup import catchup, pull, source
-from penstock_broker.node.peers.frames import SNAPSHOT
+from penstock_broker.node.peers.frames import SNAPSHOT, Channel
 from tests.node.cluster import Cluster, Member
 
 VALUE = bytes(20_000)
@@ -280,3 +280,20 @@ def test_a_snapshot_goes_in_many_pieces_and_again_when_some_are_lost(
     cluster.run_until(lambda: all(caught_up(cluster, gid) for gid in gids))
     assert cluster.members[away].node.catchup.installed
     assert not cluster.errors
+
+
+def test_a_snapshot_whose_connection_breaks_comes_anew_though_its_taker_lives(
+    cluster: Cluster,
+) -> None:
+    leader = cluster.leader(0)
+    away = next(member.number for member in cluster.alive if member is not leader)
+    cluster.kill(away)
+    (gid,) = cluster.topic()
+    metadata = leader.node.groups.metadata
+    metadata.raft.compact(metadata.applied_index)
+    leader.node.peers.piece_bytes = 20
+    cluster.members[away].start()
+    run_until_it_assembles(cluster, away)
+    line = leader.node.peers.all()[away].lines[Channel.BULK]
+    cluster.disconnect(next(end for end in leader.ends.values() if end.session is line.session))
+    cluster.run_until(lambda: caught_up(cluster, gid), seconds=3.0)

@@ -134,6 +134,15 @@ class CatchUp:
         for group in self._node.groups.restless():
             group.raft.unreachable(node_id)
 
+    def interrupted(self, node_id: int) -> None:
+        """The connection that carries snapshots to a node broke; it lives, and gets new ones."""
+        for gid, to in list(self._sent):
+            if to == node_id and (group := self._node.groups.get(gid)) is not None:
+                del self._sent[gid, to]
+                if group.raft.is_leader:
+                    group.raft.snapshot_failed(to)
+                    self._node.mark(group)
+
     def dropped(self, group: Group, node_id: int) -> None:
         """A snapshot could not be sent: there is no way to the node now."""
         self._sent.pop((group.gid, node_id), None)

@@ -132,8 +132,8 @@ class Line:
         if session is self.session:
             was_up = self.up
             self.failed()
-            if was_up and self.channel == Channel.CONTROL:
-                self._peers.lost(self.peer)
+            if was_up:
+                self._peers.broke(self)
 
     def send(self, buffers: Iterable[Buffer]) -> bool:
         """Queue one frame; False: the line is down, or too much waits already."""

@@ -276,6 +276,13 @@ class Peers:
                 f"node {peer.id} is alive at {inlet.link.address}: is this a copy of its directory?"
             )
 
+    def broke(self, line: Line) -> None:
+        """A line that was up is gone, and what was on its way with it."""
+        if line.channel == Channel.CONTROL:
+            self.lost(line.peer)
+        elif line.channel == Channel.BULK:
+            self._node.catchup.interrupted(line.peer.id)
+
     def lost(self, peer: Peer) -> None:
         """A control connection broke: the process at the other end is gone, most likely."""
         if peer.silent:
