@@ -18,11 +18,14 @@ from penstock.errors import (
 from penstock.protocol.cluster import SetNodeState
 from penstock.protocol.codec import encode_message
 from penstock.protocol.messages import (
+    AlterTopic,
     CommitOffsets,
     DescribeGroup,
     GroupHeartbeat,
     JoinGroup,
     Message,
+    Metadata,
+    MetadataReply,
     SeekGroup,
     TrimLog,
 )
@@ -100,6 +103,33 @@ def test_a_leader_that_others_may_have_replaced_refuses_nothing_for_good() -> No
     cluster.heal()
     commit = CommitOffsets(group="g", member="m", generation=1, offsets={"orders": {0: 1}})
     cluster.ask(client, commit)
+
+
+def partitions_told(reply: Message) -> int:
+    assert isinstance(reply, MetadataReply)
+    (topic,) = reply.topics
+    return len(topic.partitions)
+
+
+@pytest.mark.parametrize("topics", [None, ["orders"]])
+def test_metadata_is_as_new_as_the_question_where_that_is_asked_for(
+    topics: list[str] | None,
+) -> None:
+    cluster = grown()
+    nearest, linearizable = Metadata(topics=topics), Metadata(topics=topics, linearizable=True)
+    client = cluster.members[3].client()
+    cluster.isolate(3)
+    cluster.ask(cluster.members[1].client(), AlterTopic(name="orders", partitions=2))
+    assert partitions_told(cluster.ask(client, nearest)) == 1
+    client.send(encode_message(linearizable, 1))
+    cluster.advance(0.3)
+    assert client.take() == []
+    cluster.advance(8.0)
+    (error,) = errors(client)
+    assert error.retriable
+    cluster.heal()
+    for member in cluster.alive:
+        assert partitions_told(cluster.ask(member.client(), linearizable)) == 2
 
 
 def test_a_definite_refusal_is_told_also_while_a_broker_of_three_is_dead() -> None:

@@ -117,7 +117,7 @@ def request(
         message = decode_request(type_, body)
         handler = _handler_of(session, message)
         node.membership.check(message)
-        if _names_unknown(node, message) and again(TopicNotFound()):
+        if _wants_certainty(node, message) and again(TopicNotFound()):
             return
         to = 0 if session.relayed or not node.membership.started else target_of(node, message)
         if to:
@@ -138,11 +138,12 @@ def _handler_of(session: Session, message: Message) -> Handler:
     return handler
 
 
-def _names_unknown(node: Node, asked: Message) -> bool:
-    if not isinstance(asked, Metadata) or not asked.topics:
+def _wants_certainty(node: Node, asked: Message) -> bool:
+    """Whether metadata may only be told when it is up to date: so asked, or a name is unknown."""
+    if not isinstance(asked, Metadata):
         return False
     topics = node.groups.metadata.machine.topics
-    return any(name not in topics for name in asked.topics)
+    return asked.linearizable or any(name not in topics for name in asked.topics or ())
 
 
 def with_address(node: Node, error: PenstockError) -> PenstockError:

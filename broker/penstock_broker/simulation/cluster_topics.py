@@ -132,14 +132,17 @@ class TopicMaker:
             if not isinstance(reply, MetadataReply):
                 return False
             found = [topic.partitions[0].group for topic in reply.topics]
-            if not found or found[0] in self.world.gone:  # that broker is behind
+            stale = not self.world.gone.isdisjoint(found)
+            assert not (stale and asked.linearizable), f"{self}: it has the group of another topic"
+            if not found or stale:  # that broker is behind
                 self._refused(TopicNotFound())
                 return True
             self._gid = found[0]
             self._step(self._publish)
             return True
 
-        self._ask(Metadata(topics=[self._name]), take)
+        asked = Metadata(topics=[self._name], linearizable=self._turns % 2 == 0)
+        self._ask(asked, take)
 
     def _publish(self) -> None:
         values = [f"{self._number}-{at}".encode() for at in range(RECORDS)]

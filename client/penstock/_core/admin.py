@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from penstock._core.metadata import Metadata
 from penstock._core.positions import Start, exact_offset, resolvable
-from penstock._core.reads import Read, flags_of
+from penstock._core.reads import MetadataRead, Read, flags_of, is_linearizable
 from penstock._core.requests import Requests
 from penstock._core.scheduler import Operation, Scheduler
 from penstock.errors import BadRequest, PenstockError
@@ -50,13 +50,16 @@ class Admin:
         self._metadata = metadata
         self._scheduler = scheduler
 
-    def metadata(self, topics: list[str] | None = None) -> Operation[MetadataReply]:
+    def metadata(
+        self, topics: list[str] | None = None, read: MetadataRead = "nearest"
+    ) -> Operation[MetadataReply]:
         """Nodes and topics."""
-        return self._requests.call(MetadataRequest(topics=topics), MetadataReply)
+        request = MetadataRequest(topics=topics, linearizable=is_linearizable(read))
+        return self._requests.call(request, MetadataReply)
 
-    def list_topics(self) -> Operation[list[TopicInfo]]:
+    def list_topics(self, read: MetadataRead = "nearest") -> Operation[list[TopicInfo]]:
         """All topics by name."""
-        reply = yield from self.metadata()
+        reply = yield from self.metadata(read=read)
         return sorted(reply.topics, key=lambda topic: topic.name)
 
     def create_topic(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock._core.wire import Wire
 
 Read = Literal["leader", "linearizable", "nearest"]
+MetadataRead = Literal["nearest", "linearizable"]
 
 _FLAGS: Final = {"leader": 0, "linearizable": FETCH_LINEARIZABLE, "nearest": FETCH_ANY_REPLICA}
 
@@ -33,6 +34,18 @@ def flags_of(read: str) -> int:
     if flags is None:
         raise BadRequest(f"read is one of {', '.join(get_args(Read))}, not {read!r}")
     return flags
+
+
+def is_linearizable(read: str) -> bool:
+    """Whether a broker makes sure of its metadata before it answers.
+
+    Raises:
+        BadRequest: there is no such kind of read.
+    """
+    if read not in get_args(MetadataRead):
+        kinds = ", ".join(get_args(MetadataRead))
+        raise BadRequest(f"read is one of {kinds} for metadata, not {read!r}")
+    return read == "linearizable"
 
 
 class Source:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penstock._core import admin
 from penstock._core.options import Duration, seconds
 from penstock._core.positions import Start
-from penstock._core.reads import Read
+from penstock._core.reads import MetadataRead, Read
 from penstock._drivers.cluster_admin import AsyncClusterAdmin
 from penstock._drivers.shared_admin import AsyncSharedAdmin
 from penstock.protocol.messages import (
@@ -43,15 +43,23 @@ class Admin(AsyncSharedAdmin, AsyncClusterAdmin):
         self._shared = driver.core.shared_admin
         self._cluster = driver.core.cluster_admin
 
-    async def metadata(self, topics: Sequence[str] | None = None) -> MetadataReply:
-        """Nodes and topics, all of them or those named; names that do not exist are left out."""
-        return await self._driver.run(
-            self._admin.metadata(None if topics is None else list(topics))
-        )
+    async def metadata(
+        self, topics: Sequence[str] | None = None, *, read: MetadataRead = "nearest"
+    ) -> MetadataReply:
+        """Nodes and topics, all of them or those named; names that do not exist are left out.
 
-    async def list_topics(self) -> list[TopicInfo]:
-        """All topics by name."""
-        return await self._driver.run(self._admin.list_topics())
+        The broker that answers may be a moment behind; with `read="linearizable"` it makes sure
+        first that it knows all that was decided before it was asked.
+
+        Raises:
+            LeaderUnknown: nobody can make sure of that now.
+        """
+        names = None if topics is None else list(topics)
+        return await self._driver.run(self._admin.metadata(names, read))
+
+    async def list_topics(self, *, read: MetadataRead = "nearest") -> list[TopicInfo]:
+        """All topics by name; `read` as for `metadata`."""
+        return await self._driver.run(self._admin.list_topics(read))
 
     async def create_topic(
         self,

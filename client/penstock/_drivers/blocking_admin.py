@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from penstock._core import admin
 from penstock._core.options import Duration, seconds
 from penstock._core.positions import Start
-from penstock._core.reads import Read
+from penstock._core.reads import MetadataRead, Read
 from penstock._drivers.blocking_cluster_admin import BlockingClusterAdmin
 from penstock._drivers.blocking_shared_admin import BlockingSharedAdmin
 from penstock.protocol.messages import (
@@ -44,13 +44,23 @@ class BlockingAdmin(BlockingSharedAdmin, BlockingClusterAdmin):
         self._shared = driver.core.shared_admin
         self._cluster = driver.core.cluster_admin
 
-    def metadata(self, topics: Sequence[str] | None = None) -> MetadataReply:
-        """Nodes and topics, all of them or those named; names that do not exist are left out."""
-        return self._driver.run(self._admin.metadata(None if topics is None else list(topics)))
+    def metadata(
+        self, topics: Sequence[str] | None = None, *, read: MetadataRead = "nearest"
+    ) -> MetadataReply:
+        """Nodes and topics, all of them or those named; names that do not exist are left out.
 
-    def list_topics(self) -> list[TopicInfo]:
-        """All topics by name."""
-        return self._driver.run(self._admin.list_topics())
+        The broker that answers may be a moment behind; with `read="linearizable"` it makes sure
+        first that it knows all that was decided before it was asked.
+
+        Raises:
+            LeaderUnknown: nobody can make sure of that now.
+        """
+        names = None if topics is None else list(topics)
+        return self._driver.run(self._admin.metadata(names, read))
+
+    def list_topics(self, *, read: MetadataRead = "nearest") -> list[TopicInfo]:
+        """All topics by name; `read` as for `metadata`."""
+        return self._driver.run(self._admin.list_topics(read))
 
     def create_topic(
         self,

@@ -117,6 +117,8 @@ class Metadata(Message, frozen=True, kw_only=True):
     """Asks for nodes and topics; None: all topics, []: none."""
 
     topics: list[str] | None = None
+    linearizable: bool = False
+    """The broker first makes sure that it knows all that was decided before it was asked."""
 
 
 @reply(0x02)
