@@ -17,6 +17,7 @@ from penstock.cli.cluster_rows import bereft_lines, node_row, partition_row, pro
 from penstock.cli.exits import Exit
 from penstock.cli.node import QUARANTINE
 from penstock.cli.output import render_table
+from penstock.cli.partition import settled_on
 from penstock.cli.recover import ROWS
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.top import Look, _say_no_answer, left_out, render
@@ -164,6 +165,24 @@ def test_a_drain_is_taken_back_and_tells_what_is_stuck(three: Cli) -> None:
     assert rows(three, "node", "describe", "2")["state"] == "active"
 
 
+def test_balance_is_switched_off_and_on(three: Cli) -> None:
+    assert "balance is on" in three("cluster", "balance").stderr
+    assert "nothing changed" in three("cluster", "balance", "off", "--dry-run").stderr
+    assert rows(three, "cluster", "status")["balancing"]
+    assert "repair and drains only" in three("cluster", "balance", "off").stderr
+    assert re.search(r"(?m)^Balance +off$", three("cluster", "status").stdout)
+    three("cluster", "balance", "on")
+    assert rows(three, "cluster", "status")["balancing"]
+
+
+def test_only_a_move_that_is_under_way_is_cancelled(three: Cli) -> None:
+    assert "is not moving" in three.any("partition", "move", "orders", "0", "--cancel").output
+    absent = three.any("partition", "move", "orders", "9", "--cancel")
+    assert (absent.exit_code, "no partition 9" in absent.output) == (4, True)
+    for wrong in ((), ("--to", "1", "--cancel"), ("--to", ",")):
+        assert three.any("partition", "move", "orders", "0", *wrong).exit_code == 2
+
+
 def test_an_upgrade_without_anything_new_does_nothing(three: Cli) -> None:
     assert "nothing to do" in three("cluster", "upgrade").stderr
 
@@ -278,6 +297,14 @@ def test_a_partitions_row_names_only_copies_that_lack_something() -> None:
         members=[1, 2, 3], learners=[], behind={2: 0, 3: -1, 4: 17}, moving=False, state="ok",
     )  # fmt: skip
     assert partition_row(state)["behind"] == {"3": "away", "4": 17}
+
+
+def test_a_cancelled_move_goes_back_to_where_the_partition_still_is() -> None:
+    state = PartitionState(
+        topic="orders", partition=0, group=9, leader=1, term=2, replicas=[3, 4, 1],
+        members=[1, 2, 3], learners=[4], behind={}, moving=True, state="moving",
+    )  # fmt: skip
+    assert settled_on(state) == [3, 1, 2]
 
 
 class Told:

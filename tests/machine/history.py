@@ -21,6 +21,7 @@ from penstock_broker.machine.commands import (
     RegisterNode,
     Scalar,
     Seek,
+    SetBalancing,
     SetNodeState,
     ShareOps,
     TopicRef,
@@ -71,6 +72,7 @@ def few_nodes() -> list[Command]:
         AlterTopic(name="small", replication=3),
         CreateSharedGroup(topic="small", group="again", id="again", settings={"no": 1}),
         RaiseFeatureLevel(level=2),
+        SetBalancing(on=False),
     ]
     return [*drained, *made, *removed, *again]
 

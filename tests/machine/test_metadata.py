@@ -23,6 +23,7 @@ from penstock_broker.machine.commands import (
     RaiseFeatureLevel,
     Refused,
     RegisterNode,
+    SetBalancing,
     Trim,
 )
 from penstock_broker.machine.effects import (
@@ -275,6 +276,14 @@ def test_the_feature_level_never_falls(cluster: Cluster) -> None:
         cluster.apply(register(number, feature_max=3))
     assert cluster.apply(RaiseFeatureLevel(level=3)).level == 3
     assert cluster.apply(RaiseFeatureLevel(level=2)).level == 3
+
+
+def test_balancing_is_switched_and_remembered(cluster: Cluster) -> None:
+    assert cluster.machine.balancing
+    assert not cluster.apply(SetBalancing(on=False)).on
+    other = MetadataMachine()
+    other.restore(cluster.machine.snapshot())
+    assert not other.balancing
 
 
 def test_a_snapshot_of_another_version_or_damaged_is_refused(cluster: Cluster) -> None:

@@ -122,6 +122,15 @@ def test_a_node_that_joins_gets_its_part_step_by_step() -> None:
     assert {move.reason for move in later} == {"leads"}
 
 
+def test_where_balance_is_off_only_what_is_needed_moves() -> None:
+    cluster = spots("abcd", n3=LEAVES)
+    even = [place(group, 1, 2, 4) for group in range(1, 13)]
+    assert Plan(cluster, even).next_moves()
+    assert not Plan(cluster, even, balancing=False).next_moves()
+    drained = Plan(cluster, [*even, place(99, 1, 2, 3)], balancing=False).next_moves()
+    assert [(move.group, move.reason) for move in drained] == [(99, "drain")]
+
+
 def test_preferred_leads_are_spread() -> None:
     places = [place(group, 1, 2, 3) for group in range(1, 7)]
     moves = Plan(spots("abc"), places).next_moves()

@@ -12,6 +12,7 @@ from penstock.protocol.cluster import (
     ListPartitions,
     MovePartition,
     RaiseFeatureLevel,
+    SetBalancing,
     SetNodeState,
     TransferLeader,
 )
@@ -235,6 +236,18 @@ def test_a_feature_level_is_raised_to_what_all_know_and_no_further() -> None:
     assert asked(cluster, RaiseFeatureLevel()).level == 1
     with pytest.raises(PreconditionFailed, match="level 1 at most"):
         asked(cluster, RaiseFeatureLevel(level=2, dry_run=True))
+
+
+def test_balance_is_switched_through_any_broker_and_dry_runs_switch_nothing() -> None:
+    cluster = Cluster(3)
+    machines = [member.node.groups.metadata.machine for member in cluster.alive]
+    for member, on in ((1, False), (2, True), (3, False)):
+        assert asked(cluster, SetBalancing(on=on, dry_run=True), through=member).on is on
+        cluster.advance(0.5)
+        assert [machine.balancing for machine in machines] == [not on] * 3
+        assert asked(cluster, SetBalancing(on=on), through=member).before is not on
+        cluster.advance(0.5)
+        assert [machine.balancing for machine in machines] == [on] * 3
 
 
 def test_a_broker_without_a_cluster_says_so() -> None:

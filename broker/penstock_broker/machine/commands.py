@@ -139,6 +139,12 @@ class RaiseFeatureLevel(Command, frozen=True, kw_only=True):
     level: int
 
 
+class SetBalancing(Command, frozen=True, kw_only=True):
+    """Allows or forbids moves that only make brokers more even."""
+
+    on: bool
+
+
 class CreateSharedGroup(Command, frozen=True, kw_only=True):
     """Creates a shared group on a topic, with its dead-letter topic.
 
@@ -375,6 +381,7 @@ MetadataCommand = (
     | AlterTopic
     | DeleteTopic
     | RaiseFeatureLevel
+    | SetBalancing
     | CreateSharedGroup
     | AlterSharedGroup
     | DeleteSharedGroup

@@ -29,6 +29,7 @@ from penstock_broker.machine.commands import (
     RaiseFeatureLevel,
     Refused,
     RegisterNode,
+    SetBalancing,
     SetNodeState,
     SettleReplicas,
     refuse,
@@ -62,6 +63,7 @@ from penstock_broker.machine.topology import (
     KIND_GROUPS,
     KIND_RECORDS,
     REMOVED,
+    BalancingSet,
     FeatureLevelRaised,
     Initialised,
     MetadataReply,
@@ -94,6 +96,7 @@ TopicCommand = (
 class _State(Struct, frozen=True, forbid_unknown_fields=True):
     cluster: str
     feature_level: int
+    balancing: bool
     next_node: int
     next_group: int
     nodes: list[NodeEntry]
@@ -110,11 +113,13 @@ class MetadataMachine:
     Attributes:
         cluster: id of the cluster; empty before `InitCluster`.
         feature_level: what all nodes of the cluster may use.
+        balancing: whether replicas and leads may be moved only to make brokers more even.
     """
 
     def __init__(self) -> None:
         self.cluster = ""
         self.feature_level = FEATURE_LEVEL
+        self.balancing = True
         self._next_group = 1
         self._nodes = NodeTable()
         self._topics: dict[str, Topic] = {}
@@ -183,6 +188,9 @@ class MetadataMachine:
                 return self._set_node_state(command)
             case RaiseFeatureLevel():
                 return self._raise_feature_level(command), []
+            case SetBalancing():
+                self.balancing = command.on
+                return BalancingSet(command.on), []
         if isinstance(command, TopicCommand):
             draft = self._draft(at)
             reply = _plan(draft, command, bool(self.cluster))
@@ -196,6 +204,8 @@ class MetadataMachine:
                 return self._check_node_state(command)
             case RaiseFeatureLevel():
                 return self._check_feature_level(command)
+            case SetBalancing():
+                return BalancingSet(command.on)
         assert isinstance(command, TopicCommand), "other commands have no dry run"
         return _plan(self._draft(at), command, bool(self.cluster))
 
@@ -340,6 +350,7 @@ class MetadataMachine:
         state = _State(
             self.cluster,
             self.feature_level,
+            self.balancing,
             self._nodes.next_id,
             self._next_group,
             [self._nodes.all[node] for node in sorted(self._nodes.all)],
@@ -356,6 +367,7 @@ class MetadataMachine:
         """
         state: _State = encoding.decode(_VERSION, _DECODER, blob, "a metadata snapshot")
         self.cluster, self.feature_level = state.cluster, state.feature_level
+        self.balancing = state.balancing
         self._next_group = state.next_group
         self._nodes = NodeTable(state.next_node, state.nodes)
         self._topics = {topic.name: topic for topic in state.topics}

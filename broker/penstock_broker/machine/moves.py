@@ -2,7 +2,8 @@
 
 The plan is a pure function of who is there and of what lies where, made anew after every change, so
 it is never carried out blindly. Moves that somebody needs come first, those with the fewest live
-copies before all; balance is made only while nothing else is to do, a move or two at a time.
+copies before all; balance is made only while nothing else is to do, a move or two at a time, and
+not at all if a person has stopped it.
 
 Invariants: a move never leaves fewer live replicas than before, unless there are more than wanted;
 replicas come onto one host only when no other node can take them; whoever carries out the moves
@@ -79,8 +80,11 @@ class Move(NamedTuple):
 class Plan:
     """Counts what each node has; moves are counted as if they were done."""
 
-    def __init__(self, spots: Mapping[int, Spot], places: Sequence[Place]) -> None:
+    def __init__(
+        self, spots: Mapping[int, Spot], places: Sequence[Place], *, balancing: bool = True
+    ) -> None:
         self._spots = spots
+        self._balancing_allowed = balancing
         self._hosts = {node: spot.host or f"node {node}" for node, spot in spots.items()}
         self._places = places
         self._held = dict.fromkeys(spots, 0)
@@ -105,7 +109,7 @@ class Plan:
                 under_way += not place.moving
                 self._take(place, move)
                 moves.append(move)
-        if moves:
+        if moves or not self._balancing_allowed:
             return moves
         while under_way < BALANCING_MAX:
             move = self._balancing({move.group for move in moves})

@@ -162,6 +162,12 @@ class FeatureLevelRaised(Struct, frozen=True):
     level: int
 
 
+class BalancingSet(Struct, frozen=True):
+    """Replies to `SetBalancing`."""
+
+    on: bool
+
+
 class NodeStateSet(Struct, frozen=True):
     """Replies to `SetNodeState`."""
 
@@ -216,5 +222,5 @@ class DelaysEnabled(Struct, frozen=True):
 MetadataReply = (
     Refused | Initialised | Registered | TopicCreated | TopicAltered | TopicDeleted
     | FeatureLevelRaised | SharedCreated | SharedAltered | SharedDeleted | DelaysEnabled
-    | NodeStateSet | ReplicasChosen | ReplicasSettled
+    | NodeStateSet | ReplicasChosen | ReplicasSettled | BalancingSet
 )  # fmt: skip

@@ -28,6 +28,7 @@ from penstock_broker.machine.topology import (
     ACTIVE,
     KIND_GROUPS,
     REMOVED,
+    BalancingSet,
     FeatureLevelRaised,
     NodeStateSet,
     Partition,
@@ -84,6 +85,20 @@ def raise_feature_level(
         raised = cluster.RaiseFeatureLevelReply(before=before, level=reply.level)
         node.reply(session, correlation, raised)
 
+    _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
+
+
+def set_balancing(
+    node: Node, session: Session, correlation: int, asked: cluster.SetBalancing
+) -> None:
+    """Allow or forbid moves that only make brokers more even."""
+    before = node.groups.metadata.machine.balancing
+
+    def answer(reply: object) -> None:
+        assert isinstance(reply, BalancingSet)
+        node.reply(session, correlation, cluster.SetBalancingReply(before=before, on=reply.on))
+
+    command = commands.SetBalancing(on=asked.on)
     _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
 
 

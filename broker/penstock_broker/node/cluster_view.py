@@ -226,6 +226,7 @@ def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatus
         moving=sum(partition.moving for _, partition in placed),
         awaited=node.membership.awaited(),
         internal=sum(not _is_public(topic) for topic, _ in placed),
+        balancing=machine.balancing,
     )
 
 

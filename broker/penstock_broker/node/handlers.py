@@ -80,6 +80,7 @@ HANDLERS: dict[type, Handler] = {
     cluster.MovePartition: cluster_requests.move_partition,
     cluster.TransferLeader: cluster_requests.transfer_leader,
     cluster.RaiseFeatureLevel: cluster_requests.raise_feature_level,
+    cluster.SetBalancing: cluster_requests.set_balancing,
 }
 
 BETWEEN_NODES: dict[type, Handler] = {

@@ -109,6 +109,7 @@ ROUTES: Final[dict[type, Route]] = {
     cluster.SetNodeState: _metadata,
     cluster.MovePartition: _metadata,
     cluster.RaiseFeatureLevel: _metadata,
+    cluster.SetBalancing: _metadata,
     cluster.TransferLeader: _partition,
     sharing.CreateGroup: _metadata,
     sharing.AlterGroup: _metadata,

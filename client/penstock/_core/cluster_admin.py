@@ -18,6 +18,8 @@ from penstock.protocol.cluster import (
     PartitionState,
     RaiseFeatureLevel,
     RaiseFeatureLevelReply,
+    SetBalancing,
+    SetBalancingReply,
     SetNodeState,
     SetNodeStateReply,
     TransferLeader,
@@ -72,3 +74,7 @@ class ClusterAdmin:
         """Allow what only newer brokers know."""
         request = RaiseFeatureLevel(level=level, dry_run=dry_run)
         return self._requests.call(request, RaiseFeatureLevelReply)
+
+    def set_balancing(self, on: bool, dry_run: bool) -> Operation[SetBalancingReply]:
+        """Allow or forbid moves that only make brokers more even."""
+        return self._requests.call(SetBalancing(on=on, dry_run=dry_run), SetBalancingReply)

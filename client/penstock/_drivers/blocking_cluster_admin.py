@@ -13,6 +13,7 @@ from penstock.protocol.cluster import (
     MovePartitionReply,
     PartitionState,
     RaiseFeatureLevelReply,
+    SetBalancingReply,
     SetNodeStateReply,
     TransferLeaderReply,
 )
@@ -106,6 +107,13 @@ class BlockingClusterAdmin:
             PreconditionFailed: some broker does not know that level.
         """
         return self._driver.run(self._cluster.raise_feature_level(level, dry_run))
+
+    def set_balancing(self, on: bool, *, dry_run: bool = False) -> SetBalancingReply:
+        """Allow or forbid moves that only make brokers more even, as when one has joined.
+
+        Repair, drains and moves of your own go on; what is under way is carried out.
+        """
+        return self._driver.run(self._cluster.set_balancing(on, dry_run))
 
     # ----- partitions
 

@@ -12,6 +12,7 @@ from penstock.protocol.cluster import (
     MovePartitionReply,
     PartitionState,
     RaiseFeatureLevelReply,
+    SetBalancingReply,
     SetNodeStateReply,
     TransferLeaderReply,
 )
@@ -105,6 +106,13 @@ class AsyncClusterAdmin:
             PreconditionFailed: some broker does not know that level.
         """
         return await self._driver.run(self._cluster.raise_feature_level(level, dry_run))
+
+    async def set_balancing(self, on: bool, *, dry_run: bool = False) -> SetBalancingReply:
+        """Allow or forbid moves that only make brokers more even, as when one has joined.
+
+        Repair, drains and moves of your own go on; what is under way is carried out.
+        """
+        return await self._driver.run(self._cluster.set_balancing(on, dry_run))
 
     # ----- partitions
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from penstock.cli.balance import balance
 from penstock.cli.cluster_rows import (
     NODES,
     Problem,
@@ -96,6 +97,7 @@ def status(settings: Settings) -> None:
                 ("Partitions", counted),
                 ("Versions", versions(reply)),
                 ("Feature level", f"{reply.feature_level} of {reply.feature_max}"),
+                *([] if reply.balancing else [("Balance", "off")]),
             ]
         )
         if reply.nodes:
@@ -118,6 +120,7 @@ def _summary(reply: ClusterStatusReply) -> dict[str, Any]:
         "metadata_learners": reply.metadata.learners,
         "feature_level": reply.feature_level,
         "feature_max": reply.feature_max,
+        "balancing": reply.balancing,
         "partitions": reply.partitions - reply.internal,
         "internal_partitions": reply.internal,
         "leaderless": reply.leaderless,
@@ -340,4 +343,5 @@ def upgrade(settings: Settings, level: int | None, yes: bool, dry_run: bool) -> 
     settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
 
 
+cluster.add_command(balance)
 cluster.add_command(recover)

@@ -20,9 +20,11 @@ from penstock.cli.output import print_rows
 from penstock.cli.params import NUMBER, complete_nodes, complete_topics, dry_run_option
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.waiting import wait_for_partition, wait_option, within_option
+from penstock.errors import PartitionNotFound
 
 if TYPE_CHECKING:
-    from penstock.protocol.cluster import ClusterStatusReply
+    from penstock.protocol.cluster import ClusterStatusReply, PartitionState
+    from penstock.sync import Client
 
 STATES: Final = ("ok", "moving", "under-replicated", "leaderless")
 
@@ -70,11 +72,13 @@ def list_partitions(
     "move",
     outputs=(),
     examples="penstock partition move orders 0 --to 1,2,4 --dry-run\n"
-    "penstock partition move orders 0 --to 4,1,2 --wait",
+    "penstock partition move orders 0 --to 4,1,2 --wait\n"
+    "penstock partition move orders 0 --cancel",
 )
 @topic_argument
 @number_argument
-@click.option("--to", required=True, metavar="NODES", help="Brokers, the preferred leader first.")
+@click.option("--to", metavar="NODES", help="Brokers, the preferred leader first.")
+@click.option("--cancel", is_flag=True, help="Leave it where it was before the present move.")
 @click.option("--force", is_flag=True, help="Also to a broker that is away, drained or full.")
 @dry_run_option
 @wait_option
@@ -84,7 +88,8 @@ def move(
     settings: Settings,
     topic: str,
     partition: int,
-    to: str,
+    to: str | None,
+    cancel: bool,
     force: bool,
     dry_run: bool,
     wait: bool,
@@ -92,15 +97,19 @@ def move(
 ) -> None:
     """Move a partition to other brokers, without a pause for its clients.
 
-    Moving it back where it was cancels a move that is under way.
+    A move that only makes brokers more even may be made again after --cancel,
+    unless `penstock cluster balance off` comes first.
     """
-    names = [name.strip() for name in to.split(",") if name.strip()]
-    if not names:
-        raise click.UsageError("--to names no broker")
+    names = [name.strip() for name in (to or "").split(",") if name.strip()]
+    if bool(names) == cancel:
+        raise click.UsageError("say where to: --to NODES, or else --cancel")
     with settings.connect() as client:
-        status = status_of(client)
-        nodes = [pick_node(status, name) for name in names]
-        _check_alive(settings, status, nodes, force=force or dry_run)
+        if cancel:
+            nodes = _before_the_move(client, topic, partition)
+        else:
+            status = status_of(client)
+            nodes = [pick_node(status, name) for name in names]
+            _check_alive(settings, status, nodes, force=force or dry_run)
         reply = client.admin.move_partition(topic, partition, nodes, dry_run=dry_run)
         words = f"{topic}/{partition}: {reply.before} -> {reply.replicas}"
         settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
@@ -108,6 +117,27 @@ def move(
             place, after = (topic, partition), reply.replicas
             wait_for_partition(settings, client, place, within, replicas=after, before=reply.before)
             settings.say(f"{topic}/{partition} is there")
+
+
+def _before_the_move(client: Client, topic: str, partition: int) -> list[int]:
+    """Where a partition that moves is still, as it was settled last.
+
+    Raises:
+        PartitionNotFound: there is none.
+        Failure: it does not move.
+    """
+    for state in client.admin.list_partitions(topic):
+        if state.partition == partition:
+            if state.moving:
+                return settled_on(state)
+            raise Failure(f"{topic}/{partition} is not moving", code=Exit.REFUSED)
+    raise PartitionNotFound(f"topic {topic} has no partition {partition}")
+
+
+def settled_on(state: PartitionState) -> list[int]:
+    """Where a partition was before its move, what stays of the wish for a leader first."""
+    kept = [node for node in state.replicas if node in state.members]
+    return kept + [node for node in state.members if node not in kept]
 
 
 def _check_alive(

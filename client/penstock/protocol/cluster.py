@@ -121,6 +121,8 @@ class ClusterStatusReply(Message, frozen=True, kw_only=True):
     """Addresses of brokers that were told to join too, were heard, and have not joined yet."""
     internal: int = 0
     """Of the partitions: those of topics that the cluster keeps for itself."""
+    balancing: bool = True
+    """Whether replicas and leads are moved only to make brokers more even."""
 
 
 class PartitionState(Message, frozen=True, kw_only=True):
@@ -256,3 +258,19 @@ class RaiseFeatureLevelReply(Message, frozen=True, kw_only=True):
 
     before: int
     level: int
+
+
+@request(0x69)
+class SetBalancing(Message, frozen=True, kw_only=True):
+    """Allows or forbids moves that only make brokers more even; repair and drains go on."""
+
+    on: bool
+    dry_run: bool = False
+
+
+@reply(0x69)
+class SetBalancingReply(Message, frozen=True, kw_only=True):
+    """What holds now."""
+
+    before: bool
+    on: bool

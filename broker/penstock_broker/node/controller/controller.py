@@ -92,7 +92,8 @@ class Controller:
         at = (metadata.applied_index, spots)
         if at == self._rested_at:
             return False
-        moves = Plan(spots, self._places(metadata, spots)).next_moves()
+        places = self._places(metadata, spots)
+        moves = Plan(spots, places, balancing=machine.balancing).next_moves()
         for move in moves:
             command = ChangeReplicas(
                 group=move.group, replicas=move.replicas, expected=move.expected
