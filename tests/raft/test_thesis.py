@@ -233,6 +233,23 @@ def test_a_hand_over_that_takes_too_long_is_given_up() -> None:
     assert group.leaders() == [1]
 
 
+def test_a_successor_that_stands_after_it_was_given_up_is_not_elected() -> None:
+    group = Group()
+    group.elect(1)
+    group.propose(1, b"a")
+    group.isolate(3)
+    group[1].transfer(3)
+    group.tick(10, [1, 2])
+    assert (group.leaders(), group[1].term) == ([1], 2)
+    group.propose(1, b"b")
+    group[3].step(TimeoutNow(1, 3, 1))  # it was late
+    assert (group[3].role, group[3].term) == (Role.CANDIDATE, 2)
+    group.heal()
+    group.tick(3)
+    assert (group.leaders(), group[1].term) == ([1], 2)
+    assert group.data(3) == [b"a", b"b"]
+
+
 @pytest.mark.parametrize("to", [1, 4, 9])
 def test_the_lead_goes_only_to_another_voter(to: int) -> None:
     group = Group(learners=[4])

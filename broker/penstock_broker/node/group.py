@@ -87,8 +87,8 @@ class Group:
         Who heard this leader elects no other for a while. So a quorum must have heard it a moment
         ago by its own clock: who stood still, and woke up, asks first (thesis 6.4.1). Asked again
         when answers leave (`Node.take_output`), since a process may be stopped inside a round. Not
-        covered: the moment from there to the socket, a clock that stands still with the process,
-        and a successor that was told to stand, was given up, and stands after all.
+        covered: the moment from there to the socket, and a clock that stands still with the
+        process.
         """
         if not self.raft.peers or self.node.clock < self._sure_until:
             return True

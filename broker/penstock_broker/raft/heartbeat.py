@@ -21,6 +21,8 @@ def tick(raft: RaftState) -> None:
     raft.elapsed += 1
     if raft.transferee != NOBODY:
         transfer.tick(raft)
+        if raft.role is not Role.LEADER:
+            return
     if raft.elapsed >= options.election_ticks:
         raft.elapsed = 0
         snapshots.look_after(raft)

@@ -119,6 +119,7 @@ class RaftState:
         "timeout",
         "trace",
         "transfer_elapsed",
+        "transfer_told",
         "transfer_wanted",
         "transferee",
         "vote",
@@ -182,6 +183,7 @@ class RaftState:
         self.departing = False  # the configuration without this leader is committed
         self.transferee = NOBODY  # who shall lead next
         self.transfer_wanted = False  # it may be ready for that
+        self.transfer_told = False  # it was told to stand
         self.reads.abandon()
 
     def follow_configuration(self) -> None:
