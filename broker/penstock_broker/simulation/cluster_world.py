@@ -29,6 +29,7 @@ from penstock.protocol.messages import (
 )
 from penstock_broker.failpoints import Failpoints, Rule, installed
 from penstock_broker.node.config import NodeConfig
+from penstock_broker.node.group import Group
 from penstock_broker.node.node import Node
 from penstock_broker.simulation import cluster_faults
 from penstock_broker.simulation.broker_world import Counts, records_of
@@ -369,7 +370,7 @@ class ClusterWorld:
                 found.append(f"group {gid} has no leader")
             elif not self._equal(gid):
                 found.append(f"replicas of group {gid} differ: {self._describe(gid)}")
-            elif len(group.raft.configuration.voters) < (3 if len(self.hosts) > 2 else 1):
+            elif _deciders(group) < (3 if len(self.hosts) > 2 else 1):
                 found.append(f"group {gid} has few voters: {self._describe(gid)}")
         return found
 
@@ -419,6 +420,12 @@ class ClusterWorld:
         """Everything loses its power at once."""
         for host in self.hosts:
             host.died(power=True)
+
+
+def _deciders(group: Group) -> int:
+    """How many voters there are in each half of the configuration, at the least."""
+    configuration = group.raft.configuration
+    return min(len(half) for half in (configuration.voters, configuration.outgoing) if half)
 
 
 def read_replica(node: Node, gid: int) -> list[tuple[int, bytes]]:
