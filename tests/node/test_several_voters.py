@@ -111,16 +111,23 @@ def test_what_is_published_while_the_lead_moves_waits_for_the_outcome(cluster: C
     assert cluster.leader(gid).number == to
 
 
-def test_a_lead_that_nobody_takes_goes_on(cluster: Cluster) -> None:
+def test_a_lead_that_nobody_takes_goes_on_in_another_term(cluster: Cluster) -> None:
     (gid,) = cluster.topic()
     leader = cluster.leader(gid)
     to = followers(cluster, gid)[0]
     cluster.cut(leader.number, to)
-    client = leader.client()
-    leader.node.partitions[gid].transfer(to)
+    client, partition = leader.client(), leader.node.partitions[gid]
+    term = partition.raft.term
+    partition.transfer(to)
     client.publish_nowait(gid, b"a")
     cluster.run_until(lambda: client.session.out)
-    assert client.publish_reply() == (0, False)
+    with pytest.raises(NotLeader):
+        client.publish_reply()
+    cluster.run_until(lambda: partition.leading)
+    assert partition.raft.term == term + 1
+    client.publish(gid, b"a")
+    cluster.heal()
+    cluster.run_until(lambda: cluster.contents(to, gid) == [b"a"])
 
 
 def test_after_a_start_of_all_preferred_leaders_do_not_wait_for_silence() -> None:
