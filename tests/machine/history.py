@@ -27,7 +27,7 @@ from penstock_broker.machine.commands import (
     TopicRef,
 )
 from penstock_broker.machine.groups import GroupsMachine
-from penstock_broker.machine.metadata import MetadataMachine
+from penstock_broker.machine.metadata import FEATURE_LEVEL, MetadataMachine
 from penstock_broker.machine.partition import PartitionMachine
 from penstock_broker.machine.sharing import ops
 from penstock_broker.machine.stamp import Stamp
@@ -102,11 +102,12 @@ def partition_commands() -> list[Command]:
     return [*floors, *groups, *(ShareOps(ops=step) for step in steps)]
 
 
-def digest() -> str:
+def digest(level_max: int = FEATURE_LEVEL) -> str:
+    """What machines of a version that knows this level make of a history of level 1."""
     found = sha256()
     partition = PartitionMachine()
     partition.apply_appended((100, 0, 0, 0, 0), 1, 0, 1, b"")
-    machines: tuple[Machine, ...] = (MetadataMachine(), GroupsMachine(), partition)
+    machines: tuple[Machine, ...] = (MetadataMachine(level_max), GroupsMachine(), partition)
     for machine, commands in zip(
         machines, (metadata_commands(), group_commands(), partition_commands()), strict=True
     ):

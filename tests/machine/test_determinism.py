@@ -33,3 +33,7 @@ def test_nothing_depends_on_the_order_of_hashes() -> None:
 
 def test_machines_decide_as_they_did_at_this_feature_level() -> None:
     assert history.digest() == PINNED[FEATURE_LEVEL]
+
+
+def test_a_later_version_decides_as_the_level_of_the_cluster_says() -> None:
+    assert history.digest(level_max=FEATURE_LEVEL + 7) == PINNED[1]

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from penstock.errors import (
     BadRequest,
@@ -50,9 +51,14 @@ def init(nodes: int = 3, cluster: str = "cluster-1") -> InitCluster:
     return InitCluster(cluster=cluster, founders=founders, groups_topic_id="groups-id")
 
 
+def later() -> MetadataMachine:
+    """A machine of a later version."""
+    return MetadataMachine(level_max=3)
+
+
 @pytest.fixture
 def cluster() -> Cluster:
-    replicas = Cluster(MetadataMachine)
+    replicas = Cluster(later)
     replicas.apply(init())
     return replicas
 
@@ -95,6 +101,9 @@ def test_initialising_again_changes_nothing(cluster: Cluster) -> None:
         init(nodes=0),
         InitCluster(cluster="c", founders=[founder(1), founder(1)], groups_topic_id="g"),
         InitCluster(cluster="", founders=[founder(1)], groups_topic_id="g"),
+        InitCluster(
+            cluster="c", founders=[replace(founder(1), feature_max=0)], groups_topic_id="g"
+        ),
         InitCluster(cluster="c", founders=[founder(1)], groups_topic_id="g" * 300),
         InitCluster(
             cluster="c",
@@ -284,6 +293,39 @@ def test_balancing_is_switched_and_remembered(cluster: Cluster) -> None:
     other = MetadataMachine()
     other.restore(cluster.machine.snapshot())
     assert not other.balancing
+
+
+def test_the_feature_level_is_that_of_the_founders_and_not_of_who_replays_the_log() -> None:
+    founders = [replace(founder(1), feature_max=3), replace(founder(2), feature_max=2)]
+    for level_max in (2, 3):
+        machine = MetadataMachine(level_max)
+        assert machine.feature_level == 0
+        machine.apply(replace(init(), founders=founders), Stamp(1, 1, 1))
+        assert machine.feature_level == 2
+        assert restored(machine.snapshot(), level_max + 1).feature_level == 2
+
+
+def restored(blob: bytes, level_max: int) -> MetadataMachine:
+    machine = MetadataMachine(level_max)
+    machine.restore(blob)
+    return machine
+
+
+def test_a_version_that_does_not_know_the_level_decides_nothing(cluster: Cluster) -> None:
+    for number in (1, 2, 3):
+        cluster.apply(register(number, feature_max=2))
+    old = restored(cluster.machine.snapshot(), 1)
+    before = old.snapshot()
+    with pytest.raises(UnsupportedFormat, match="level 2, this broker knows 1"):
+        old.apply(RaiseFeatureLevel(level=2), Stamp(9, 1, 1))
+    assert old.snapshot() == before
+    cluster.apply(RaiseFeatureLevel(level=2))
+    with pytest.raises(UnsupportedFormat):
+        old.restore(cluster.machine.snapshot())
+    assert old.snapshot() == before
+    founders = [replace(founder(1), feature_max=2)]
+    with pytest.raises(UnsupportedFormat):
+        MetadataMachine(1).apply(replace(init(), founders=founders), Stamp(1, 1, 1))
 
 
 def test_a_snapshot_of_another_version_or_damaged_is_refused(cluster: Cluster) -> None:

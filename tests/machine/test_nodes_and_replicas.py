@@ -36,6 +36,7 @@ from penstock_broker.machine.effects import (
     ReplicasChanged,
 )
 from penstock_broker.machine.metadata import MetadataMachine
+from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import Partition
 from tests.machine.replicas import Replicas
 
@@ -46,7 +47,7 @@ class Cluster(Replicas[MetadataMachine]):
     """Five nodes, and a topic of one partition on the first three."""
 
     def __init__(self) -> None:
-        super().__init__(MetadataMachine)
+        super().__init__(lambda: MetadataMachine(level_max=2))
         founders = [
             Founder(uuid=f"node-{n}", address=f"host-{n}:1", host=f"host-{n}")
             for n in range(1, NODES + 1)
@@ -269,7 +270,11 @@ def test_a_broker_that_is_too_old_is_not_taken_in(cluster: Cluster) -> None:
     for n in range(1, NODES + 1):
         cluster.apply(RegisterNode(uuid=f"node-{n}", address=f"host-{n}:1", feature_max=2))
     cluster.apply(RaiseFeatureLevel(level=2))
-    assert cluster.refuse(RegisterNode(uuid="old", address="a")) is PreconditionFailed
+    old = RegisterNode(uuid="old", address="a")
+    assert cluster.refuse(old) is PreconditionFailed
+    preview = cluster.machine.preview(old, Stamp(0, 0, 0))
+    assert isinstance(preview, Refused)
+    assert "level 2, this broker knows 1: upgrade it" in preview.message
     assert cluster.apply(RegisterNode(uuid="new", address="a", feature_max=2)).node == 6
 
 

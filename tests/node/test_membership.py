@@ -227,6 +227,33 @@ def test_a_node_tells_after_an_upgrade_what_it_knows_by_then(name: str) -> None:
     assert {entry.address: entry.feature_max for entry in known} == {"a": 1, "b": 1, name: 2}
 
 
+def test_a_broker_that_is_too_old_for_the_cluster_is_told_so_and_goes_on_asking() -> None:
+    world = World("a", "b")
+    for one in world.nodes.values():
+        one.feature_max = 2
+        one.node.store.close()
+        one.open()
+    world.advance(1.0)
+    init(world.nodes["a"])
+    world.advance(1.0)
+    metadata = world.nodes["a"].node.groups.metadata
+    assert metadata.machine.feature_level == 2
+    old = world.start("c")
+    world.advance(4.0)
+    logged = metadata.raft.log.last_index
+    world.advance(2.0)
+    assert metadata.raft.log.last_index == logged, "it asks, and each answer costs no entry"
+    assert "uses feature level 2, this broker knows 1: upgrade it" in str(
+        old.node.membership.refusal()
+    )
+    world.kill("c")
+    old.feature_max = 2
+    world.nodes["c"] = old
+    old.open()
+    world.advance(2.0)
+    assert old.node.membership.refusal() is None
+
+
 def test_a_broker_that_answers_nonsense_is_hung_up_on() -> None:
     world = World("a", join=["b"])
     world.pump()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from penstock.errors import BadRequest, PreconditionFailed, RequestError
+from penstock.errors import BadRequest, PreconditionFailed, RequestError, UnsupportedFormat
 from penstock_broker.machine import encoding
 from penstock_broker.machine.commands import (
     AlterSharedGroup,
@@ -112,13 +112,18 @@ class MetadataMachine:
 
     Attributes:
         cluster: id of the cluster; empty before `InitCluster`.
-        feature_level: what all nodes of the cluster may use.
+        feature_level: what all nodes of the cluster may use, and the only version that a
+            decision may depend on: 0 before `InitCluster`, then the highest that its founders all
+            knew, until it is raised. It comes from the log alone, so that a newer version that
+            replays the log decides as those did that wrote it.
         balancing: whether replicas and leads may be moved only to make brokers more even.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, level_max: int = FEATURE_LEVEL) -> None:
+        """A machine of a version that knows this level, and none above."""
+        self._level_max = level_max
         self.cluster = ""
-        self.feature_level = FEATURE_LEVEL
+        self.feature_level = 0
         self.balancing = True
         self._next_group = 1
         self._nodes = NodeTable()
@@ -178,7 +183,11 @@ class MetadataMachine:
     # ----- commands
 
     def apply(self, command: Command, at: Stamp) -> tuple[MetadataReply, list[Effect]]:
-        """Carry out a committed command."""
+        """Carry out a committed command.
+
+        Raises:
+            UnsupportedFormat: from here on the cluster uses a level that is not known here.
+        """
         match command:
             case InitCluster():
                 return self._init_cluster(command, at)
@@ -206,6 +215,8 @@ class MetadataMachine:
                 return self._check_feature_level(command)
             case SetBalancing():
                 return BalancingSet(command.on)
+            case RegisterNode():
+                return self._check_registration(command)
         assert isinstance(command, TopicCommand), "other commands have no dry run"
         return _plan(self._draft(at), command, bool(self.cluster))
 
@@ -224,8 +235,12 @@ class MetadataMachine:
                 self._nodes.check_texts(founder.uuid, founder.address, founder.host)
             if not all(0 < len(text) <= TEXT_LENGTH_MAX for text in texts):
                 raise BadRequest("an id is empty or too long")
+            level = min(founder.feature_max for founder in founders)
+            if level < 1:
+                raise BadRequest("a founder knows no feature level")
         except RequestError as error:
             return refuse(type(error), error.message), []
+        self._use(level)
         self.cluster = command.cluster
         effects: list[Effect] = []
         for founder in founders:
@@ -249,6 +264,13 @@ class MetadataMachine:
             return refuse(type(error), error.message, **error.detail), []
         return Registered(node, at.index), list(effects)
 
+    def _check_registration(self, command: RegisterNode) -> Refused | Registered:
+        try:
+            known = self._nodes.check(command, self.feature_level)
+        except RequestError as error:
+            return refuse(type(error), error.message, **error.detail)
+        return Registered(known.id if known else self._nodes.next_id, 0)
+
     def _set_node_state(self, command: SetNodeState) -> tuple[MetadataReply, list[Effect]]:
         reply = self._check_node_state(command)
         if isinstance(reply, Refused):
@@ -271,8 +293,16 @@ class MetadataMachine:
     def _raise_feature_level(self, command: RaiseFeatureLevel) -> MetadataReply:
         reply = self._check_feature_level(command)
         if isinstance(reply, FeatureLevelRaised):
-            self.feature_level = reply.level
+            self._use(reply.level)
         return reply
+
+    def _use(self, level: int) -> None:
+        """Begin to use a level; who does not know it must not guess what others decide."""
+        if level > self._level_max:
+            raise UnsupportedFormat(
+                f"the cluster uses feature level {level}, this broker knows {self._level_max}"
+            )
+        self.feature_level = level
 
     def _check_feature_level(self, command: RaiseFeatureLevel) -> Refused | FeatureLevelRaised:
         known = self._nodes.feature_max
@@ -363,11 +393,12 @@ class MetadataMachine:
         """Take over a snapshot.
 
         Raises:
-            UnsupportedFormat, CorruptData: it can't be read; the state is as before.
+            UnsupportedFormat, CorruptData: it can't be read, or uses a level that is not known
+                here; the state is as before.
         """
         state: _State = encoding.decode(_VERSION, _DECODER, blob, "a metadata snapshot")
-        self.cluster, self.feature_level = state.cluster, state.feature_level
-        self.balancing = state.balancing
+        self._use(state.feature_level)
+        self.cluster, self.balancing = state.cluster, state.balancing
         self._next_group = state.next_group
         self._nodes = NodeTable(state.next_node, state.nodes)
         self._topics = {topic.name: topic for topic in state.topics}

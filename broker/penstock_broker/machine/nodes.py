@@ -65,13 +65,8 @@ class NodeTable:
         if not fits or len(host) > TEXT_LENGTH_MAX:
             raise BadRequest("an id, address or host is empty or too long")
 
-    def register(
-        self, command: RegisterNode, feature_level: int, revision: int
-    ) -> tuple[int, list[NodeChanged]]:
-        """Take in a node, or what a known one says anew; returns its id.
-
-        Whoever had the address before is replaced: a wiped disk is a new node, and the old one
-        won't be back under it.
+    def check(self, command: RegisterNode, feature_level: int) -> NodeEntry | None:
+        """Whether a node may be taken in; returns it as it is, if it is known.
 
         Raises:
             BadRequest, LimitExceeded, PreconditionFailed: it can't be a member.
@@ -90,6 +85,20 @@ class NodeTable:
                 f"node {before.id} was removed from the cluster: wipe its data to join again",
                 node=before.id,
             )
+        return before
+
+    def register(
+        self, command: RegisterNode, feature_level: int, revision: int
+    ) -> tuple[int, list[NodeChanged]]:
+        """Take in a node, or what a known one says anew; returns its id.
+
+        Whoever had the address before is replaced: a wiped disk is a new node, and the old one
+        won't be back under it.
+
+        Raises:
+            BadRequest, LimitExceeded, PreconditionFailed: it can't be a member.
+        """
+        before = self.check(command, feature_level)
         id_ = before.id if before else self.next_id
         state = DRAINING if before is not None and before.state == DRAINING else ACTIVE
         self.next_id = max(self.next_id, id_ + 1)

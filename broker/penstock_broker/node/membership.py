@@ -19,6 +19,7 @@ from penstock.errors import (
     PreconditionFailed,
     ShuttingDown,
     TopicNotFound,
+    from_wire,
 )
 from penstock.protocol.cluster import (
     ClusterStatus,
@@ -28,7 +29,8 @@ from penstock.protocol.cluster import (
     JoinClusterReply,
 )
 from penstock.protocol.messages import TYPE_OF, BrokerStatus, Message
-from penstock_broker.machine.commands import RegisterNode, encode_command
+from penstock_broker.machine.commands import Refused, RegisterNode, encode_command
+from penstock_broker.machine.stamp import Stamp
 from penstock_broker.machine.topology import Registered
 from penstock_broker.node.pending import Request
 from penstock_broker.node.seeds import Seeds
@@ -118,8 +120,8 @@ class Membership:
             self._look_at = self._node.clock + LOOK_SECONDS
             self._look_for_end()
             self._tell_about_itself()
-        elif not self.started and self.seeds.conflict() not in ("", self._told):
-            self._told = self.seeds.conflict()
+        elif not self.started and self.seeds.trouble() not in ("", self._told):
+            self._told = self.seeds.trouble()
             log.error("this broker joins none of them", extra={"reason": self._told})
 
     def _claim(self) -> None:
@@ -188,7 +190,7 @@ class Membership:
         if self.started and self._node.groups.informed:
             return None
         if not self.started:
-            return ClusterUnformed(self.seeds.conflict())
+            return ClusterUnformed(self.seeds.trouble())
         return LeaderUnknown("this broker has not caught up with its cluster yet")
 
     def check(self, message: Message) -> None:
@@ -275,6 +277,7 @@ class Membership:
         Raises:
             NotLeader: ask the broker at `address`.
             LeaderUnknown: nobody can be asked at the moment.
+            PenstockError: the cluster does not take it in.
         """
         node, uuid = self._node, self._node.store.node_uuid.hex()
         groups = node.groups
@@ -305,6 +308,9 @@ class Membership:
             host=asked.host,
             feature_max=asked.feature_max,
         )
+        preview = metadata.machine.preview(command, Stamp(0, 0, 0))
+        if isinstance(preview, Refused):  # it asks again and again: not each time by the log
+            raise from_wire(preview.code, preview.message, preview.detail)
         request = Request(session, correlation, TYPE_OF[JoinCluster])
         node.pending.propose(metadata, encode_command(command), applied, request)
 

@@ -27,7 +27,7 @@ class MetadataGroup(Group):
 
     def __init__(self, node: Node, raft: Raft, state: bytes | None, new_cluster: str) -> None:
         super().__init__(node, 0, raft)
-        self.machine = MetadataMachine()
+        self.machine = MetadataMachine(node.config.feature_max)
         if state is not None:
             self.machine.restore(state)
         self._new_cluster = new_cluster

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from penstock.errors import NotLeader, PenstockError, RemoteProtocolError
+from penstock.errors import NotLeader, PenstockError, RemoteProtocolError, RetriableError
 from penstock.protocol.cluster import JoinCluster, JoinClusterReply
 from penstock.protocol.codec import decode_error, decode_reply, encode_message
 from penstock.protocol.frames import (
@@ -64,6 +64,8 @@ class Seed:
         """Whether it was about to form one itself."""
         self.answers = -1.0
         """When the question was asked that its last answer was for."""
+        self.refusal = ""
+        """Why its cluster does not take this broker in, in its words."""
         self._seeds = seeds
 
     def receive(
@@ -140,6 +142,11 @@ class Seeds:
         places = ", ".join(f"{address} to {cluster}" for cluster, address in found.items())
         return f"the brokers to join belong to different clusters: {places}"
 
+    def trouble(self) -> str:
+        """Why this broker joins nobody, in words, if a person has to do something about it."""
+        refusals = (f"{s.address}: {s.refusal}" for s in self._seeds.values() if s.refusal)
+        return self.conflict() or next(refusals, "")
+
     def _may_ask(self) -> bool:
         return all(seed.tried for seed in self._seeds.values()) and not self.conflict()
 
@@ -214,7 +221,7 @@ class Seeds:
             if seed.session is not None:
                 self._node.hang_up(seed.session)
             return
-        seed.cluster, seed.forming = reply.cluster, reply.forming
+        seed.cluster, seed.forming, seed.refusal = reply.cluster, reply.forming, ""
         if reply.cluster and not self.over:
             self._joined(reply.cluster, reply.node)
 
@@ -225,6 +232,7 @@ class Seeds:
         cluster = error.detail.get("cluster")
         if isinstance(cluster, str):
             seed.cluster = cluster
+        seed.refusal = "" if isinstance(error, RetriableError) else str(error)
         if isinstance(error, NotLeader) and isinstance(address, str):
             self._add(address)
 
