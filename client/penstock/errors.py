@@ -26,7 +26,8 @@
     │   ├── DataDirectoryLocked      another broker uses the data directory
     │   ├── UnsupportedFormat        the data directory was written by a newer version
     │   ├── StorageFailure           a write or sync failed: the broker stops
-    │   └── StaleDirectory           the data directory is an older copy: the broker stops
+    │   ├── StaleDirectory           the data directory is an older copy: the broker stops
+    │   └── MetadataDiverged         it made of the metadata what no majority made: it stops
     ├── ClientClosed                 the client object is closed
     ├── QueueFull                    a bounded buffer has no room now (`publish_nowait`)
     └── UnknownError                 a code this version does not know
@@ -342,6 +343,17 @@ class StaleDirectory(StorageError):
     hint = (
         "Start the broker on its newest directory; if that is lost, wipe this one: "
         "the broker joins as a new node, and its replicas are made anew."
+    )
+
+
+class MetadataDiverged(StorageError):
+    """The broker made something else of the cluster's metadata than the majority; it stops."""
+
+    code = 76
+    hint = (
+        "Start it once more, with the version that the others run. If it ends again, put its data "
+        "directory aside and start it on an empty one: it joins as a new node, and its replicas "
+        "are made anew (see 'A broker diverged' in broker/OPERATIONS.md)."
     )
 
 

@@ -229,11 +229,13 @@ def status(**changes: object) -> ClusterStatusReply:
 
 
 def node(
-    id_: int, state: str = "active", *, alive: bool = True, full: bool = False, stuck: int = 0
-) -> NodeStatus:
+    id_: int, state: str = "active", *, alive: bool = True, full: bool = False, stuck: int = 0,
+    parted_at: int = 0, diverged: bool = False,
+) -> NodeStatus:  # fmt: skip
     return NodeStatus(
         id=id_, address=f"n{id_}:7400", host=f"h{id_}", state=state, alive=alive, answered=alive,
-        version="1.0" if alive else "", full=full, stuck=stuck,
+        version="1.0" if alive else "", full=full, stuck=stuck, parted_at=parted_at,
+        diverged=diverged,
     )  # fmt: skip
 
 
@@ -257,12 +259,13 @@ def test_every_problem_is_named() -> None:
     nobody = MetadataStatus(leader=0, term=3, voters=[1, 2, 3], learners=[])
     found = problems(
         status(metadata=nobody, awaited=["n5:7400"], leaderless=1, under_replicated=3,
-               nodes=[node(1, "draining", stuck=4), node(2, alive=False), node(3, full=True)])
+               nodes=[node(1, "draining", stuck=4), node(2, alive=False), node(3, full=True),
+                      node(4, parted_at=9), node(5, parted_at=9, diverged=True)])
     )  # fmt: skip
     assert [(problem["problem"], problem["node"], problem["count"]) for problem in found] == [
         ("no metadata leader", None, None), ("not joined", None, None), ("drain stuck", 1, 4),
-        ("broker away", 2, None), ("disk full", 3, None), ("no leader", None, 1),
-        ("copies missing", None, 3),
+        ("broker away", 2, None), ("disk full", 3, None), ("disagreement", 4, None),
+        ("diverged", 5, None), ("no leader", None, 1), ("copies missing", None, 3),
     ]  # fmt: skip
     assert all(len(f"{p['problem']:<14}  {p['detail']}") < 80 for p in found)
     assert [problem["problem"] for problem in problems(status(cluster=""))] == ["not formed"]

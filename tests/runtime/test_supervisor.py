@@ -91,9 +91,10 @@ def test_many_members_end_together_when_it_takes_too_long() -> None:
     assert drain.step(101.0 + DRAIN_ALL_SECONDS_MAX) == []
 
 
-def test_a_member_whose_directory_the_others_refuse_is_not_started_again() -> None:
+@pytest.mark.parametrize("code", [71, 72])
+def test_a_member_whose_directory_must_not_go_on_is_not_started_again(code: int) -> None:
     (member,) = running(1)
-    member.code = 71
+    member.code = code
     assert not member.due
     member.code = 1
     assert member.due

@@ -35,6 +35,7 @@ from penstock_broker.machine.commands import (
     refuse,
 )
 from penstock_broker.machine.config import TopicConfig
+from penstock_broker.machine.decisions import chained
 from penstock_broker.machine.drafts import Draft
 from penstock_broker.machine.effects import (
     ConfigChanged,
@@ -78,7 +79,7 @@ GROUPS_REPLICATION_MAX: Final = 3
 FEATURE_LEVEL: Final = 1
 """The highest feature level that this version knows."""
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 TopicCommand = (
     CreateTopic
@@ -102,6 +103,7 @@ class _State(Struct, frozen=True, forbid_unknown_fields=True):
     nodes: list[NodeEntry]
     topics: list[Topic]
     tombstones: list[tuple[int, int]]
+    digest: int
 
 
 _DECODER: Final = encoding.decoder_of(_State)
@@ -117,6 +119,8 @@ class MetadataMachine:
             knew, until it is raised. It comes from the log alone, so that a newer version that
             replays the log decides as those did that wrote it.
         balancing: whether replicas and leads may be moved only to make brokers more even.
+        digest: of all that was decided so far, also before a snapshot that was restored: equal on
+            all brokers that have applied the same (`decisions`).
     """
 
     def __init__(self, level_max: int = FEATURE_LEVEL) -> None:
@@ -125,6 +129,7 @@ class MetadataMachine:
         self.cluster = ""
         self.feature_level = 0
         self.balancing = True
+        self.digest = 0
         self._next_group = 1
         self._nodes = NodeTable()
         self._topics: dict[str, Topic] = {}
@@ -188,6 +193,14 @@ class MetadataMachine:
         Raises:
             UnsupportedFormat: from here on the cluster uses a level that is not known here.
         """
+        reply, effects = self._decide(command, at)
+        if not isinstance(reply, Refused):
+            general = self.feature_level, self.balancing
+            nodes, topics = self._nodes.all, self._topics
+            self.digest = chained(self.digest, at.index, general, effects, nodes, topics)
+        return reply, effects
+
+    def _decide(self, command: Command, at: Stamp) -> tuple[MetadataReply, list[Effect]]:
         match command:
             case InitCluster():
                 return self._init_cluster(command, at)
@@ -386,6 +399,7 @@ class MetadataMachine:
             [self._nodes.all[node] for node in sorted(self._nodes.all)],
             [self._topics[name] for name in sorted(self._topics)],
             self._tombstones,
+            self.digest,
         )
         return encoding.encode(_VERSION, state)
 
@@ -399,6 +413,7 @@ class MetadataMachine:
         state: _State = encoding.decode(_VERSION, _DECODER, blob, "a metadata snapshot")
         self._use(state.feature_level)
         self.cluster, self.balancing = state.cluster, state.balancing
+        self.digest = state.digest
         self._next_group = state.next_group
         self._nodes = NodeTable(state.next_node, state.nodes)
         self._topics = {topic.name: topic for topic in state.topics}

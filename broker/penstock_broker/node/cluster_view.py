@@ -238,6 +238,7 @@ def _node(
     answers: Answers,
 ) -> cluster.NodeStatus:
     answer = answers.get(entry.id)
+    parted = None if entry.gone else node.agreement.parted.get(entry.id)
     return cluster.NodeStatus(
         id=entry.id,
         address=entry.address,
@@ -251,6 +252,8 @@ def _node(
         replicas=held.get(entry.id, 0),
         feature_max=entry.feature_max,
         stuck=stuck(node.groups.metadata.machine, entry.id) if entry.state == DRAINING else 0,
+        parted_at=parted.index if parted is not None else 0,
+        diverged=parted is not None and parted.proven,
     )
 
 

@@ -64,7 +64,7 @@ class Membership:
         self.started = False
         """Whether group 0 runs here: the node has an id."""
         self.removed: PenstockError | None = None
-        """Why this node belongs to its cluster no more: the process ends."""
+        """Why this node takes part in its cluster no more: the process ends."""
         self._new_cluster = ""
         self._asked: list[tuple[Request, bool, float]] = []
         """Requests to form a cluster that wait: (request, force, since when)."""
@@ -153,11 +153,14 @@ class Membership:
 
     def expelled(self, reason: str) -> None:
         """This node is a member no more: what it knows grows old, so it answers nobody."""
-        if self.removed is None:
-            self.removed = PreconditionFailed(
-                f"{reason} by its cluster and can't come back: wipe its data directory and it "
-                "joins as a new node"
-            )
+        self.ends(PreconditionFailed(
+            f"{reason} by its cluster and can't come back: wipe its data directory and it "
+            "joins as a new node"
+        ))  # fmt: skip
+
+    def ends(self, reason: PenstockError) -> None:
+        """This node answers nobody from now on, and its process ends; the first reason counts."""
+        self.removed = self.removed or reason
 
     def _tell_about_itself(self) -> None:
         """The cluster is told where this node is, and what it knows, if that was otherwise."""

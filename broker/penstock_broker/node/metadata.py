@@ -13,6 +13,7 @@ from penstock_broker.machine.commands import (
 )
 from penstock_broker.machine.effects import GroupCreated
 from penstock_broker.machine.metadata import MetadataMachine, created
+from penstock_broker.node.agreement import Past
 from penstock_broker.node.group import Group
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 class MetadataGroup(Group):
     """Feeds the metadata machine and carries its effects to the node."""
 
-    __slots__ = ("_new_cluster", "machine")
+    __slots__ = ("_new_cluster", "_past", "machine")
 
     def __init__(self, node: Node, raft: Raft, state: bytes | None, new_cluster: str) -> None:
         super().__init__(node, 0, raft)
         self.machine = MetadataMachine(node.config.feature_max)
         if state is not None:
             self.machine.restore(state)
+        self._past = Past(self.applied_index, self.machine.digest)
         self._new_cluster = new_cluster
 
     def on_leading(self) -> None:
@@ -63,6 +65,7 @@ class MetadataGroup(Group):
     def apply(self, entry: Entry) -> None:
         body, at = self.command_of(entry)
         reply, effects = self.machine.apply(decode_command(body), at)
+        self._past.note(entry.index, self.machine.digest)
         self.node.groups.carry_out(effects)
         self.node.pending.applied(0, entry.term, entry.index, reply)
 
@@ -71,7 +74,12 @@ class MetadataGroup(Group):
 
     def restore(self, state: bytes) -> None:
         self.machine.restore(state)
+        self._past = Past(self.applied_index, self.machine.digest)
         self.node.groups.reconcile()
+
+    def digest_at(self, index: int) -> int | None:
+        """What was decided up to an entry, as a digest; None: not applied yet, or long ago."""
+        return self._past.at(index) if index <= self.applied_index else None
 
     def creations(self) -> list[GroupCreated]:
         """Every partition in the machine's state, as the effect that made it."""

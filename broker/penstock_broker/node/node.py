@@ -14,6 +14,7 @@ from penstock.protocol.codec import encode_error, encode_message
 from penstock.protocol.messages import Message
 from penstock_broker.machine.commands import Command
 from penstock_broker.node import fetches, hello, link, receiving, requests
+from penstock_broker.node.agreement import Agreement
 from penstock_broker.node.asking import Asking
 from penstock_broker.node.catchup.catchup import CatchUp
 from penstock_broker.node.catchup.waits import Waits
@@ -84,6 +85,7 @@ class Node:
         """Shared groups of the partitions that this broker leads."""
         self.peers = Peers(self)
         self.refusing = Refusing(self)
+        self.agreement = Agreement(self)
         self.relay = Relay(self)
         self.asking = Asking(self)
         self.abroad = Abroad(self)
@@ -277,6 +279,7 @@ class Node:
             for damage in self.store.take_damages():
                 log.error("stored bytes are damaged", extra=damage._asdict())
         self.refusing.tick()
+        self.agreement.tick()
         self.groups.housekeeping()
 
     @property

@@ -140,6 +140,7 @@ class Broker:
         Raises:
             StorageError: the data directory can't be used.
             PreconditionFailed: the cluster has removed this broker.
+            MetadataDiverged: it made of the metadata what no majority made.
             Fatal: the disk failed while serving.
         """
         sys.setswitchinterval(0.0005)
@@ -282,7 +283,7 @@ def _dead_after_ms(seconds: float) -> int:
 
 
 async def _end_if_expelled(reactor: Reactor) -> None:
-    """Serve nobody from what a broker knows that its cluster has removed."""
+    """Serve nobody from what a broker knows that takes part in its cluster no more."""
     await reactor.expelled.wait()
     assert reactor.node.membership.removed is not None, "it is the reason"
     raise reactor.node.membership.removed

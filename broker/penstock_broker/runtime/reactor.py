@@ -68,7 +68,7 @@ class Reactor:
         self.drained = trio.Event()
         """After `drain`: nothing is under way any more."""
         self.expelled = trio.Event()
-        """The cluster has removed this broker (`node.membership.removed`)."""
+        """This broker takes part in its cluster no more (`node.membership.removed`)."""
         self.rounds = 0
         self.round_seconds_max = 0.0
         self.intake = Intake()
@@ -135,8 +135,8 @@ class Reactor:
             self._end_the_late()
             self._watchdog.look_for_backlog()
             self._tell_refused()
-            if self.node.membership.removed is not None:
-                self.expelled.set()
+        if self.node.membership.removed is not None:
+            self.expelled.set()
         self._dial()
         self._watchdog.look()
         self._close_round()

@@ -17,7 +17,13 @@ from typing import Final
 
 import trio
 
-from penstock.errors import PenstockError, PreconditionFailed, RequestError, StaleDirectory
+from penstock.errors import (
+    MetadataDiverged,
+    PenstockError,
+    PreconditionFailed,
+    RequestError,
+    StaleDirectory,
+)
 from penstock_broker.failpoints import install as install_failpoints
 from penstock_broker.runtime import garbage
 from penstock_broker.runtime.broker import Broker, BrokerOptions
@@ -30,6 +36,7 @@ EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_FATAL: Final = 70
 EXIT_STALE: Final = 71
+EXIT_DIVERGED: Final = 72
 NO_HINTS: Final = (PenstockError.hint, RequestError.hint)
 
 log = logging.getLogger("penstock.broker")
@@ -53,16 +60,22 @@ def serve(options: Mapping[str, object]) -> int:
     except* PenstockError as group:
         error = _first(group)
         assert isinstance(error, PenstockError)
-        stale = isinstance(error, StaleDirectory | PreconditionFailed)  # or it was removed
-        if stale:
+        code = _code_of(error)
+        if code != EXIT_ERROR:
             log.critical("stopped", extra={"reason": str(error)})
         hint = f"\nhint: {error.hint}" if error.hint not in NO_HINTS else ""
         print(f"error: {error}{hint}", file=sys.stderr)  # noqa: T201 - for a person
-        code = EXIT_STALE if stale else EXIT_ERROR
     except* Exception as group:
         log.critical("stopped by a fault of its own", exc_info=group)
         code = EXIT_FATAL
     return code
+
+
+def _code_of(error: PenstockError) -> int:
+    if isinstance(error, MetadataDiverged):
+        return EXIT_DIVERGED
+    stale = isinstance(error, StaleDirectory | PreconditionFailed)  # or it was removed
+    return EXIT_STALE if stale else EXIT_ERROR
 
 
 def _first(error: BaseException) -> BaseException:

@@ -41,6 +41,7 @@ DRAIN_ALL_SECONDS_MAX: Final = 60.0
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
 EXIT_STALE: Final = 71
+EXIT_DIVERGED: Final = 72
 
 log = logging.getLogger("penstock.supervisor")
 
@@ -131,8 +132,11 @@ class Member:
 
     @property
     def due(self) -> bool:
-        """Whether it is to be started now: not on a directory that the others refuse."""
-        return self.code not in (None, EXIT_STALE) and time.monotonic() >= self._start_at
+        """Whether it is to be started now: not on a directory that must not go on."""
+        return (
+            self.code not in (None, EXIT_STALE, EXIT_DIVERGED)
+            and time.monotonic() >= self._start_at
+        )
 
     @property
     def never_ran(self) -> bool:

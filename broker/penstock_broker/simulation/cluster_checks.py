@@ -428,7 +428,9 @@ class Checks:
     # ----- machines
 
     def look(self, host: Host, node: Node) -> None:
-        """Now and then: replicas that have applied the same are the same."""
+        """Nobody tells of one that parted; now and then: who has applied the same is the same."""
+        parted = node.agreement.parted
+        require(not parted, f"{host} as {node.node_id} says who parted: {parted}")
         self._rounds += 1
         if self._rounds % SAMPLE_ROUNDS == 0:
             gids = [gid for gid in self.histories if gid not in self._deleted]

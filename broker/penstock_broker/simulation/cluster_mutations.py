@@ -10,10 +10,17 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+from msgspec import structs
+
+from penstock_broker.machine.commands import Command, CreateTopic
+from penstock_broker.machine.metadata import MetadataMachine
+from penstock_broker.machine.stamp import Stamp
 from penstock_broker.node.catchup.pull import Pull
 from penstock_broker.node.group import Group
+from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.raft import (
     AppendResponse,
+    Entry,
     HardState,
     Ready,
     VoteResponse,
@@ -24,8 +31,12 @@ from penstock_broker.raft import state as raft_state
 from penstock_broker.raft.log import RaftLog
 from penstock_broker.raft.state import RaftState
 from penstock_broker.simulation import broker_mutations, raft_mutations
+from penstock_broker.simulation.cluster_checks import Checks, Watched
 from penstock_broker.simulation.disk import SimFile
 from penstock_broker.storage import Store
+
+ODD_HOST: Final = 2
+"""The one whose machine decides otherwise."""
 
 Changes = list[tuple[Any, Any, Any]]
 
@@ -129,6 +140,32 @@ def _reads_want_everybody() -> Changes:
     return [(raft_state, "_ALWAYS", 0)]
 
 
+def _metadata_parts() -> Changes:
+    """One broker's machine decides otherwise; no check of the simulation sees it, brokers must."""
+    applying: list[MetadataGroup] = []
+    apply, decide, compare = MetadataGroup.apply, MetadataMachine._decide, Checks.compare
+
+    def applied(self: MetadataGroup, entry: Entry) -> None:
+        applying[:] = [self]
+        apply(self, entry)
+
+    def decided(self: MetadataMachine, command: Command, at: Stamp) -> Any:  # noqa: ANN401 - as it is
+        node = applying[0].node if applying and applying[0].machine is self else None
+        odd = isinstance(node, Watched) and node.host.number == ODD_HOST
+        if odd and isinstance(command, CreateTopic):
+            command = structs.replace(command, config={**command.config, "segment_ms": "1h"})
+        return decide(self, command, at)
+
+    def compared(self: Checks, gid: int) -> int:
+        return compare(self, gid) if gid else 1
+
+    return [
+        (MetadataGroup, "apply", applied),
+        (MetadataMachine, "_decide", decided),
+        (Checks, "compare", compared),
+    ]
+
+
 MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "ack-before-sync": _ack_before_sync,
     "commit-old-term": raft_mutations._commit_old_term,
@@ -140,6 +177,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "joint-skipped": raft_mutations._skip_joint,
     "leader-counts-memory": raft_mutations._leader_counts_memory,
     "learner-in-quorum": _learner_in_quorum,
+    "metadata-parts": _metadata_parts,
     "reads-want-everybody": _reads_want_everybody,
     "snapshot-without-log": _snapshot_without_log,
     "stale-leader-serves": raft_mutations._read_without_quorum,

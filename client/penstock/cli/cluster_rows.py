@@ -96,7 +96,7 @@ def problems(status: ClusterStatusReply) -> list[Problem]:
         _problem("not joined", f"the broker at {address} was to join, and has not yet")
         for address in status.awaited
     ]
-    found += [problem for node in status.nodes for problem in _of_node(node)]
+    found += [problem for node in status.nodes for problem in _of_node(node, status.node)]
     found += _of_voters(status)
     if status.leaderless:
         counted = count_of(status.leaderless, "partition")
@@ -123,10 +123,16 @@ def _of_voters(status: ClusterStatusReply) -> Iterator[Problem]:
         yield _problem("few voters", words, count=VOTERS_MIN - len(voters))
 
 
-def _of_node(node: NodeStatus) -> Iterator[Problem]:
+def _of_node(node: NodeStatus, here: int) -> Iterator[Problem]:
     place = f"node {node.id} at {node.address}"
     if not node.alive and node.state in ("active", "draining"):
         yield _problem("broker away", f"{place} is not heard of", node=node.id)
+    if node.diverged:
+        words = f"{place} parted from the majority: replace it"
+        yield _problem("diverged", words, node=node.id)
+    elif node.parted_at:
+        words = f"nodes {node.id} and {here} made different metadata; none has a majority"
+        yield _problem("disagreement", words, node=node.id)
     if node.full:
         yield _problem("disk full", f"{place} refuses publishes", node=node.id)
     if node.stuck:

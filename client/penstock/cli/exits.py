@@ -23,6 +23,7 @@ class Exit(IntEnum):
     UNHEALTHY = 10
     DISK_FAILED = 70
     STALE = 71
+    DIVERGED = 72
     INTERRUPTED = 130
 
 
@@ -38,6 +39,7 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.UNHEALTHY: "it answers, but it is not well (doctor, log, lag limits)",
     Exit.DISK_FAILED: "the broker stopped itself because its disk failed (serve)",
     Exit.STALE: "the broker ended itself: an older copy, or one that was removed (serve)",
+    Exit.DIVERGED: "the broker ended itself: its metadata is not that of the majority (serve)",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
@@ -53,6 +55,7 @@ _BY_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (errors.CorruptData, Exit.UNHEALTHY),
     (errors.StorageFailure, Exit.DISK_FAILED),
     (errors.StaleDirectory, Exit.STALE),
+    (errors.MetadataDiverged, Exit.DIVERGED),
     (errors.DataDirectoryLocked, Exit.REFUSED),
     (errors.StorageFull, Exit.REFUSED),
     (errors.Throttled, Exit.REFUSED),

@@ -81,6 +81,12 @@ class NodeStatus(Message, frozen=True, kw_only=True):
     """Whether its disk is nearly full: it refuses publishes, and leads nothing that others can."""
     stuck: int = 0
     """Replicas that are to leave it and that no active broker can take: a drain that can't end."""
+    parted_at: int = 0
+    """Entry of the metadata's log at which it is known to have made something else of it than the
+    broker that answers; 0: there is none."""
+    diverged: bool = False
+    """Whether a majority made what the broker that answers made: then it is this one that is wrong,
+    and must be replaced."""
 
 
 class MetadataStatus(Message, frozen=True, kw_only=True):

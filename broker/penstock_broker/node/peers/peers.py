@@ -201,6 +201,7 @@ class Peers:
             other.hurry()
         for frame in self._leads.everything():
             line.send([frame])
+        self._node.agreement.tell(peer.id)
         self._node.groups.offer_to_lead()
         log.info("connected to a node", extra={"node": peer.id, "address": peer.address})
 
