@@ -114,6 +114,17 @@ def test_the_one_of_three_that_parted_ends_and_the_others_name_it(leads: bool) -
     assert [(node.id, node.diverged) for node in status.nodes if node.parted_at] == [(wrong, True)]
 
 
+def test_one_that_ends_at_once_is_named_all_the_same() -> None:
+    cluster = formed(3)
+    node = cluster.members[3].node
+    lead_astray(cluster, 3)
+    alter(cluster)
+    while node.membership.removed is None:
+        cluster.advance(0.05)
+    cluster.kill(3)
+    cluster.run_until(lambda: parted(cluster, 1) == parted(cluster, 2) == {3: True}, 1.0)
+
+
 def test_one_that_starts_anew_and_makes_it_right_is_well() -> None:
     cluster = formed(3)
     lead_astray(cluster, 3)
@@ -243,7 +254,7 @@ def alone(applied: int, members: int = 5) -> tuple[Agreement, Any]:
     ends: list[object] = []
     node = SimpleNamespace(
         clock=0.0, node_id=1, peers=Peers(), groups=SimpleNamespace(metadata=metadata, node_id=1),
-        membership=SimpleNamespace(ends=ends.append, reasons=ends),
+        membership=SimpleNamespace(ends=ends.append, reasons=ends, removed=None),
     )  # fmt: skip
     return Agreement(cast("Any", node)), node
 

@@ -109,10 +109,13 @@ class Agreement:
         applied = self._metadata.applied_index
         if applied != self._told and now >= self._tell_at:
             self._told, self._tell_at = applied, now + TELL_SECONDS
-            for peer in self._node.peers.all():
-                self.tell(peer)
-        if self._waiting:
+            self._tell_all()
+        if (self._waiting or self.parted) and self._node.membership.removed is None:
             self._look()
+
+    def _tell_all(self) -> None:
+        for peer in self._node.peers.all():
+            self.tell(peer)
 
     def tell(self, peer: int) -> None:
         """Tell one node: when the connection to it comes up, and whenever there is news."""
@@ -144,6 +147,7 @@ class Agreement:
         for index in sorted(heard)[:-HEARD_MAX]:
             del heard[index]
         self._waiting.add(sender)
+        self._compare(sender)  # at once: it may be the last that it says
 
     def forget(self, node: int) -> None:
         """A node's process is gone: the next one may know better, and says so itself."""
@@ -157,8 +161,7 @@ class Agreement:
         for node in [node for node in self.parted if node not in members]:
             del self.parted[node]
         for node in list(self._waiting):
-            if node in members:
-                self._compare(node)
+            self._compare(node)
             if max(self._heard[node]) <= applied:
                 self._waiting.remove(node)
         if self.parted:
@@ -170,6 +173,8 @@ class Agreement:
 
         Who parted stays so, and up to where two agree they always did: that entry says it all.
         """
+        if node not in self._metadata.machine.members:
+            return
         for index, theirs in sorted(self._heard[node].items(), reverse=True):
             own = self._metadata.digest_at(index)
             if own is None:
@@ -208,6 +213,7 @@ class Agreement:
                     others.setdefault((index, theirs), set()).add(node)
         for (index, digest), nodes in others.items():
             if self._is_majority(nodes):
+                self._tell_all()  # else they might only see this node go
                 here, told = self._node.node_id, ", ".join(map(str, sorted(nodes)))
                 self._node.membership.ends(MetadataDiverged(
                     f"this broker (node {here}) made something else of the cluster's metadata "
