@@ -15,7 +15,7 @@ from penstock_broker.machine.metadata import MetadataMachine
 from penstock_broker.machine.stamp import Stamp
 from tests.machine import history
 
-DECIDED = {1: 0xD8B4DF525127E7B8}
+DECIDED = {1: 0x8C61C2F997986428}
 """What group 0 decided in the pinned history, by feature level. Another value of a level that was
 released once makes brokers of two versions take each other for parted: it never changes, but with
 the history itself."""
@@ -80,6 +80,18 @@ def test_what_is_switched_for_the_whole_cluster_is_noticed() -> None:
     one.apply(SetBalancing(on=False), Stamp(4, 1, 4))
     other.apply(SetBalancing(on=True), Stamp(4, 1, 4))
     assert one.digest != other.digest
+
+
+def test_the_order_of_effects_and_how_often_one_is_named_do_not_matter() -> None:
+    machine = MetadataMachine()
+    for index, command in enumerate(history.metadata_commands()[:3], 1):
+        _, effects = machine.apply(command, Stamp(index, 1, index))
+    nodes, topics = machine.nodes, machine.topics
+    found = {
+        chained(7, 3, (1, True), order, nodes, topics)
+        for order in (effects, effects[::-1], effects * 2)
+    }
+    assert len(found) == 1
 
 
 def test_an_effect_that_is_not_of_the_metadata_is_an_error_of_the_program() -> None:
