@@ -181,6 +181,24 @@ def test_while_a_third_is_away_nobody_has_a_majority_until_it_is_back() -> None:
     cluster.run_until(lambda: parted(cluster, 1) == {3: True})
 
 
+def test_while_nobody_knows_who_is_right_no_snapshot_makes_a_second_witness() -> None:
+    cluster = formed(3)
+    cluster.kill(3)
+    leader = cluster.leader(0)
+    other = 3 - leader.number
+    lead_astray(cluster, other)
+    alter(cluster)
+    cluster.run_until(lambda: leader.node.agreement.doubtful)
+    group = leader.group(0)
+    group.raft.progress[3].become_snapshot()
+    leader.node.catchup.wanted(group, 3)
+    assert not leader.node.catchup.sending
+    cluster.kill(other)
+    assert not leader.node.agreement.doubtful
+    leader.node.catchup.wanted(group, 3)
+    assert leader.node.catchup.sending
+
+
 def test_a_node_that_is_removed_is_named_no_more() -> None:
     cluster = formed(3)
     lead_astray(cluster, 3)

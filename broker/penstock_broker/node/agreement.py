@@ -99,6 +99,15 @@ class Agreement:
     def _metadata(self) -> MetadataGroup:
         return self._node.groups.metadata
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether another node that runs made something else, and nobody knows who is right.
+
+        As long as that is so no snapshot of the metadata leaves: who takes it would be a second
+        witness for what may be wrong. Who takes the log's entries decides for itself.
+        """
+        return any(node in self._heard and not found.proven for node, found in self.parted.items())
+
     # ----- telling
 
     def tick(self) -> None:

@@ -70,6 +70,8 @@ class CatchUp:
         """A member lacks entries that are gone from memory."""
         key = (group.gid, node_id)
         self._sent.pop(key, None)
+        if not group.gid and self._node.agreement.doubtful:
+            return  # Raft asks again
         sizes = [size for (_, to), (_, size) in self._sent.items() if to == node_id]
         if len(sizes) >= SENDING_MAX or sum(sizes) >= SENDING_BYTES_MAX:
             self._waiting[key] = None
