@@ -16,6 +16,7 @@ from penstock_broker.raft import (
     membership,
     replication,
     snapshots,
+    survival,
     trace,
     transfer,
 )
@@ -271,6 +272,18 @@ class Raft(RaftState):
             Refused: `to` is not another voter.
         """
         transfer.begin(self, to)
+
+    def recover_alone(self, term: int) -> bool:
+        """Go on as the only voter, since most of the others are lost for ever; see `survival`.
+
+        Args:
+            term: Higher than any that one of the others can have seen.
+
+        Returns:
+            Whether it was done; if not it may be tried again: this node leads, or did until its
+            last `ready`, or takes a snapshot.
+        """
+        return self._told_soft.role is not Role.LEADER and survival.recover_alone(self, term)
 
     # what is to be done, and what was done
 

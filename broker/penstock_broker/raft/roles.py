@@ -6,6 +6,8 @@ follower       -> pre-candidate, candidate
 pre-candidate  -> candidate, follower
 candidate      -> leader, follower, and candidate or pre-candidate again
 leader         -> follower
+
+Besides, whoever does not lead becomes a candidate of any later term to go on alone (`survival`).
 """
 
 from penstock_broker.raft import trace
@@ -52,6 +54,15 @@ def become_candidate(raft: RaftState) -> None:
     """Stand in a new term, voting for oneself."""
     assert raft.role is not Role.LEADER, f"leader {raft.id} of term {raft.term} stands again"
     _begin(raft, raft.term + 1, Role.CANDIDATE, NOBODY)
+    raft.vote = raft.id
+    trace.node_event(raft, "BecomeCandidate")
+
+
+def become_alone(raft: RaftState, term: int) -> None:
+    """Be the only candidate of a term that nobody else has seen."""
+    assert raft.role is not Role.LEADER, f"leader {raft.id} of term {raft.term} goes on alone"
+    assert term > raft.term, f"{raft.id} goes on alone in term {term} after term {raft.term}"
+    _begin(raft, term, Role.CANDIDATE, NOBODY)
     raft.vote = raft.id
     trace.node_event(raft, "BecomeCandidate")
 
