@@ -6,6 +6,7 @@ from hashlib import sha256
 
 from penstock_broker.machine.commands import (
     AlterTopic,
+    ChangeReplicas,
     Command,
     ConfigureShared,
     CreateSharedGroup,
@@ -18,11 +19,13 @@ from penstock_broker.machine.commands import (
     Join,
     Leave,
     RaiseFeatureLevel,
+    RecoverPartition,
     RegisterNode,
     Scalar,
     Seek,
     SetBalancing,
     SetNodeState,
+    SettleReplicas,
     ShareOps,
     TopicRef,
 )
@@ -39,7 +42,7 @@ NAMES = [f"name-{number}" for number in range(12)]
 def metadata_commands() -> list[Command]:
     founders = [Founder(uuid=name, address=name, host=name[:6]) for name in NAMES[:5]]
     config: dict[str, Scalar] = {"cleanup": "compact", "segment_ms": "1h", "retention_ms": -1}
-    return [
+    commands = [
         InitCluster(cluster="c", founders=founders, groups_topic_id="g"),
         *(CreateTopic(name=n, id=n, partitions=7, replication=3, config=config) for n in NAMES),
         *(CreateSharedGroup(topic=n, group=n, id=n, settings={"strict": "yes"}) for n in NAMES),
@@ -48,6 +51,7 @@ def metadata_commands() -> list[Command]:
         *(DeleteTopic(name=name) for name in NAMES[::3]),
         *few_nodes(),
     ]
+    return [*commands, *lost_majority(len(commands))]
 
 
 def few_nodes() -> list[Command]:
@@ -75,6 +79,24 @@ def few_nodes() -> list[Command]:
         SetBalancing(on=False),
     ]
     return [*drained, *made, *removed, *again]
+
+
+def lost_majority(before_it: int) -> list[Command]:
+    """A partition goes on with one copy of three, and is settled; else it is refused."""
+    group, made, index = 367, before_it + 2, before_it + 6  # where it is made, and recovered
+    recover = RecoverPartition(group=group, node=1, term=9, revision=made)
+    before: list[Command] = [
+        SetNodeState(node=2, state="active"),
+        CreateTopic(name="three", id="three", replication=3, replicas=[[1, 4, 6]]),
+        recover,
+    ]
+    lost = [SetNodeState(node=node, state="removed", force=True) for node in (4, 6)]
+    after: list[Command] = [
+        ChangeReplicas(group=group, replicas=[1, 2]),
+        SettleReplicas(group=group, members=[1], revision=index),
+        ChangeReplicas(group=group, replicas=[1, 2]),
+    ]
+    return [*before, *lost, recover, *after, recover]
 
 
 def group_commands() -> list[Command]:

@@ -105,6 +105,21 @@ class SettleReplicas(Command, frozen=True, kw_only=True):
     """That of the partition when its leader found it so."""
 
 
+class RecoverPartition(Command, frozen=True, kw_only=True):
+    """Has the group of a partition go on with one copy alone: its majority is lost for ever.
+
+    Only while those of its voters that are still members of the cluster are no majority.
+    """
+
+    group: int
+    node: int
+    """Whose copy it is."""
+    term: int
+    """In which the group goes on: higher than any that one of its copies can have seen."""
+    revision: int
+    """That of the partition when its copies were looked at."""
+
+
 class CreateTopic(Command, frozen=True, kw_only=True):
     """Creates a topic; proposing it twice with one `id` is answered the same twice."""
 
@@ -377,6 +392,7 @@ MetadataCommand = (
     | SetNodeState
     | ChangeReplicas
     | SettleReplicas
+    | RecoverPartition
     | CreateTopic
     | AlterTopic
     | DeleteTopic

@@ -81,8 +81,9 @@ def _partition(group: int, topic: Topic | None, number: int) -> Row:
     if topic is None:
         return ("deleted", group)
     found = topic.partitions[number]
+    recovered = (found.survivor, found.recovery_term, found.astray) if found.recovery_term else ()
     return ("partition", group, topic.name, number, found.replicas, found.members, found.founded,
-            found.moving, found.leaving, found.revision)  # fmt: skip
+            found.moving, found.leaving, found.revision, *recovered)  # fmt: skip
 
 
 def _node(node: int, nodes: Mapping[int, NodeEntry]) -> Row:

@@ -84,6 +84,11 @@ class Draft:
             raise PartitionNotFound(f"no partition has the group {group}")
         return self.need(found[0]), found[1]
 
+    @property
+    def members(self) -> Mapping[int, NodeEntry]:
+        """The nodes that belong to the cluster now, by id."""
+        return self._present
+
     def takes_replicas(self, node: int) -> bool:
         """Whether new replicas may be put on a node."""
         return node in self._nodes

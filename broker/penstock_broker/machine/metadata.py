@@ -27,6 +27,7 @@ from penstock_broker.machine.commands import (
     EnableDelays,
     InitCluster,
     RaiseFeatureLevel,
+    RecoverPartition,
     Refused,
     RegisterNode,
     SetBalancing,
@@ -50,6 +51,7 @@ from penstock_broker.machine.effects import (
 from penstock_broker.machine.names import TEXT_LENGTH_MAX
 from penstock_broker.machine.nodes import NODES_MAX, NodeTable
 from penstock_broker.machine.replica_plans import change_replicas, settle_replicas
+from penstock_broker.machine.replica_recovery import recover_partition
 from penstock_broker.machine.shared_plans import (
     alter_shared,
     create_shared,
@@ -91,6 +93,7 @@ TopicCommand = (
     | EnableDelays
     | ChangeReplicas
     | SettleReplicas
+    | RecoverPartition
 )
 
 
@@ -435,6 +438,7 @@ _PLANS: Final[dict[type, Callable[[Draft, Any], MetadataReply]]] = {
     EnableDelays: enable_delays,
     ChangeReplicas: change_replicas,
     SettleReplicas: settle_replicas,
+    RecoverPartition: recover_partition,
 }
 
 

@@ -38,11 +38,15 @@ def change_replicas(draft: Draft, command: ChangeReplicas) -> ReplicasChosen:
         raise PreconditionFailed(f"no active nodes: {strange}", nodes=strange)
     if wanted == before.replicas:
         return ReplicasChosen(topic, number)
-    after = replace(before, replicas=list(wanted), revision=draft.at.index)
+    if before.survivor in draft.members:
+        raise PreconditionFailed(
+            f"the partition is being recovered on node {before.survivor}", node=before.survivor
+        )
+    after = replace(before, replicas=list(wanted), revision=draft.at.index, survivor=0)
     if before.moving or sorted(wanted) != sorted(before.replicas):
         rest = [node for node in known if node not in wanted and node not in before.members]
         after = replace(after, moving=True, leaving=rest)
-    return ReplicasChosen(_change(draft, topic, number, after), number)
+    return ReplicasChosen(put_partition(draft, topic, number, after), number)
 
 
 def settle_replicas(draft: Draft, command: SettleReplicas) -> ReplicasSettled:
@@ -59,12 +63,14 @@ def settle_replicas(draft: Draft, command: SettleReplicas) -> ReplicasSettled:
             f"the replicas are {before.replicas} by now", replicas=before.replicas
         )
     after = replace(
-        before, members=sorted(command.members), founded=False, moving=False, leaving=[]
-    )
-    return ReplicasSettled(_change(draft, topic, number, after), number)
+        before, members=sorted(command.members), founded=False, moving=False, leaving=[],
+        survivor=0, astray=[node for node in before.astray if node not in command.members],
+    )  # fmt: skip
+    return ReplicasSettled(put_partition(draft, topic, number, after), number)
 
 
-def _change(draft: Draft, topic: Topic, number: int, after: Partition) -> Topic:
+def put_partition(draft: Draft, topic: Topic, number: int, after: Partition) -> Topic:
+    """Plan that a partition is as `after` says; the topic with it."""
     partitions = list(topic.partitions)
     partitions[number] = after
     return draft.change(replace(topic, partitions=partitions))

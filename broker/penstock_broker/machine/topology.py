@@ -69,6 +69,14 @@ class Partition(Struct, frozen=True, forbid_unknown_fields=True):
     """Others that may have got a copy, since they were meant to."""
     revision: int = 0
     """Index of the last change of `replicas`."""
+    survivor: int = 0
+    """The node that is about to go on alone, the majority being lost for ever, until the group is
+    settled on it; 0: none."""
+    recovery_term: int = 0
+    """Of the last time that one went on alone: the group's entries since then have this term or a
+    later one; 0: never."""
+    astray: list[int] = []
+    """Members of the cluster that may keep a copy from before that, which was given up."""
 
     @property
     def holders(self) -> list[int]:
@@ -188,6 +196,13 @@ class ReplicasSettled(Struct, frozen=True):
     partition: int
 
 
+class PartitionRecovered(Struct, frozen=True):
+    """Replies to `RecoverPartition`."""
+
+    topic: Topic
+    partition: int
+
+
 class SharedCreated(Struct, frozen=True):
     """Replies to `CreateSharedGroup`; not `created`: it was there already."""
 
@@ -222,5 +237,5 @@ class DelaysEnabled(Struct, frozen=True):
 MetadataReply = (
     Refused | Initialised | Registered | TopicCreated | TopicAltered | TopicDeleted
     | FeatureLevelRaised | SharedCreated | SharedAltered | SharedDeleted | DelaysEnabled
-    | NodeStateSet | ReplicasChosen | ReplicasSettled | BalancingSet
+    | NodeStateSet | ReplicasChosen | ReplicasSettled | BalancingSet | PartitionRecovered
 )  # fmt: skip
