@@ -69,7 +69,7 @@ def set_node_state(
         )
         node.reply(session, correlation, changed)
 
-    _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
+    decide(node, request_of(session, correlation, asked), command, answer, asked.dry_run)
 
 
 def raise_feature_level(
@@ -85,7 +85,7 @@ def raise_feature_level(
         raised = cluster.RaiseFeatureLevelReply(before=before, level=reply.level)
         node.reply(session, correlation, raised)
 
-    _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
+    decide(node, request_of(session, correlation, asked), command, answer, asked.dry_run)
 
 
 def set_balancing(
@@ -99,7 +99,7 @@ def set_balancing(
         node.reply(session, correlation, cluster.SetBalancingReply(before=before, on=reply.on))
 
     command = commands.SetBalancing(on=asked.on)
-    _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
+    decide(node, request_of(session, correlation, asked), command, answer, asked.dry_run)
 
 
 def move_partition(
@@ -110,7 +110,7 @@ def move_partition(
     Raises:
         PreconditionFailed: that is more or fewer than the topic has.
     """
-    partition = _partition(node, asked.topic, asked.partition)
+    partition = find_partition(node, asked.topic, asked.partition)
     topic = node.groups.metadata.machine.topics[asked.topic]
     if topic.kind != KIND_GROUPS and len(asked.replicas) != topic.replication:
         raise PreconditionFailed(f"{asked.topic!r} has {topic.replication} copies: name as many")
@@ -126,10 +126,10 @@ def move_partition(
         )
         node.reply(session, correlation, moved)
 
-    _decide(node, _request(session, correlation, asked), command, answer, asked.dry_run)
+    decide(node, request_of(session, correlation, asked), command, answer, asked.dry_run)
 
 
-def _partition(node: Node, topic: str, number: int) -> Partition:
+def find_partition(node: Node, topic: str, number: int) -> Partition:
     """A partition of any topic, the internal ones too.
 
     Raises:
@@ -157,13 +157,13 @@ def transfer_leader(
         PreconditionFailed: that one does not take part, or is away.
         NotLeader: the lead is elsewhere.
     """
-    partition, to = _partition(node, asked.topic, asked.partition), asked.to
+    partition, to = find_partition(node, asked.topic, asked.partition), asked.to
     group = _may_lead(node, partition, to)
     reply = cluster.TransferLeaderReply(before=node.node_id, leader=to)
     if asked.dry_run:
         node.reply(session, correlation, reply)
         return
-    request = _request(session, correlation, asked)
+    request = request_of(session, correlation, asked)
 
     def decided(outcome: object) -> None:
         try:
@@ -202,11 +202,12 @@ def _may_lead(node: Node, partition: Partition, to: int) -> Group:
 # ----- deciding
 
 
-def _request(session: Session, correlation: int, asked: Message) -> Request:
+def request_of(session: Session, correlation: int, asked: Message) -> Request:
+    """Whom to answer."""
     return Request(session, correlation, TYPE_OF[type(asked)])
 
 
-def _decide(
+def decide(
     node: Node,
     request: Request,
     command: commands.Command,

@@ -128,6 +128,15 @@ class Group:
         """Nobody leads, as far as is known here: stand for election soon."""
         self.raft.suspect()
 
+    def recover_alone(self, term: int) -> bool:
+        """Go on as the only voter; False: not now. See `Raft.recover_alone`."""
+        if not self.raft.recover_alone(term):
+            return False
+        assert not self.pending, "proposed by who does not lead"
+        self.node.groups.disturb(self)
+        self.node.mark(self)
+        return True
+
     def change_members(self, voters: Sequence[int], learners: Sequence[int] = ()) -> None:
         """Begin to make the Raft group consist of these nodes.
 

@@ -36,6 +36,7 @@ from penstock_broker.node.metadata import MetadataGroup
 from penstock_broker.node.partition import PartitionGroup
 from penstock_broker.node.reconfigure import Reconfiguring
 from penstock_broker.node.restart import METADATA_OPTIONS, make_raft
+from penstock_broker.node.surviving import Surviving
 from penstock_broker.raft import NOBODY, AppendResponse, InstallSnapshot, VoteRequest
 from penstock_broker.raft import Message as RaftMessage
 
@@ -85,6 +86,7 @@ class Groups:
         """Index up to which the metadata was logged here before the start."""
         self.making = Making(self._create, self._delete)
         self.leaving = Leaving(node, self._drop_here)
+        self.surviving = Surviving(node, self._give_up)
         self.reconfiguring = Reconfiguring(node)
         self.controller = Controller(node)
 
@@ -265,6 +267,7 @@ class Groups:
         node, gid = self._node, effect.group
         if self.node_id not in effect.holders:
             return
+        self.surviving.watch(gid)
         if gid in self._all:
             self.leaving.discard(gid)
             return
@@ -308,6 +311,11 @@ class Groups:
         group = self._all.get(gid)
         if group is not None and self._end(gid, NotLeader("the replica here was removed")):
             self._drop(gid, remains_of(group))
+
+    def _give_up(self, gid: int) -> None:
+        """The copy here is of no use: the replica begins anew as if there had been none."""
+        self._drop_here(gid)
+        self._returning.add(gid)
 
     def _drop(self, gid: int, remains: Remains) -> None:
         self._dropped_at[gid] = self._node.clock
@@ -475,6 +483,7 @@ class Groups:
         if self.node_id:
             self._tidy()
             self._node.store.expire(self._node.wall_us)
+            self.surviving.tick(replaying=self._replaying)
             self.controller.tick()
             self.reconfiguring.tick()
 

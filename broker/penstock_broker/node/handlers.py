@@ -18,8 +18,10 @@ from penstock_broker.node import (
     group_requests,
     membership,
     offset_requests,
+    partition_recovery,
     questions,
     status,
+    surviving,
     topic_requests,
 )
 from penstock_broker.node.sharing import (
@@ -79,6 +81,7 @@ HANDLERS: dict[type, Handler] = {
     cluster.SetNodeState: cluster_requests.set_node_state,
     cluster.MovePartition: cluster_requests.move_partition,
     cluster.TransferLeader: cluster_requests.transfer_leader,
+    cluster.RecoverPartition: partition_recovery.recover_partition,
     cluster.RaiseFeatureLevel: cluster_requests.raise_feature_level,
     cluster.SetBalancing: cluster_requests.set_balancing,
 }
@@ -92,5 +95,6 @@ BETWEEN_NODES: dict[type, Handler] = {
     questions.GroupParts: group_parts.answer,
     questions.FindSchedule: schedule_requests.find,
     questions.PlaceSchedule: schedule_requests.place,
+    questions.FindCopy: surviving.find_copy,
 }
 """Those that only other nodes may send."""

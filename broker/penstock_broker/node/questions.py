@@ -6,6 +6,8 @@ this node answers them on sessions of other nodes alone.
 
 from __future__ import annotations
 
+from msgspec import field
+
 from penstock.protocol import sharing
 from penstock.protocol.messages import (
     MemberInfo,
@@ -171,3 +173,30 @@ class NodeLeadsReply(Message, frozen=True, kw_only=True):
     leads: list[GroupLead]
     full: bool = False
     """Whether its disk is nearly full."""
+
+
+@request(0xF9)
+class FindCopy(Message, frozen=True, kw_only=True):
+    """Asks for a node's copy of a partition, whoever leads it."""
+
+    group: int
+
+
+@reply(0xF9)
+class FindCopyReply(Message, frozen=True, kw_only=True):
+    """How far its Raft log goes, and who votes as it knows; zero if there is none."""
+
+    held: bool
+    leading: bool = False
+    term: int = 0
+    last_term: int = 0
+    last_index: int = 0
+    end_offset: int = 0
+    """Of the records that are known to be committed there."""
+    voters: list[int] = field(default_factory=list)
+    outgoing: list[int] = field(default_factory=list)
+    """Voters too, while a change is joint."""
+    torn: bool = False
+    """Whether it was about to catch up, and can't go on alone."""
+    dropped: bool = False
+    """Whether it once had more, and was dropped and begun anew since."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from penstock.errors import RequestError, RetriableError
 from penstock_broker.machine.commands import SettleReplicas
 from penstock_broker.machine.topology import Partition
+from penstock_broker.node.questions import FindCopy, FindCopyReply
 from penstock_broker.raft import Flow
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Reconfiguring:
         """Partitions that are not where they should be, as far as is known."""
         self._settled_at: dict[int, float] = {}
         """When members were reported last."""
+        self._clean: set[tuple[int, int]] = set()
+        """(Group, node): nothing is there that was given up."""
+        self._asked_at: dict[tuple[int, int], float] = {}
+        """When a node may be asked for that again."""
         self._look_at = 0.0
 
     def watch(self, gid: int) -> None:
@@ -72,6 +77,9 @@ class Reconfiguring:
     def _forget(self, gid: int) -> None:
         self._watched.discard(gid)
         self._settled_at.pop(gid, None)
+        for key in [key for key in self._asked_at if key[0] == gid]:
+            del self._asked_at[key]
+            self._clean.discard(key)
 
     def _is_off(self, group: Group) -> bool:
         place = self._node.groups.metadata.machine.locate(group.gid)
@@ -87,17 +95,41 @@ class Reconfiguring:
         if raft.change_open:
             return
         configuration = raft.configuration
-        fresh = [node for node in target if node not in configuration.voters]
+        wanted = [node for node in target if node not in configuration.voters]
+        fresh = [node for node in wanted if self._is_clean(group, partition, node)]
         if list(configuration.voters) == target and not configuration.learners:
             self._settle(group, partition)
         elif list(configuration.learners) != fresh:
             self._change(group, configuration.voters, fresh)
         elif (
-            all(caught_up(raft, node) for node in fresh)
+            fresh == wanted
+            and all(caught_up(raft, node) for node in fresh)
             and self._can_decide(target)
             and not self._hand_over(group, partition, fresh)
         ):
             self._change(group, target, ())
+
+    def _is_clean(self, group: Group, partition: Partition, node: int) -> bool:
+        """Whether a node has nothing of what was given up when the partition was recovered.
+
+        Who has must not be fed: it would take for the same what only has the same index.
+        """
+        key = group.gid, node
+        if node not in partition.astray or key in self._clean:
+            return True
+        if node in group.raft.configuration.learners:
+            return True  # whoever took it in made sure
+
+        def found(reply: object) -> None:
+            if isinstance(reply, FindCopyReply) and not (
+                reply.last_index and reply.last_term < partition.recovery_term
+            ):
+                self._clean.add(key)
+
+        if self._node.clock >= self._asked_at.get(key, 0.0):
+            self._asked_at[key] = self._node.clock + LOOK_SECONDS
+            self._node.ask(node, FindCopy(group=group.gid), found)
+        return False
 
     def _can_decide(self, voters: list[int]) -> bool:
         alive = [node for node in voters if self._is_alive(node)]

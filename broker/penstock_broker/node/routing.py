@@ -108,6 +108,7 @@ ROUTES: Final[dict[type, Route]] = {
     messages.DeleteGroup: _deleted_group,
     cluster.SetNodeState: _metadata,
     cluster.MovePartition: _metadata,
+    cluster.RecoverPartition: _metadata,
     cluster.RaiseFeatureLevel: _metadata,
     cluster.SetBalancing: _metadata,
     cluster.TransferLeader: _partition,

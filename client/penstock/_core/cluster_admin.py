@@ -18,6 +18,8 @@ from penstock.protocol.cluster import (
     PartitionState,
     RaiseFeatureLevel,
     RaiseFeatureLevelReply,
+    RecoverPartition,
+    RecoverPartitionReply,
     SetBalancing,
     SetBalancingReply,
     SetNodeState,
@@ -69,6 +71,13 @@ class ClusterAdmin:
         """Hand over the lead of a partition."""
         request = TransferLeader(topic=topic, partition=partition, to=to, dry_run=dry_run)
         return self._requests.call(request, TransferLeaderReply)
+
+    def recover_partition(
+        self, topic: str, partition: int, node: int, dry_run: bool
+    ) -> Operation[RecoverPartitionReply]:
+        """Have a partition go on with one copy; a second time it would be refused."""
+        request = RecoverPartition(topic=topic, partition=partition, node=node, dry_run=dry_run)
+        return self._requests.call(request, RecoverPartitionReply, safe=False)
 
     def raise_feature_level(self, level: int, dry_run: bool) -> Operation[RaiseFeatureLevelReply]:
         """Allow what only newer brokers know."""

@@ -12,6 +12,7 @@ from penstock.protocol.cluster import (
     MovePartitionReply,
     PartitionState,
     RaiseFeatureLevelReply,
+    RecoverPartitionReply,
     SetBalancingReply,
     SetNodeStateReply,
     TransferLeaderReply,
@@ -142,3 +143,26 @@ class AsyncClusterAdmin:
         """
         transfer = self._cluster.transfer_leader(topic, partition, to, dry_run)
         return await self._driver.run(transfer)
+
+    async def recover_partition(
+        self, topic: str, partition: int, node: int | None = None, *, dry_run: bool = False
+    ) -> RecoverPartitionReply:
+        """Have a partition go on with one copy, when most of its brokers are lost for ever.
+
+        These were removed from the cluster before (`remove_node`). The answer says which copies are
+        left, how far each goes, and whether the chosen one has all that was acknowledged; what it
+        lacks is lost. It does not wait until the partition has a leader, which takes a moment.
+
+        Args:
+            topic: An internal one too.
+            partition: Its number.
+            node: Whose copy it is; None: the only one that is left.
+            dry_run: Change nothing. With several copies and no node the answer's node is 0.
+
+        Raises:
+            TopicNotFound, PartitionNotFound: there is no such partition.
+            PreconditionFailed: most of its brokers may come back, or that one has no whole copy.
+            TimedOut: whether it was decided is unknown; once it was it is refused.
+        """
+        recovery = self._cluster.recover_partition(topic, partition, node or 0, dry_run)
+        return await self._driver.run(recovery)

@@ -266,6 +266,47 @@ class RaiseFeatureLevelReply(Message, frozen=True, kw_only=True):
     level: int
 
 
+@request(0x68)
+class RecoverPartition(Message, frozen=True, kw_only=True):
+    """Has a partition go on with one copy, its majority being lost for ever.
+
+    Refused while those of its brokers that were not removed from the cluster could be a majority.
+    """
+
+    topic: str
+    partition: int
+    node: int = 0
+    """Whose copy it is; 0: the only one that is left."""
+    dry_run: bool = False
+
+
+class CopyFound(Message, frozen=True, kw_only=True):
+    """A copy that is left of a partition without a majority."""
+
+    node: int
+    answered: bool
+    """False: the broker is not heard of, or has no copy; what follows is zero."""
+    last_term: int = 0
+    """Of its last entry; the copy with the highest, and of these with the highest index, has all
+    that any of them has."""
+    last_index: int = 0
+    end_offset: int = 0
+    """Of the records that it knows to be committed; more may follow from its last entries."""
+
+
+@reply(0x68)
+class RecoverPartitionReply(Message, frozen=True, kw_only=True):
+    """It is decided, or would be; the partition can be written and read moments later."""
+
+    node: int
+    """0: several copies are left, and none was named (dry run)."""
+    copies: list[CopyFound]
+    lost: list[int]
+    """Brokers with copies that were removed from the cluster."""
+    complete: bool
+    """Whether the copy has every record that was acknowledged with `quorum`."""
+
+
 @request(0x69)
 class SetBalancing(Message, frozen=True, kw_only=True):
     """Allows or forbids moves that only make brokers more even; repair and drains go on."""
