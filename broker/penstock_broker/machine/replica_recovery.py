@@ -42,14 +42,19 @@ def has_majority(voters: Iterable[int], members: Container[int]) -> bool:
     return sum(node in members for node in those) * 2 > len(those)
 
 
+def is_bereft(partition: Partition, members: Container[int]) -> bool:
+    """Whether the group may have lost its majority for ever."""
+    return not all(has_majority(group, members) for group in electorates(partition))
+
+
 def survivors(partition: Partition, members: Container[int]) -> list[int]:
     """The members of the cluster that may go on with a partition alone.
 
     Raises:
         PreconditionFailed: a majority may come back, or nobody is left.
     """
-    groups = electorates(partition)
-    if all(has_majority(group, members) for group in groups):
+    if not is_bereft(partition, members):
+        groups = electorates(partition)
         kept = sorted({node for group in groups for node in group if node in members})
         raise PreconditionFailed(
             f"the copies on nodes {kept} are a majority: bring these brokers back, or remove those"

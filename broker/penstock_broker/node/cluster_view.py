@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import TopicNotFound
 from penstock.protocol import cluster
 from penstock.protocol.messages import TYPE_OF, Message
+from penstock_broker.machine.replica_recovery import is_bereft
 from penstock_broker.machine.topology import (
     ACTIVE,
     DRAINING,
@@ -153,6 +154,7 @@ def _state(node: Node, topic: Topic, number: int, leads: Leads) -> cluster.Parti
         behind=lead.behind if lead is not None else {},
         moving=partition.moving,
         state=_word(node, topic, partition, lead),
+        bereft=lead is None and is_bereft(partition, node.groups.metadata.machine.members),
     )
 
 
@@ -222,6 +224,10 @@ def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatus
         feature_max=machine.feature_max,
         partitions=len(placed),
         leaderless=words.count(LEADERLESS),
+        bereft=sum(
+            word == LEADERLESS and is_bereft(partition, machine.members)
+            for (_, partition), word in zip(placed, words, strict=True)
+        ),
         under_replicated=words.count(UNDER_REPLICATED),
         moving=sum(partition.moving for _, partition in placed),
         awaited=node.membership.awaited(),

@@ -40,7 +40,7 @@ NOUNS = {
         "node": ("penstock.cli.node:node", "List brokers, describe one, see what it keeps."),
         "partition": (
             "penstock.cli.partition:partition",
-            "See where partitions are, move them and their leads.",
+            "See where partitions are, move them, recover them.",
         ),
         "top": ("penstock.cli.top:top", "Watch brokers, topics and groups; Ctrl-C ends it."),
     },

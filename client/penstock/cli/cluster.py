@@ -11,6 +11,7 @@ import click
 from penstock.cli.balance import balance
 from penstock.cli.cluster_rows import (
     NODES,
+    RECOVER,
     Problem,
     bereft_lines,
     find_node,
@@ -124,6 +125,7 @@ def _summary(reply: ClusterStatusReply) -> dict[str, Any]:
         "partitions": reply.partitions - reply.internal,
         "internal_partitions": reply.internal,
         "leaderless": reply.leaderless,
+        "bereft": reply.bereft,
         "under_replicated": reply.under_replicated,
         "moving": reply.moving,
         "nodes": [node_row(reply, node) for node in reply.nodes],
@@ -301,6 +303,8 @@ def remove(settings: Settings, node: str, force: bool, yes: bool, dry_run: bool)
                 settings.confirm(f"leave {lost} without a leader", yes=yes)
             client.admin.remove_node(id_, force=force)
     _say_state(settings, checked, "is removed", dry_run=dry_run)
+    if any(lost.others for lost in checked.bereft):
+        settings.say(f"`{RECOVER} TOPIC PARTITION` goes on with a copy that is left")
 
 
 def _check_all_there(status: ClusterStatusReply, *, dry_run: bool) -> None:

@@ -12,7 +12,14 @@ from penstock.cli.units import count_of
 from penstock.errors import ClusterUnformed
 
 if TYPE_CHECKING:
-    from penstock.protocol.cluster import Bereft, ClusterStatusReply, NodeStatus, PartitionState
+    from penstock.protocol.cluster import (
+        Bereft,
+        ClusterStatusReply,
+        CopyFound,
+        NodeStatus,
+        PartitionState,
+        RecoverPartitionReply,
+    )
     from penstock.sync import Client
 
 NODES = (
@@ -38,6 +45,14 @@ PARTITIONS = (
     Column("term", "TERM", "number", wide=True),
     Column("group", "RAFT GROUP", "number", wide=True),
 )
+COPIES = (
+    Column("node", "NODE", "number"),
+    Column("end_offset", "END OFFSET", "number"),
+    Column("last_term", "LAST TERM", "number"),
+    Column("last_index", "LAST INDEX", "number"),
+    Column("fate", "FATE"),
+)
+RECOVER: Final = "penstock partition recover"
 SILENT = "away"
 BEREFT_SHOWN = 20
 Problem = dict[str, Any]
@@ -85,6 +100,19 @@ def partition_row(state: PartitionState) -> dict[str, Any]:
     }
 
 
+def copy_row(plan: RecoverPartitionReply, copy: CopyFound) -> dict[str, Any]:
+    """A copy that is left of a partition without a majority."""
+    fate = "goes on" if copy.node == plan.node else "given up" if plan.node else "to be chosen"
+    return {
+        "node": copy.node,
+        "answered": copy.answered,
+        "end_offset": copy.end_offset if copy.answered else None,
+        "last_term": copy.last_term if copy.answered else None,
+        "last_index": copy.last_index if copy.answered else None,
+        "fate": fate if copy.answered else f"{fate}, {SILENT}",
+    }
+
+
 def problems(status: ClusterStatusReply) -> list[Problem]:
     """What is not as it should be; empty: the cluster is well."""
     if not status.cluster:
@@ -98,11 +126,13 @@ def problems(status: ClusterStatusReply) -> list[Problem]:
     ]
     found += [problem for node in status.nodes for problem in _of_node(node, status.node)]
     found += _of_voters(status)
-    if status.leaderless:
-        counted = count_of(status.leaderless, "partition")
-        found.append(
-            _problem("no leader", f"{counted} can't be written or read", count=status.leaderless)
-        )
+    away = status.leaderless - status.bereft
+    if away:
+        words = f"{count_of(away, 'partition')} can't be written or read"
+        found.append(_problem("no leader", words, count=away))
+    if status.bereft:
+        words = f"{count_of(status.bereft, 'partition')}: most copies lost: {RECOVER}"
+        found.append(_problem("no majority", words, count=status.bereft))
     if status.under_replicated:
         counted = count_of(status.under_replicated, "partition")
         words = f"{counted} with a copy missing, away or far behind"

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from penstock.cli.cluster_rows import (
+    COPIES,
     PARTITIONS,
+    copy_row,
     find_node,
     of_node,
     partition_row,
@@ -17,13 +19,23 @@ from penstock.cli.cluster_rows import (
 from penstock.cli.commands import Noun
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_rows
-from penstock.cli.params import NUMBER, complete_nodes, complete_topics, dry_run_option
+from penstock.cli.params import (
+    NUMBER,
+    complete_nodes,
+    complete_topics,
+    dry_run_option,
+    yes_option,
+)
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.waiting import wait_for_partition, wait_option, within_option
 from penstock.errors import PartitionNotFound
 
 if TYPE_CHECKING:
-    from penstock.protocol.cluster import ClusterStatusReply, PartitionState
+    from penstock.protocol.cluster import (
+        ClusterStatusReply,
+        PartitionState,
+        RecoverPartitionReply,
+    )
     from penstock.sync import Client
 
 STATES: Final = ("ok", "moving", "under-replicated", "leaderless")
@@ -34,7 +46,7 @@ number_argument = click.argument("partition", type=NUMBER)
 
 @click.group("partition", cls=Noun)
 def partition() -> None:
-    """See where partitions are, move them and their leads."""
+    """See where partitions are, move them, recover them."""
 
 
 @partition.command(
@@ -194,3 +206,62 @@ def transfer(
         if wait and not dry_run:
             wait_for_partition(settings, client, (topic, partition), within, leader=node)
             settings.say(f"{topic}/{partition} is led by node {node}")
+
+
+@partition.command(
+    "recover",
+    examples="penstock partition recover orders 0 --dry-run\n"
+    "penstock partition recover orders 0 --from n2:7400",
+)
+@topic_argument
+@number_argument
+@click.option(
+    "--from",
+    "node",
+    metavar="NODE",
+    shell_complete=complete_nodes,
+    help="Whose copy; needed if several are left.",
+)
+@yes_option
+@dry_run_option
+@click.pass_obj
+def recover(
+    settings: Settings, topic: str, partition: int, node: str | None, yes: bool, dry_run: bool
+) -> None:
+    """Go on with one copy when most copies of a partition are lost for ever.
+
+    First the lost brokers are removed: penstock cluster remove NODE --force. What
+    only they had is lost. If several copies are left, take the one with the highest
+    last term, and of these that with the highest last index: it has all that any of
+    them has. Other copies are made anew from it.
+    """
+    with settings.connect() as client:
+        id_ = find_node(client, node) if node is not None else None
+        plan = client.admin.recover_partition(topic, partition, id_, dry_run=True)
+        print_rows([copy_row(plan, copy) for copy in plan.copies], COPIES, settings.output,
+                   name=lambda row: str(row["node"]))  # fmt: skip
+        place = f"{topic}/{partition}"
+        _say_plan(settings, place, plan)
+        if dry_run:
+            settings.say("dry run, nothing changed")
+            return
+        if not plan.node:
+            raise Failure(
+                f"several copies of {place} are left",
+                code=Exit.REFUSED,
+                hint="Name the one to go on with: --from NODE.",
+            )
+        settings.confirm(f"go on with node {plan.node} alone, and give up the rest", yes=yes)
+        client.admin.recover_partition(topic, partition, plan.node)
+        settings.say(f"{place} goes on with node {plan.node}; the other copies are made anew")
+
+
+def _say_plan(settings: Settings, place: str, plan: RecoverPartitionReply) -> None:
+    """What may be lost."""
+    if plan.lost:
+        settings.say(f"lost for ever: the copies of {place} on nodes {plan.lost}")
+    if plan.complete:
+        settings.say(f"node {plan.node} has every record that was acknowledged by a quorum")
+    elif plan.node:
+        missing = f"what was acknowledged and node {plan.node} does not have"
+        settings.warn(f"{missing} is lost: all since it was last in step")

@@ -127,6 +127,9 @@ class ClusterStatusReply(Message, frozen=True, kw_only=True):
     """Addresses of brokers that were told to join too, were heard, and have not joined yet."""
     internal: int = 0
     """Of the partitions: those of topics that the cluster keeps for itself."""
+    bereft: int = 0
+    """Of those without a leader: partitions that have lost it for ever, since most of their brokers
+    were removed from the cluster (`RecoverPartition`)."""
     balancing: bool = True
     """Whether replicas and leads are moved only to make brokers more even."""
 
@@ -151,6 +154,9 @@ class PartitionState(Message, frozen=True, kw_only=True):
     moving: bool
     state: str
     """`ok`, `moving`, `under-replicated` or `leaderless`."""
+    bereft: bool = False
+    """Whether it has lost its leader for ever: most of its brokers were removed from the cluster
+    (`RecoverPartition`)."""
 
 
 @request(0x63)

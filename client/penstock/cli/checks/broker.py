@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from penstock._version import __version__
 from penstock.cli.checks import Check, Grade, graded
-from penstock.cli.cluster_rows import problems
+from penstock.cli.cluster_rows import RECOVER, problems
 from penstock.cli.exits import hint_for
 from penstock.cli.settings import Settings
 from penstock.cli.units import count_of, show_duration
@@ -82,12 +82,14 @@ def topic_checks(metadata: MetadataReply, states: Sequence[PartitionState]) -> I
     """
     partitions = [(topic, p) for topic in metadata.topics for p in topic.partitions]
     headless = [f"{state.topic}/{state.partition}" for state in states if not state.leader]
+    lost = [f"{state.topic} {state.partition}" for state in states if state.bereft]
     yield graded(
         "leaders",
         f"{len(headless)} of {len(states)} partitions without one: {', '.join(headless[:5])}"
         if headless
         else f"every partition has one ({len(states)})",
-        "Start the missing brokers: a partition needs a majority of its replicas.",
+        "Start the missing brokers: a partition needs a majority of its replicas."
+        + (f" Most copies are lost: `{RECOVER} {lost[0]}`." if lost else ""),
         fail=bool(headless),
     )
     short = [
