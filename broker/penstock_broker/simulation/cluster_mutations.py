@@ -26,6 +26,7 @@ from penstock_broker.raft import (
     VoteResponse,
     heartbeat,
     replication,
+    survival,
 )
 from penstock_broker.raft import state as raft_state
 from penstock_broker.raft.log import RaftLog
@@ -140,6 +141,18 @@ def _reads_want_everybody() -> Changes:
     return [(raft_state, "_ALWAYS", 0)]
 
 
+def _survivor_drops_tail() -> Changes:
+    """Who goes on alone forgets what it does not know to be committed."""
+    original = survival.recover_alone
+
+    def recover(raft: RaftState, term: int) -> bool:
+        if raft.log.commit >= raft.log.base_index:
+            raft.log.truncate(raft.log.commit)
+        return original(raft, term)
+
+    return [(survival, "recover_alone", recover)]
+
+
 def _metadata_parts() -> Changes:
     """One broker's machine decides otherwise; no check of the simulation sees it, brokers must."""
     applying: list[MetadataGroup] = []
@@ -181,6 +194,7 @@ MUTATIONS: Final[Mapping[str, Callable[[], Changes]]] = {
     "reads-want-everybody": _reads_want_everybody,
     "snapshot-without-log": _snapshot_without_log,
     "stale-leader-serves": raft_mutations._read_without_quorum,
+    "survivor-drops-tail": _survivor_drops_tail,
     "sync-skipped": _sync_skipped,
     "vote-before-sync": _vote_before_sync,
     "vote-for-stale-log": raft_mutations._vote_for_stale_log,
@@ -212,6 +226,18 @@ SOONEST: Final[Mapping[str, Mapping[str, object]]] = {
     "learner-in-quorum": {"operate_every": 0.5, "faults": ("slow-disk",), "shared": 0},
     "reads-want-everybody": {"fault_every": 1000.0, "shared": 0},
     "stale-leader-serves": {"faults": ("pause-leader", "strand-leader")},
+    "survivor-drops-tail": {
+        "faults": ("break",),
+        "fault_every": 4.0,
+        "pairs": True,
+        "shared": 0,
+        "topics": False,
+        "delays": False,
+        "publishes": 1.0,
+        "producers": 1,
+        "members": 0,
+        "operate_every": 0.0,
+    },
     "vote-for-stale-log": {"faults": ("crash-leader", "isolate", "split")},
 }
 """What shows a broken rule soonest (`Swarm`), where chance alone takes many seeds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -53,6 +53,8 @@ class Swarm:
     """Whether topics come and go."""
     delays: bool
     """Whether records are published for later, and by a schedule."""
+    pairs: bool = False
+    """Whether a topic with two copies loses one for ever, now and then."""
 
 
 def draw(random: Random, nodes: int) -> Swarm:
@@ -63,7 +65,7 @@ def draw(random: Random, nodes: int) -> Swarm:
     chosen = random.sample(kinds, random.randint(1, min(len(kinds), 8)))
     # Each record of a shared group is several commands: there are fewer of them.
     shared = pick((0, 0, 1, 2))
-    return Swarm(
+    drawn = Swarm(
         nodes=nodes,
         hosts_of=tuple(f"machine{1 + at % pick((nodes, nodes, 3))}" for at in range(nodes)),
         partitions=2,
@@ -94,3 +96,4 @@ def draw(random: Random, nodes: int) -> Swarm:
         topics=pick((False, True)),
         delays=pick((False, False, True)),
     )
+    return replace(drawn, pairs=nodes > 2 and not drawn.shared and not drawn.delays)

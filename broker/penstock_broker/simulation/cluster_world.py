@@ -31,7 +31,7 @@ from penstock_broker.failpoints import Failpoints, Rule, installed
 from penstock_broker.node.config import NodeConfig
 from penstock_broker.node.group import Group
 from penstock_broker.node.node import Node
-from penstock_broker.simulation import cluster_faults
+from penstock_broker.simulation import cluster_faults, cluster_pairs
 from penstock_broker.simulation.broker_world import Counts, records_of
 from penstock_broker.simulation.cluster_admin import Operator
 from penstock_broker.simulation.cluster_checks import Checks
@@ -47,6 +47,7 @@ from penstock_broker.simulation.cluster_delays import ClusterDelays, Delayer
 from penstock_broker.simulation.cluster_host import Host
 from penstock_broker.simulation.cluster_loss import lose_one
 from penstock_broker.simulation.cluster_network import Network
+from penstock_broker.simulation.cluster_pairs import Pair
 from penstock_broker.simulation.cluster_shared import Seat, SharedGroup
 from penstock_broker.simulation.cluster_swarm import Swarm, draw
 from penstock_broker.simulation.cluster_topics import TopicMaker
@@ -81,6 +82,8 @@ class ClusterCounts(SharedCounts):
     """Brokers that were removed by force."""
     topics: int = 0
     """That came and went."""
+    recovered: int = 0
+    """Partitions that went on with one copy of two."""
     protocol_errors: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     failpoints: Counter[str] = field(default_factory=Counter)
@@ -112,6 +115,8 @@ class ClusterWorld:
         """Groups of the topic's partitions."""
         self.gone: set[int] = set()
         """Groups of topics that were deleted, or are about to be."""
+        self.pairs: set[int] = set()
+        """Groups that have two replicas."""
         self.places: dict[int, int] = {}
         """Node id -> number of the host, also while it is down."""
         self.shared = SharedGroup(self) if self.swarm.shared else None
@@ -122,7 +127,7 @@ class ClusterWorld:
         """When a process ended last."""
         self.hosts = [self._make_host(number) for number in range(1, self.swarm.nodes + 1)]
         self.clients: list[
-            Producer | Reader | StrictReader | Member | Operator | Seat | TopicMaker
+            Producer | Reader | StrictReader | Member | Operator | Seat | TopicMaker | Pair
         ] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
@@ -203,6 +208,10 @@ class ClusterWorld:
         )
         self.until_told(create, self._created)
         self.until_told(Metadata(topics=["t"]), self._described)
+        if self.swarm.pairs:
+            pair = CreateTopic(name=cluster_pairs.TOPIC, partitions=1, replication=2)
+            self.until_told(pair, self._created)
+            self.until_told(Metadata(topics=[cluster_pairs.TOPIC]), self._described_pair)
         if self.shared is not None:
             self.shared.create()
         if self.delays is not None:
@@ -254,6 +263,12 @@ class ClusterWorld:
         self.gids = [partition.group for partition in reply.topics[0].partitions]
         return True
 
+    def _described_pair(self, reply: MetadataReply | PenstockError) -> bool:
+        if isinstance(reply, PenstockError) or not reply.topics:
+            return False
+        self.pairs.add(reply.topics[0].partitions[0].group)
+        return True
+
     def begin_clients(self) -> None:
         """Start producers, readers and members."""
         swarm = self.swarm
@@ -266,6 +281,8 @@ class ClusterWorld:
             self.clients.append(Operator(self))
         if swarm.topics:
             self.clients.append(TopicMaker(self))
+        if swarm.pairs:
+            self.clients.append(Pair(self))
         if self.shared is not None:
             self.clients += self.shared.members()
         if self.delays is not None:
@@ -339,6 +356,10 @@ class ClusterWorld:
             self.advance(lambda: False, 0.1)
         for partition, gid in enumerate(self.gids):
             self._read_everywhere(partition, gid)
+        for pair in self.clients:
+            if isinstance(pair, Pair):
+                for host in self.replicas_of(pair.gid):
+                    pair.check_end(read_replica(host, pair.gid))
         if self.shared is not None:
             self.shared.check_end()
         if self.delays is not None:
@@ -370,9 +391,32 @@ class ClusterWorld:
                 found.append(f"group {gid} has no leader")
             elif not self._equal(gid):
                 found.append(f"replicas of group {gid} differ: {self._describe(gid)}")
-            elif _deciders(group) < (3 if len(self.hosts) > 2 else 1):
+            elif _deciders(group) < self._voters_of(gid):
                 found.append(f"group {gid} has few voters: {self._describe(gid)}")
         return found
+
+    def may_lose_a_disk(self) -> bool:
+        """Whether nothing acknowledged goes with any one disk: every group has its voters.
+
+        All that was committed is on a majority of them, as soon as it is decided that they are it.
+        """
+        there = {host.node.node_id for host in self.alive if host.node is not None}
+        if len(self.alive) < len(self.hosts):
+            return False
+        for gid in self.checks.histories.keys() - self.gone:
+            leader = self.leader_of(gid)
+            group = leader.group(gid) if leader is not None else None
+            if group is None or not group.leading or group.raft.change_open:
+                return False
+            voters = group.raft.configuration.voters
+            if not there.issuperset(voters) or len(voters) < self._voters_of(gid):
+                return False
+        return True
+
+    def _voters_of(self, gid: int) -> int:
+        if len(self.hosts) <= 2:
+            return 1
+        return 2 if gid in self.pairs else 3
 
     def _equal(self, gid: int) -> bool:
         """Whether all members of a group stand where its leader stands."""
@@ -403,18 +447,21 @@ class ClusterWorld:
 
     def _read_everywhere(self, partition: int, gid: int) -> None:
         """All that was acknowledged is there, once, in order, on every replica."""
+        hosts = self.replicas_of(gid)
+        for host in hosts:
+            values = read_replica(host, gid)
+            self.truth.check_partition(partition, values)
+            self.truth.check_order(partition, values)
+        count = len(hosts)
+        assert count >= min(3, len(self.hosts)), f"partition {partition} has {count} replicas"
+
+    def replicas_of(self, gid: int) -> list[Host]:
+        """Where the members of a group are, as its leader knows them; it must have one."""
         leader = self.leader_of(gid)
         group = leader.group(gid) if leader is not None else None
-        assert group is not None
-        replicas = 0
-        for host in self.alive:
-            assert host.node is not None
-            if host.node.node_id in group.raft.configuration.members:
-                replicas += 1
-                values = read_replica(host.node, gid)
-                self.truth.check_partition(partition, values)
-                self.truth.check_order(partition, values)
-        assert replicas >= min(3, len(self.hosts)), f"partition {partition} has {replicas} replicas"
+        assert group is not None, f"group {gid} has no leader"
+        members = group.raft.configuration.members
+        return [h for h in self.alive if h.node is not None and h.node.node_id in members]
 
     def _cut_power(self) -> None:
         """Everything loses its power at once."""
@@ -428,9 +475,10 @@ def _deciders(group: Group) -> int:
     return min(len(half) for half in (configuration.voters, configuration.outgoing) if half)
 
 
-def read_replica(node: Node, gid: int) -> list[tuple[int, bytes]]:
+def read_replica(host: Host, gid: int) -> list[tuple[int, bytes]]:
     """Every record of a replica, from its own log."""
-    log = node.partitions[gid].log
+    assert host.node is not None
+    log = host.node.partitions[gid].log
     found: list[tuple[int, bytes]] = []
     offset = log.start_offset
     while offset < log.end_offset:
