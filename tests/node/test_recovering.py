@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import PreconditionFailed
+from penstock_broker.machine.commands import RecoverPartition, SetNodeState
 from penstock_broker.node import recovering
 from penstock_broker.simulation.memory_files import MemoryFiles
 from penstock_broker.storage import Store
 from tests.node.cluster import Cluster
+from tests.node.test_moves_of_replicas import make, place, propose
 
 
 def opened(cluster: Cluster, number: int) -> Store:
@@ -115,3 +117,24 @@ def test_an_old_directory_that_comes_back_takes_no_part() -> None:
     assert (
         cluster.members[2].group(gid).raft.log.last_term < cluster.members[1].group(gid).raft.term
     )
+
+
+def test_a_partition_that_was_about_to_go_on_elsewhere_goes_on_here() -> None:
+    cluster = Cluster(5)
+    (gid,) = make(cluster, [1, 2, 3, 4])
+    for lost in (1, 2):
+        cluster.kill(lost)
+    for lost in (1, 2):
+        propose(cluster, SetNodeState(node=lost, state="removed", force=True))
+    cluster.advance(3.0)  # the metadata finds other voters
+    cluster.kill(3)
+    cluster.advance(2.0)
+    revision = place(cluster, gid).revision
+    propose(cluster, RecoverPartition(group=gid, node=3, term=99, revision=revision))
+    assert place(cluster, gid).survivor == 3
+    for other in (4, 5):
+        cluster.kill(other)
+    recovered(cluster, 4)
+    cluster.restart(4)
+    assert cluster.leader(gid).number == 4
+    assert (place(cluster, gid).members, place(cluster, gid).survivor) == ([4], 0)

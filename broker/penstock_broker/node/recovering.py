@@ -148,8 +148,9 @@ def _commands(
     machine: MetadataMachine, fates: Sequence[Fate], here: int, index: int
 ) -> list[bytes]:
     """What the metadata is told; the first command will have that index."""
-    found: list[Command] = []
-    for fate in fates:
+    gone = [node for node in machine.members if node != here]
+    found: list[Command] = [SetNodeState(node=node, state=REMOVED, force=True) for node in gone]
+    for fate in fates:  # who was about to go on alone elsewhere is gone by then
         place = machine.locate(fate.group)
         if place is None or fate.outcome == LOST:
             continue
@@ -159,6 +160,4 @@ def _commands(
             revision = index + len(found)
             found.append(ChangeReplicas(group=fate.group, replicas=[here]))
         found.append(SettleReplicas(group=fate.group, members=[here], revision=revision))
-    gone = [node for node in machine.members if node != here]
-    found += [SetNodeState(node=node, state=REMOVED, force=True) for node in gone]
     return [encode_command(command) for command in found]
