@@ -4,7 +4,7 @@ A person decides it, and first that the lost ones never come back: they are no m
 whoever is still a member may come back, and as long as these can be a majority nothing is given up.
 The survivor carries it out (`node/surviving.py`), settles on itself, and is given other replicas
 then as any partition that has too few. Invariants: until then nobody can move the partition; a
-copy that was given up is known by name until its node has dropped it.
+copy that was given up is not fed before its node has dropped it.
 """
 
 from __future__ import annotations
@@ -88,16 +88,15 @@ def recover_partition(draft: Draft, command: RecoverPartition) -> PartitionRecov
         raise PreconditionFailed(f"whole copies are on nodes {found}, not on {node}", nodes=found)
     if not before.recovery_term < command.term <= TERM_MAX:
         raise LimitExceeded(f"no group goes on in term {command.term}")
-    others = [holder for holder in before.holders if holder != node]
-    astray = {*others, *before.astray} - {node}
     after = replace(
         before,
         replicas=[node],
         moving=True,
-        leaving=[other for other in others if other not in before.members],
+        leaving=[n for n in before.holders if n != node and n not in before.members],
         revision=draft.at.index,
         survivor=node,
         recovery_term=command.term,
-        astray=sorted(other for other in astray if other in draft.members),
+        # Also who left the partition long ago, and was away since: it may keep what it had then.
+        astray=sorted(member for member in draft.members if member != node),
     )
     return PartitionRecovered(put_partition(draft, topic, number, after), number)

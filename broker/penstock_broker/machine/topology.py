@@ -76,7 +76,8 @@ class Partition(Struct, frozen=True, forbid_unknown_fields=True):
     """Of the last time that one went on alone: the group's entries since then have this term or a
     later one; 0: never."""
     astray: list[int] = []
-    """Members of the cluster that may keep a copy from before that, which was given up."""
+    """Of the other members of the cluster at that time, those that had no part in the group since:
+    they may keep a copy from before, which was given up."""
 
     @property
     def holders(self) -> list[int]:

@@ -7,7 +7,7 @@ of it; and never by an old word, since it waits until all metadata is applied th
 
 A copy on another member was given up: what it holds for committed may be something else by now. It
 is dropped when the partition has settled; if the metadata wants the node back before it heard of
-that, here. The leader feeds such a node only when it says that nothing of before is left
+that, here. The leader feeds a node of that time only when it says that nothing of before is left
 (`Reconfiguring`), since it may be behind with the metadata.
 """
 
@@ -48,17 +48,12 @@ def belongs(group: Group, term: int) -> bool:
 
 
 class Surviving:
-    """Looks at each replica here whose partition was recovered, when that changes and at a start.
-
-    Attributes:
-        recovered: how often a replica of this node has gone on alone since the start.
-    """
+    """Looks at replicas here whose partition was recovered, when that changes and at a start."""
 
     def __init__(self, node: Node, give_up: Callable[[int], None]) -> None:
         self._node = node
         self._give_up = give_up
         self._watched: set[int] = set()
-        self.recovered = 0
 
     def watch(self, gid: int) -> None:
         """A replica is here, or its partition was changed."""
@@ -67,7 +62,8 @@ class Surviving:
     def tick(self, *, replaying: bool) -> None:
         """A few times a second: do what is to be done; nothing while old metadata is applied."""
         if not replaying and self._watched:
-            self._watched = {gid for gid in self._watched if self._wants_more(gid)}
+            watched, self._watched = self._watched, set()
+            self._watched.update([gid for gid in sorted(watched) if self._wants_more(gid)])
 
     def _wants_more(self, gid: int) -> bool:
         """Do what is to be done now; whether it is to be tried again."""
@@ -92,7 +88,6 @@ class Surviving:
         before = group.raft.log.last_index
         if not group.recover_alone(partition.recovery_term):
             return False
-        self.recovered += 1
         extra = {"group": group.gid, "term": group.raft.term, "entries": before}
         log.warning("a partition goes on with the copy here alone", extra=extra)
         return True
