@@ -204,3 +204,30 @@ def test_a_partition_that_is_led_is_left_alone() -> None:
     assert moved.number in (1, 2)
     with pytest.raises(PreconditionFailed, match=r"nodes \[3, 4\] are a majority"):
         recover(cluster)
+
+
+def test_during_a_move_everybody_who_may_have_got_a_copy_is_heard() -> None:
+    cluster = Cluster(4)
+    (gid,) = make(cluster, [1, 2])
+    publish(cluster, gid, 0, 20)
+    cluster.kill(4)
+    propose(cluster, ChangeReplicas(group=gid, replicas=[1, 4]))
+    cluster.advance(2.0)
+    cluster.kill(2)
+    cluster.restart(4)
+    cluster.run_until(lambda: 4 in cluster.leader(0).group(0).raft.configuration.members)
+    cluster.kill(4)
+    propose(cluster, SetNodeState(node=2, state="removed", force=True))
+    cluster.advance(3.0)
+    with pytest.raises(PreconditionFailed, match=r"nodes \[4\].*not heard of"):
+        recover(cluster)
+    cluster.restart(4)
+    cluster.run_until(lambda: cluster.members[4].node.groups.get(gid) is not None)
+    cluster.advance(1.0)
+    with pytest.raises(PreconditionFailed, match="had only begun"):
+        recover(cluster, node=4)
+    planned = recover(cluster, dry_run=True)
+    assert (planned.node, planned.complete) == (1, False)
+    recover(cluster)
+    cluster.run_until(lambda: alone(cluster, gid, 1))
+    assert numbers(cluster, 1, gid) == list(range(20))

@@ -8,7 +8,7 @@ asked here of those who have copies: whether one of them leads, who votes as far
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -51,9 +51,10 @@ def recover_partition(
         again, _ = _checked(node, asked)
         if again.revision != partition.revision:
             raise PreconditionFailed("the replicas were changed at this moment; look again")
-        copies = {id_: reply for id_, reply in replies.items()
-                  if isinstance(reply, FindCopyReply) and reply.held}  # fmt: skip
-        _check_group(node, partition, copies)
+        answers = {id_: reply for id_, reply in replies.items() if isinstance(reply, FindCopyReply)}
+        copies = {id_: reply for id_, reply in answers.items() if reply.held}
+        _check_heard(partition, members, answers)
+        _check_group(partition, members, copies)
         reply = _choice(node, partition, asked, copies)
         if not reply.node:
             node.reply(session, correlation, reply)
@@ -93,7 +94,22 @@ def _checked(node: Node, asked: cluster.RecoverPartition) -> tuple[Partition, Ma
     return partition, members
 
 
-def _check_group(node: Node, partition: Partition, copies: Copies) -> None:
+def _check_heard(partition: Partition, members: Container[int], answers: Container[int]) -> None:
+    """During a move only the copies themselves know how far it is: each must be heard.
+
+    Raises:
+        PreconditionFailed: one may be on a broker that did not answer.
+    """
+    silent = [id_ for id_ in partition.holders if id_ in members and id_ not in answers]
+    if silent and partition.moving and not partition.survivor:
+        raise PreconditionFailed(
+            f"it was being moved, and nodes {silent}, which may have copies, are not heard of:"
+            " start them, or remove them from the cluster",
+            nodes=silent,
+        )
+
+
+def _check_group(partition: Partition, members: Container[int], copies: Copies) -> None:
     """What the copies say themselves must not speak against it.
 
     Raises:
@@ -102,16 +118,8 @@ def _check_group(node: Node, partition: Partition, copies: Copies) -> None:
     leading = sorted(id_ for id_, copy in copies.items() if copy.leading)
     if leading:
         raise PreconditionFailed(f"node {leading[0]} leads it, or did until now: look again")
-    if not partition.moving or partition.survivor:
+    if not copies or not partition.moving or partition.survivor:
         return
-    members = node.groups.metadata.machine.members
-    silent = [id_ for id_ in partition.holders if id_ in members and id_ not in copies]
-    if silent:
-        raise PreconditionFailed(
-            f"it was being moved, and nodes {silent}, which may have copies, are not heard of:"
-            " start them, or remove them from the cluster",
-            nodes=silent,
-        )
     longest = max(copies.values(), key=_extent)
     halves = [half for half in (longest.voters, longest.outgoing) if half]
     if halves and all(has_majority(half, members) for half in halves):
