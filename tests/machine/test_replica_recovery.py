@@ -15,7 +15,7 @@ from penstock_broker.machine.commands import (
     SettleReplicas,
 )
 from penstock_broker.machine.effects import ReplicaRemoved, ReplicasChanged
-from penstock_broker.machine.replica_recovery import TERM_MAX
+from penstock_broker.machine.replica_recovery import TERM_MAX, is_bereft
 from penstock_broker.machine.topology import PartitionRecovered
 from tests.machine.test_nodes_and_replicas import Cluster
 
@@ -177,6 +177,25 @@ def test_a_move_whose_target_has_lost_its_majority_may_be_over_already() -> None
     reply = cluster.recover(4)
     assert isinstance(reply, PartitionRecovered)
     assert cluster.place.astray == [1, 2, 5]
+
+
+def test_who_was_lost_on_the_way_may_have_been_a_voter() -> None:
+    cluster = Bereft()
+    cluster.recover(1)
+    cluster.settled(1)
+    cluster.move(1, 3)
+    assert "are a majority" in cluster.refuses(1, TERM + 1)
+    cluster.lose(3)
+    cluster.move(1, 4)
+    assert cluster.place.leaving == [3]
+    assert is_bereft(cluster.place, cluster.machine.members)
+    assert isinstance(cluster.recover(1, TERM + 1), PartitionRecovered)
+
+
+def test_a_repair_of_three_copies_under_way_is_not_taken_for_a_loss() -> None:
+    cluster = Bereft(1, 2, 3)
+    cluster.move(1, 3, 4)
+    assert not is_bereft(cluster.place, cluster.machine.members)
 
 
 def test_another_copy_is_taken_when_the_survivor_is_lost_too() -> None:

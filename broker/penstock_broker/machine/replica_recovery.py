@@ -24,18 +24,6 @@ TERM_MAX: Final = (1 << 32) - (1 << 24)
 """Terms have 32 bits in the log; this leaves room for elections."""
 
 
-def electorates(partition: Partition) -> list[list[int]]:
-    """The nodes whose majority decides in the partition's group: all that may be so now.
-
-    During a move nobody told the metadata how far it is. Who was about to go on alone may have.
-    """
-    if partition.survivor:
-        return [[partition.survivor]]
-    if partition.moving:
-        return [partition.members, sorted(partition.replicas)]
-    return [partition.members]
-
-
 def has_majority(voters: Iterable[int], members: Container[int]) -> bool:
     """Whether most of the voters are members of the cluster, so that they may come back."""
     those = list(voters)
@@ -43,26 +31,38 @@ def has_majority(voters: Iterable[int], members: Container[int]) -> bool:
 
 
 def is_bereft(partition: Partition, members: Container[int]) -> bool:
-    """Whether the group may have lost its majority for ever."""
-    return not all(has_majority(group, members) for group in electorates(partition))
+    """Whether the group has lost its majority for ever, as far as the metadata can tell.
+
+    During a move nobody told it how far that is: several sets of nodes may be the voters.
+    """
+    if partition.survivor:
+        return partition.survivor not in members
+    voters = [partition.members]
+    if partition.moving:
+        begun = [*partition.members, *partition.leaving]
+        voters += [partition.replicas, begun]
+    return not all(has_majority(group, members) for group in voters)
 
 
 def survivors(partition: Partition, members: Container[int]) -> list[int]:
     """The members of the cluster that may go on with a partition alone.
 
+    During a move it is enough that anybody is lost who may have got a copy: then only the copies
+    know who votes, and they are asked before the command is proposed.
+
     Raises:
         PreconditionFailed: a majority may come back, or nobody is left.
     """
-    if not is_bereft(partition, members):
-        groups = electorates(partition)
-        kept = sorted({node for group in groups for node in group if node in members})
+    unclear = partition.moving and not partition.survivor
+    holders = partition.holders if partition.moving else partition.members
+    found = [node for node in holders if node in members]
+    if not is_bereft(partition, members) and not (unclear and len(found) < len(holders)):
+        kept = [partition.survivor] if partition.survivor else found
         raise PreconditionFailed(
             f"the copies on nodes {kept} are a majority: bring these brokers back, or remove those"
             " from the cluster that are lost for ever",
             nodes=kept,
         )
-    voted = {*partition.members, *(partition.replicas if partition.moving else ())}
-    found = sorted(node for node in voted if node in members)
     if not found:
         raise PreconditionFailed("no broker of the cluster has a copy: delete the topic")
     return found

@@ -101,7 +101,7 @@ def _check_heard(partition: Partition, members: Container[int], answers: Contain
         PreconditionFailed: one may be on a broker that did not answer.
     """
     silent = [id_ for id_ in partition.holders if id_ in members and id_ not in answers]
-    if silent and partition.moving and not partition.survivor:
+    if silent and partition.moving:
         raise PreconditionFailed(
             f"it was being moved, and nodes {silent}, which may have copies, are not heard of:"
             " start them, or remove them from the cluster",
@@ -118,7 +118,7 @@ def _check_group(partition: Partition, members: Container[int], copies: Copies) 
     leading = sorted(id_ for id_, copy in copies.items() if copy.leading)
     if leading:
         raise PreconditionFailed(f"node {leading[0]} leads it, or did until now: look again")
-    if not copies or not partition.moving or partition.survivor:
+    if not copies or not partition.moving:
         return
     longest = max(copies.values(), key=_extent)
     halves = [half for half in (longest.voters, longest.outgoing) if half]
@@ -143,7 +143,7 @@ def _choice(
     """
     members = node.groups.metadata.machine.members
     left = survivors(partition, members)
-    if partition.moving and not partition.survivor:  # who only began to copy it is not whole
+    if partition.moving:  # who only began to copy it is not whole
         left = [id_ for id_ in left if id_ in copies and _votes(id_, copies[id_])]
     chosen = asked.node or (left[0] if len(left) == 1 else 0)
     if not chosen and not (asked.dry_run and left):
@@ -152,11 +152,11 @@ def _choice(
         )
     if chosen:
         _check_chosen(chosen, left, copies)
-    voted = {*partition.members, *(partition.replicas if partition.moving else ())}
+    holders = partition.holders if partition.moving else partition.members
     return cluster.RecoverPartitionReply(
         node=chosen,
         copies=[_found(id_, copies.get(id_)) for id_ in left],
-        lost=sorted(id_ for id_ in voted if id_ not in members),
+        lost=[id_ for id_ in holders if id_ not in members],
         complete=_is_complete(partition, chosen, left, copies),
     )
 
