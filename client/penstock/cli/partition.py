@@ -224,9 +224,18 @@ def transfer(
 )
 @yes_option
 @dry_run_option
+@wait_option
+@within_option
 @click.pass_obj
 def recover(
-    settings: Settings, topic: str, partition: int, node: str | None, yes: bool, dry_run: bool
+    settings: Settings,
+    topic: str,
+    partition: int,
+    node: str | None,
+    yes: bool,
+    dry_run: bool,
+    wait: bool,
+    within: float,
 ) -> None:
     """Go on with one copy when most copies of a partition are lost for ever.
 
@@ -254,6 +263,9 @@ def recover(
         settings.confirm(f"go on with node {plan.node} alone, and give up the rest", yes=yes)
         client.admin.recover_partition(topic, partition, plan.node)
         settings.say(f"{place} goes on with node {plan.node}; the other copies are made anew")
+        if wait:
+            wait_for_partition(settings, client, (topic, partition), within, leader=plan.node)
+            settings.say(f"{place} can be written and read")
 
 
 def _say_plan(settings: Settings, place: str, plan: RecoverPartitionReply) -> None:
@@ -263,5 +275,5 @@ def _say_plan(settings: Settings, place: str, plan: RecoverPartitionReply) -> No
     if plan.complete:
         settings.say(f"node {plan.node} has every record that was acknowledged by a quorum")
     elif plan.node:
-        missing = f"what was acknowledged and node {plan.node} does not have"
-        settings.warn(f"{missing} is lost: all since it was last in step")
+        lacks = f"node {plan.node} may lack what was acknowledged since it was last in step"
+        settings.warn(f"{lacks}: that is lost")
