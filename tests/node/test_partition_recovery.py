@@ -118,6 +118,7 @@ def check_choice(cluster: Cluster) -> None:
     longer, shorter = planned.copies
     assert (longer.node, shorter.node) == (3, 4)
     assert (longer.last_term, longer.last_index) > (shorter.last_term, shorter.last_index)
+    assert (longer.end_offset, shorter.end_offset) == (50, 20)
     with pytest.raises(PreconditionFailed, match="name the one"):
         recover(cluster)
     assert recover(cluster, node=3, dry_run=True).complete

@@ -192,7 +192,7 @@ class FindCopyReply(Message, frozen=True, kw_only=True):
     last_term: int = 0
     last_index: int = 0
     end_offset: int = 0
-    """Of the records that are known to be committed there."""
+    """Of its records, those included that are not known to be committed there."""
     voters: list[int] = field(default_factory=list)
     outgoing: list[int] = field(default_factory=list)
     """Voters too, while a change is joint."""

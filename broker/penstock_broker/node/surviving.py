@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.errors import LeaderUnknown
+from penstock.protocol.batch import Kind, next_offset, parse_header
 from penstock_broker.node import questions
 from penstock_broker.node.partition import PartitionGroup
 
@@ -93,6 +94,17 @@ class Surviving:
         return True
 
 
+def _end_offset(group: Group) -> int:
+    """Where the records end that would be there, if the whole Raft log were decided."""
+    if not isinstance(group, PartitionGroup):
+        return 0
+    log = group.raft.log
+    for entry in reversed(log.slice(log.base_index + 1, log.last_index)):
+        if entry.kind == Kind.DATA:
+            return next_offset(entry.data, parse_header(entry.data))
+    return group.log.end_offset
+
+
 def find_copy(node: Node, session: Session, correlation: int, asked: questions.FindCopy) -> None:
     """What is here of a partition.
 
@@ -115,7 +127,7 @@ def find_copy(node: Node, session: Session, correlation: int, asked: questions.F
         term=raft.term,
         last_term=raft.log.last_term,
         last_index=raft.log.last_index,
-        end_offset=group.log.end_offset if isinstance(group, PartitionGroup) else 0,
+        end_offset=_end_offset(group),
         voters=list(configuration.voters),
         outgoing=list(configuration.outgoing),
         torn=is_torn(group),

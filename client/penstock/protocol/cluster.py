@@ -297,7 +297,7 @@ class CopyFound(Message, frozen=True, kw_only=True):
     that any of them has."""
     last_index: int = 0
     end_offset: int = 0
-    """Of the records that it knows to be committed; more may follow from its last entries."""
+    """Of its records, those included that were never acknowledged."""
 
 
 @reply(0x68)
