@@ -145,8 +145,10 @@ def _choice(
     left = survivors(partition, members)
     if partition.moving:  # who only began to copy it is not whole
         left = [id_ for id_ in left if id_ in copies and _votes(id_, copies[id_])]
+    if not left:
+        raise PreconditionFailed("no broker of the cluster has a whole copy: delete the topic")
     chosen = asked.node or (left[0] if len(left) == 1 else 0)
-    if not chosen and not (asked.dry_run and left):
+    if not chosen and not asked.dry_run:
         raise PreconditionFailed(
             f"copies are left on nodes {left}: name the one to go on with", nodes=left
         )
