@@ -1,9 +1,9 @@
 """A topic with two copies that loses one of them for ever, and goes on with the other.
 
-One client publishes into it and notes what was acknowledged. Now and then the disk of one of the
-two brokers burns; half of the time an operator removes the broker, else another takes its address.
-Then the operator has the partition recovered, from the copy that goes furthest. Whatever else goes
-wrong meanwhile, all that was acknowledged is there in the end: it was on both.
+One client publishes into it and notes what was acknowledged. Now and then the disk of one of its
+brokers burns, also while it moves; half of the time an operator removes the broker, else another
+takes its address. Then the operator has the partition recovered, from the copy that goes furthest.
+Whatever else goes wrong meanwhile, all that was acknowledged is there in the end: it was on both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from penstock.errors import PenstockError, TopicNotFound
 from penstock.protocol import frames
-from penstock.protocol.cluster import RecoverPartition, RecoverPartitionReply, SetNodeState
+from penstock.protocol.cluster import (
+    MovePartition,
+    RecoverPartition,
+    RecoverPartitionReply,
+    SetNodeState,
+)
 from penstock.protocol.codec import decode_error
 from penstock.protocol.records import encode_batch
 from penstock_broker.simulation.cluster_clients import PAUSE, Link
@@ -28,6 +33,8 @@ PRODUCER: Final = 5000
 PUBLISH_SECONDS: Final = 0.2
 LOOK_SECONDS: Final = 0.7
 """Between two looks of the operator."""
+MOVED: Final = 0.2
+"""So often it is moved when it is looked at."""
 LOSE_SECONDS: Final = 1.5
 DOWN_SECONDS: Final = 0.5
 
@@ -139,7 +146,13 @@ class Pair:
 
     def _look(self) -> None:
         """See whether it has to be recovered, and from where."""
-        self.world.after(LOOK_SECONDS, self._look)
+        world = self.world
+        world.after(LOOK_SECONDS, self._look)
+        if world.faulty and world.random.random() < MOVED:
+            nodes = sorted({host.node.node_id for host in world.alive if host.node is not None})
+            to = world.random.sample(nodes, min(2, len(nodes)))
+            move = MovePartition(topic=TOPIC, partition=0, replicas=to)
+            self.operator.ask(move, lambda _: None)
         asked = RecoverPartition(topic=TOPIC, partition=0, dry_run=True)
         self.operator.ask(asked, self._planned)
 

@@ -406,10 +406,14 @@ class ClusterWorld:
         for gid in self.checks.histories.keys() - self.gone:
             leader = self.leader_of(gid)
             group = leader.group(gid) if leader is not None else None
-            if group is None or not group.leading or group.raft.change_open:
+            if group is None or not group.leading:
                 return False
-            voters = group.raft.configuration.voters
-            if not there.issuperset(voters) or len(voters) < self._voters_of(gid):
+            if group.raft.change_open and gid not in self.pairs:
+                return False
+            configuration = group.raft.configuration
+            if not there.issuperset(configuration.members):
+                return False
+            if _deciders(group) < self._voters_of(gid):
                 return False
         return True
 
