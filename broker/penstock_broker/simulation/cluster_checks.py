@@ -140,9 +140,17 @@ class Checks:
                 self._meet(raft)
             take(raft, message)
 
+        alone = Raft.recover_alone
+
+        def recover_alone(raft: Raft, term: int) -> bool:
+            if id(raft) in self._known:  # what it heard of before, it did not decide
+                self._commits[id(raft)] = raft.log.commit
+            return alone(raft, term)
+
         with (
             patch.object(Raft, "ready", ready),
             patch.object(Raft, "step", step),
+            patch.object(Raft, "recover_alone", recover_alone),
             self._watching_groups(),
             self._watching_leases(),
         ):
