@@ -39,7 +39,7 @@ MEANING: Final[Mapping[Exit, str]] = {
     Exit.UNHEALTHY: "it answers, but it is not well (doctor, log, lag limits)",
     Exit.DISK_FAILED: "the broker stopped itself because its disk failed (serve)",
     Exit.STALE: "the broker ended itself: an older copy, or one that was removed (serve)",
-    Exit.DIVERGED: "the broker ended itself: its metadata is not that of the majority (serve)",
+    Exit.DIVERGED: "the broker ended itself: its metadata differs from the others' (serve)",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
 }
 
