@@ -17,7 +17,7 @@ from penstock.cli.cluster_rows import bereft_lines, node_row, partition_row, pro
 from penstock.cli.exits import Exit
 from penstock.cli.node import QUARANTINE
 from penstock.cli.output import render_table
-from penstock.cli.partition import settled_on
+from penstock.cli.partition import is_of, settled_on
 from penstock.cli.recover import ROWS
 from penstock.cli.settings import Failure, Settings
 from penstock.cli.top import Look, _say_no_answer, left_out, render
@@ -300,6 +300,16 @@ def test_a_partitions_row_names_only_copies_that_lack_something() -> None:
         members=[1, 2, 3], learners=[], behind={2: 0, 3: -1, 4: 17}, moving=False, state="ok",
     )  # fmt: skip
     assert partition_row(state)["behind"] == {"3": "away", "4": 17}
+
+
+def test_a_move_that_can_not_go_on_is_listed_among_the_moves() -> None:
+    state = PartitionState(
+        topic="orders", partition=0, group=9, leader=1, term=2, replicas=[1, 2, 4],
+        members=[1, 2, 3], learners=[4], behind={4: -1}, moving=True, state="under-replicated",
+    )  # fmt: skip
+    chosen = [word for word in ("ok", "moving", "under-replicated") if is_of(state, word)]
+    assert chosen == ["moving", "under-replicated"]
+    assert partition_row(state)["moving"]
 
 
 def test_a_cancelled_move_goes_back_to_where_the_partition_still_is() -> None:

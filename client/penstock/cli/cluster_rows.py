@@ -90,6 +90,7 @@ def partition_row(state: PartitionState) -> dict[str, Any]:
         "topic": state.topic,
         "partition": state.partition,
         "state": state.state,
+        "moving": state.moving,
         "leader": state.leader or None,
         "replicas": state.replicas,
         "members": state.members,

@@ -69,7 +69,7 @@ def list_partitions(
         states = client.admin.list_partitions(topic, internal=internal)
         if node is not None:
             states = of_node(states, find_node(client, node))
-    rows = [partition_row(each) for each in states if state in (None, each.state)]
+    rows = [partition_row(each) for each in states if is_of(each, state)]
     print_rows(
         rows, PARTITIONS, settings.output, name=lambda row: f"{row['topic']} {row['partition']}"
     )
@@ -78,6 +78,11 @@ def list_partitions(
         none = "There is no partition yet. Make a topic: penstock topic create NAME"
         none = "no such partition" if chosen else none
         settings.say(f"none of them is {state}" if state else none)
+
+
+def is_of(partition: PartitionState, state: str | None) -> bool:
+    """Whether a partition is to be listed; one may move and lack a copy too, or a leader."""
+    return state in (None, partition.state) or (state == "moving" and partition.moving)
 
 
 @partition.command(
