@@ -116,6 +116,7 @@ def test_the_only_copy_is_taken_and_the_words_say_that_nothing_is_lost(
     assert done.exit_code == 0, done.output
     assert "orders/0 can be written and read" in done.stderr
     assert "node 2 has every record that was acknowledged" in done.stderr
+    assert "group seek" not in done.stderr
     assert "goes on with node 2" in done.stderr
     assert admin.carried_out == [("orders", 0, 2, False)]
     assert all(len(line) <= 80 for line in done.output.splitlines())
@@ -149,6 +150,8 @@ def test_one_of_several_copies_is_to_be_named(monkeypatch: pytest.MonkeyPatch) -
     done = admin.run(monkeypatch, "--from", "n3:7400", "--yes")
     assert done.exit_code == 0, done.output
     assert "node 3 may lack what was acknowledged" in done.stderr
+    assert "penstock group seek orders GROUP --partition 0=33 --yes" in done.stderr
+    assert all(len(line) <= 80 for line in done.output.splitlines())
     assert admin.carried_out == [("orders", 0, 3, False)]
 
 

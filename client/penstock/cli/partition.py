@@ -255,7 +255,7 @@ def recover(
         print_rows([copy_row(plan, copy) for copy in plan.copies], COPIES, settings.output,
                    name=lambda row: str(row["node"]))  # fmt: skip
         place = f"{topic}/{partition}"
-        _say_plan(settings, place, plan)
+        _say_plan(settings, topic, partition, plan)
         if dry_run:
             settings.say("dry run, nothing changed")
             return
@@ -273,12 +273,27 @@ def recover(
             settings.say(f"{place} can be written and read")
 
 
-def _say_plan(settings: Settings, place: str, plan: RecoverPartitionReply) -> None:
-    """What may be lost."""
+def _say_plan(settings: Settings, topic: str, partition: int, plan: RecoverPartitionReply) -> None:
+    """What may be lost, and what groups that have read further are to be told."""
     if plan.lost:
-        settings.say(f"lost for ever: the copies of {place} on nodes {plan.lost}")
+        settings.say(f"lost for ever: the copies of {topic}/{partition} on nodes {plan.lost}")
     if plan.complete:
         settings.say(f"node {plan.node} has every record that was acknowledged by a quorum")
     elif plan.node:
-        lacks = f"node {plan.node} may lack what was acknowledged since it was last in step"
-        settings.warn(f"{lacks}: that is lost")
+        settings.warn(
+            f"node {plan.node} may lack what was acknowledged\n"
+            "since it was last in step: that is lost"
+        )
+        if not topic.startswith("__"):
+            _say_how_to_seek(settings, topic, partition, plan)
+
+
+def _say_how_to_seek(
+    settings: Settings, topic: str, partition: int, plan: RecoverPartitionReply
+) -> None:
+    end = next((copy.end_offset for copy in plan.copies if copy.node == plan.node), 0)
+    settings.warn(
+        f"ordered groups that had read beyond {end:,} would skip new\n"
+        "records up to where they were; afterwards, for each (`penstock group lag`):\n"
+        f"penstock group seek {topic} GROUP --partition {partition}={end} --yes"
+    )
