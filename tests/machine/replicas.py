@@ -29,12 +29,13 @@ class Replicas(Generic[M]):
         self.machine = make()
         self.effects: list[Any] = []
         self.index = 0
+        self.term = 1
         self.now_us = now_us
 
     def apply(self, command: Command) -> Any:
         """The reply; `effects` holds what came with it."""
         self.index += 1
-        at = Stamp(self.index, 1, self.now_us)
+        at = Stamp(self.index, self.term, self.now_us)
         body = encode_command(command)
         other = self._make()
         other.restore(self.machine.snapshot())

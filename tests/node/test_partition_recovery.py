@@ -8,10 +8,12 @@ import pytest
 
 from penstock.errors import PreconditionFailed
 from penstock.protocol import cluster as protocol
+from penstock.protocol.sharing import EnableDelays
 from penstock_broker.machine.commands import ChangeReplicas, RecoverPartition, SetNodeState
 from penstock_broker.node import surviving
 from tests.node.cluster import Cluster
 from tests.node.test_moves_of_replicas import (
+    machine,
     make,
     numbers,
     on,
@@ -32,8 +34,8 @@ def lose(cluster: Cluster, *nodes: int) -> None:
     cluster.advance(2.0)
 
 
-def recover(cluster: Cluster, **more: Any) -> protocol.RecoverPartitionReply:
-    asked = protocol.RecoverPartition(topic="orders", partition=0, **more)
+def recover(cluster: Cluster, topic: str = "orders", **more: Any) -> protocol.RecoverPartitionReply:
+    asked = protocol.RecoverPartition(topic=topic, partition=0, **more)
     reply = cluster.ask(cluster.leader(0).client(), asked)
     assert isinstance(reply, protocol.RecoverPartitionReply)
     return reply
@@ -232,3 +234,34 @@ def test_during_a_move_everybody_who_may_have_got_a_copy_is_heard() -> None:
     recover(cluster)
     cluster.run_until(lambda: alone(cluster, gid, 1))
     assert numbers(cluster, 1, gid) == list(range(20))
+
+
+def test_what_is_moved_afterwards_is_not_taken_for_what_the_lost_copies_had_moved() -> None:
+    cluster = Cluster(5)
+    (gid,) = make(cluster, [4, 5, 1])
+    cluster.ask(cluster.leader(0).client(), EnableDelays(topic="orders"))
+    cluster.advance(2.0)
+    delayed = machine(cluster).topics["__delayed.orders"].partitions[0].group
+    propose(cluster, ChangeReplicas(group=delayed, replicas=[1, 2, 3]))
+    cluster.run_until(lambda: on(cluster, delayed, 1, 2, 3))
+
+    def come_due(first: int, count: int) -> None:
+        client = cluster.leader(delayed).client()
+        for number in range(first, first + count):
+            client.publish(delayed, b"%d" % number, deliver_at_us=cluster.wall_us + 100_000)
+        cluster.advance(2.0)
+
+    come_due(0, 3)
+    cluster.isolate(3)
+    cluster.advance(3.0)
+    come_due(3, 4)
+    assert numbers(cluster, 4, gid) == list(range(7))
+    for node in (1, 2):
+        cluster.kill(node)
+    cluster.advance(3.0)
+    cluster.heal()
+    lose(cluster, 1, 2)
+    recover(cluster, topic="__delayed.orders")
+    cluster.run_until(lambda: alone(cluster, delayed, 3))
+    come_due(7, 6)
+    cluster.run_until(lambda: numbers(cluster, 4, gid) == list(range(13)))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
+
+TERM_LEAP: Final = 1 << 16
+"""Terms left out when a log goes on that may have lost decided entries: more than elections use."""
 
 
 class Stamp(Struct, frozen=True, gc=False):
@@ -11,3 +16,8 @@ class Stamp(Struct, frozen=True, gc=False):
     index: int
     term: int
     time_us: int
+
+    @property
+    def life(self) -> int:
+        """Grows whenever the log goes on without entries that had been decided."""
+        return self.term // TERM_LEAP

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from penstock.errors import LeaderUnknown, PreconditionFailed
 from penstock.protocol import cluster
 from penstock_broker.machine import commands
 from penstock_broker.machine.replica_recovery import has_majority, survivors
+from penstock_broker.machine.stamp import TERM_LEAP
 from penstock_broker.machine.topology import Partition, PartitionRecovered
 from penstock_broker.node.cluster_requests import decide, find_partition, request_of
 from penstock_broker.node.cluster_view import is_alive
@@ -25,9 +26,6 @@ from penstock_broker.node.questions import FindCopy, FindCopyReply
 if TYPE_CHECKING:
     from penstock_broker.node.node import Node
     from penstock_broker.node.session import Session
-
-TERM_LEAP: Final = 1 << 16
-"""Terms that copies may have seen of which nobody knows here: of elections while they were away."""
 
 Copies = Mapping[int, FindCopyReply]
 """Node -> its copy, of those that answered and have one."""
@@ -59,6 +57,7 @@ def recover_partition(
         if not reply.node:
             node.reply(session, correlation, reply)
             return
+        # Copies may have seen terms of which nobody knows here: of elections while they were away.
         term = max([partition.recovery_term, *(copy.term for copy in copies.values())])
         command = commands.RecoverPartition(
             group=partition.group, node=reply.node, term=term + TERM_LEAP,

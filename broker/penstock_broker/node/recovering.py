@@ -23,7 +23,7 @@ from penstock_broker.machine.commands import (
     encode_command,
 )
 from penstock_broker.machine.metadata import MetadataMachine
-from penstock_broker.machine.stamp import Stamp
+from penstock_broker.machine.stamp import TERM_LEAP, Stamp
 from penstock_broker.machine.topology import REMOVED
 from penstock_broker.node.group import as_batch
 from penstock_broker.node.restart import unpack_blob
@@ -127,7 +127,7 @@ def carry_out(store: Store, fates: Sequence[Fate], at_us: int) -> None:
         if fate.outcome == LOST:
             continue
         found = store.recovered.get(fate.group, RecoveredGroup())
-        first, term = _last_of(found)[0] + 1, found.hard_state[0] + 1
+        first, term = _last_of(found)[0] + 1, found.hard_state[0] + TERM_LEAP
         bodies = _commands(read_metadata(store), fates, here, first) if not fate.group else []
         entries = [_control(first + n, term, body, at_us) for n, body in enumerate(bodies)]
         last = first + len(entries)

@@ -7,6 +7,7 @@ import pytest
 from penstock.errors import BadRequest, InvalidConfig, LimitExceeded
 from penstock.protocol.batch import HEADER_BYTES
 from penstock.protocol.extensions import EXT_DELIVER_AT, pack_extensions
+from penstock_broker.machine import stamp
 from penstock_broker.machine.commands import HoldFloor, RemoveShared, Trim
 from penstock_broker.machine.effects import (
     LogStartMoved,
@@ -45,6 +46,15 @@ def test_moves_get_dense_sequence_numbers() -> None:
         PendingMove(1, 2, 77, "rejected"),
         PendingMove(2, 1, 77, "rejected"),
     ]
+
+
+def test_a_log_that_lost_entries_gives_no_sequence_number_twice() -> None:
+    partition = dying(0, 3)
+    assert partition.op(ops.Move("g", [0], 77)) == Moving(0, [0])
+    partition.term = 3 + stamp.TERM_LEAP
+    assert partition.op(ops.Move("g", [1], 77)) == Moving(moves.LIFE_SEQUENCES, [1])
+    assert partition.op(ops.Move("g", [2], 77)) == Moving(moves.LIFE_SEQUENCES + 1, [2])
+    assert partition.group.moves.pending[0] == PendingMove(0, 0, 77, "rejected")
 
 
 def test_a_confirmed_move_is_done_and_remembered() -> None:

@@ -3,7 +3,9 @@
 A move begins (`Move`) by fixing target and sequence number; the leader publishes the record there
 with that number under a system producer id (of partition, group and the group's `incarnation`: a
 group made anew counts from 0 again), which the target admits once; then the move is confirmed
-(`Moved`). A new leader resumes at the pending ones.
+(`Moved`). A new leader resumes at the pending ones. A partition that goes on with a copy that may
+lack entries has given numbers away which it forgot: it leaves them out (`leap`), or the target
+would take what is moved from then on for what it has already.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from itertools import takewhile
 from typing import Final, NamedTuple
 
 RECENT_MAX: Final = 10_000
+LIFE_SEQUENCES: Final = 1 << 40
+"""Sequence numbers of a life: more than any group moves records."""
 PENDING_MAX: Final = 10_000
 """Moves of a group that may be under way at once."""
 
@@ -20,7 +24,7 @@ class PendingMove(NamedTuple):
     """A move that has begun."""
 
     sequence: int
-    """Sequence number of the record at the target; dense from 0 on within an incarnation."""
+    """Sequence number of the record at the target; dense within an incarnation and a life."""
     offset: int
     target: int
     """Raft group id."""
@@ -61,6 +65,10 @@ class Moves:
     def pending(self) -> list[PendingMove]:
         """Moves that have begun and are not confirmed, in the order to be published."""
         return list(self.begun.values())
+
+    def leap(self, life: int) -> None:
+        """Begin no move of this life with a number that one of an earlier life may have had."""
+        self.next_sequence = max(self.next_sequence, life * LIFE_SEQUENCES)
 
     def begin(self, offset: int, target: int, reason: str) -> None:
         """Give a move the next sequence number; to another target it may begin anew."""

@@ -25,6 +25,7 @@ def move(group: SharedGroup, op: Move, scene: Scene) -> Result:
     if op.target <= 0 or any(after <= before for before, after in pairwise(offsets)):
         return refused(refuse(BadRequest, "a move has a target, and offsets that ascend"))
     moves, out = group.moves, Outcome()
+    moves.leap(scene.life)
     first, began = moves.next_sequence, []
     for offset in offsets:
         reason = _reason_to_move(group, offset, op.target, scene.now_us)

@@ -26,6 +26,8 @@ class Scene(NamedTuple):
     """The entry's time."""
     log_start: int
     log_end: int
+    life: int
+    """The entry's `Stamp.life`."""
 
 
 def add(spans: Spans, first: int, end: int) -> None:

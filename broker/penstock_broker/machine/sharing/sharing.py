@@ -77,7 +77,7 @@ class Sharing:
 
         Offsets from `log_start` to `log_end` are in the log.
         """
-        scene = Scene(at.index, at.time_us, log_start, log_end)
+        scene = Scene(at.index, at.time_us, log_start, log_end, at.life)
         match command:
             case ShareOps():
                 return self._carry_out(command.ops, scene)
