@@ -10,6 +10,7 @@ from penstock_broker.machine.effects import RecordsDelayed, RecordsFreed, Record
 from penstock_broker.machine.sharing import grants, ops
 from penstock_broker.machine.sharing.ops import RELEASE
 from penstock_broker.machine.sharing.replies import Expired, Granted, Renewed, Settled
+from penstock_broker.machine.stamp import TERM_LEAP
 from tests.machine.replicas import SECOND
 from tests.machine.sharing.sample import LEASE, Partition
 
@@ -28,6 +29,19 @@ def test_fresh_records_are_leased_to_a_member(partition: Partition) -> None:
     assert (group.start, group.end) == (0, 10)
     assert group.lease_of(9) is found
     assert group.lease_of(10) is None
+
+
+def test_an_ack_of_records_that_a_log_lost_is_none_of_those_that_came_in_their_place(
+    partition: Partition,
+) -> None:
+    kept = partition.grant(0, 10)
+    lost = kept + 1
+    partition.term = TERM_LEAP
+    assert partition.ack(lost, 10, 5) == Settled(0, 0, 0, [10, 5])
+    assert partition.group.end == 10
+    assert partition.ack(kept, 0, 10) == Settled(10, 0, 0, [])
+    given = TERM_LEAP << 32 | 1
+    assert partition.ack(given, 10, 5) == Settled(5, 5, 0, []), "its grant went with its leader"
 
 
 def test_a_record_has_one_live_lease(partition: Partition) -> None:

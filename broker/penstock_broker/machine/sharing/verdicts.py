@@ -57,6 +57,7 @@ from penstock_broker.machine.sharing.trouble import (
     weight_of,
 )
 from penstock_broker.machine.sharing.window import NOBODY
+from penstock_broker.machine.stamp import TERM_LEAP
 
 NO_TIMES: Final = ()
 
@@ -75,7 +76,8 @@ def settle(group: SharedGroup, op: Settle, scene: Scene) -> Result:
     """Carry out a verdict, as far as the lease still holds the records.
 
     A grant may be lost with its leader, while the holder lives on and acks: such records can lie
-    beyond the window, which then grows to hold them.
+    beyond the window, which then grows to hold them. Not so when the log has gone on since without
+    entries that had been decided: then others may lie where the holder's records were.
     """
     one_by_one = op.verdict in (NACK, REJECT)
     wrong = check_spans(op.spans, scene.log_end, one_by_one)
@@ -87,14 +89,15 @@ def settle(group: SharedGroup, op: Settle, scene: Scene) -> Result:
         return refused(wrong)
     out = Outcome()
     lease = group.leases.get(op.lease)
+    if lease is None and (op.verdict != ACK or op.lease >> 32 < scene.life * TERM_LEAP):
+        return Settled(0, 0, 0, op.spans), UNCHANGED
     if op.verdict == ACK:
         if group.settings.strict == "no" and op.spans and group.kind != HOLD:
             last = op.spans[-2] + op.spans[-1]
             group.window.extend(min(last, group.start + group.settings.window_max), FREE)
         reply = _Acks(group, lease, out).take(op)
-    elif lease is None:
-        return Settled(0, 0, 0, op.spans), UNCHANGED
     else:
+        assert lease is not None, "only acks are late"
         reply = _end(group, lease, op, scene, out)
     group.window.advance()
     return reply, out
