@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from penstock._core.metadata import Metadata
@@ -51,10 +51,17 @@ class Admin:
         self._scheduler = scheduler
 
     def metadata(
-        self, topics: list[str] | None = None, read: MetadataRead = "nearest"
+        self, topics: Sequence[str] | None = None, read: MetadataRead = "nearest"
     ) -> Operation[MetadataReply]:
-        """Nodes and topics."""
-        request = MetadataRequest(topics=topics, linearizable=is_linearizable(read))
+        """Nodes and topics.
+
+        Raises:
+            BadRequest: a string was given, whose letters would be taken for names.
+        """
+        if isinstance(topics, str):
+            raise BadRequest(f"topics are a list of names, not the string {topics!r}")
+        names = None if topics is None else list(topics)
+        request = MetadataRequest(topics=names, linearizable=is_linearizable(read))
         return self._requests.call(request, MetadataReply)
 
     def list_topics(self, read: MetadataRead = "nearest") -> Operation[list[TopicInfo]]:

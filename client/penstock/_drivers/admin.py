@@ -53,9 +53,9 @@ class Admin(AsyncSharedAdmin, AsyncClusterAdmin):
 
         Raises:
             LeaderUnknown: nobody can make sure of that now.
+            BadRequest: `topics` is a string, or there is no such kind of read.
         """
-        names = None if topics is None else list(topics)
-        return await self._driver.run(self._admin.metadata(names, read))
+        return await self._driver.run(self._admin.metadata(topics, read))
 
     async def list_topics(self, *, read: MetadataRead = "nearest") -> list[TopicInfo]:
         """All topics by name; `read` as for `metadata`."""

@@ -54,9 +54,9 @@ class BlockingAdmin(BlockingSharedAdmin, BlockingClusterAdmin):
 
         Raises:
             LeaderUnknown: nobody can make sure of that now.
+            BadRequest: `topics` is a string, or there is no such kind of read.
         """
-        names = None if topics is None else list(topics)
-        return self._driver.run(self._admin.metadata(names, read))
+        return self._driver.run(self._admin.metadata(topics, read))
 
     def list_topics(self, *, read: MetadataRead = "nearest") -> list[TopicInfo]:
         """All topics by name; `read` as for `metadata`."""

@@ -330,6 +330,8 @@ def test_admin(api: Api, address: str, topic: str) -> None:
             assert (await client.publish(topic, b"x", partition=2)).partition == 2
             assert (await client.admin.status()).node > 0
             assert (await client.admin.metadata([topic])).topics[0].name == topic
+            with pytest.raises(errors.BadRequest):
+                await client.admin.metadata(topic)
             assert (await client.admin.delete_topic(topic)).partitions == 3
             assert topic not in [each.name for each in await client.admin.list_topics()]
 
