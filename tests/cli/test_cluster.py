@@ -111,12 +111,12 @@ def test_brokers_are_listed_and_described_by_id_and_address(three: Cli) -> None:
     assert "there is no node 99" in missing.output
 
 
-def test_who_wants_two_copies_is_told_that_they_outlive_no_broker(three: Cli) -> None:
+def test_who_wants_two_copies_is_told_that_no_broker_may_be_lost(three: Cli) -> None:
     told = three("topic", "create", "pairs", "-r", "2", "--dry-run").stderr
-    assert "warning: 2 copies outlive no broker; 3 outlive 1 broker" in told
+    assert "with 2 copies no broker may be away or lost, with 3 copies 1 broker may" in told
     for copies, warned in (("2", True), ("3", False)):
         told = three("topic", "alter", "orders", "--replication", copies, "--dry-run").stderr
-        assert ("copies outlive no broker" in told) is warned
+        assert ("with 2 copies no broker" in told) is warned
 
 
 def test_a_lead_is_handed_over(three: Cli) -> None:
@@ -127,6 +127,8 @@ def test_a_lead_is_handed_over(three: Cli) -> None:
     assert place(three)["leader"] == before["leader"]
     three("partition", "transfer", "orders", "0", "--to", str(to), "--wait")
     assert place(three)["leader"] == to
+    again = three("partition", "transfer", "orders", "0", "--to", str(to), "--dry-run")
+    assert f"orders/0 is led by node {to} already" in again.stderr
 
 
 def test_a_move_needs_as_many_brokers_as_there_are_copies(three: Cli) -> None:

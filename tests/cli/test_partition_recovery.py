@@ -65,6 +65,7 @@ class FakeAdmin:
     copies: list[CopyFound]
     complete: bool = True
     error: PreconditionFailed | None = None
+    leader: int = 0
     asked: list[Asked] = field(default_factory=list)
 
     def cluster_status(self) -> ClusterStatusReply:
@@ -81,7 +82,7 @@ class FakeAdmin:
         return RecoverPartitionReply(node=chosen, copies=self.copies, lost=[1], complete=complete)
 
     def list_partitions(self, topic: str) -> list[PartitionState]:
-        leader = self.copies[0].node if self.carried_out else 0
+        leader = self.copies[0].node if self.carried_out else self.leader
         return [state(topic, 0, leader)]
 
     @property
@@ -153,6 +154,14 @@ def test_one_of_several_copies_is_to_be_named(monkeypatch: pytest.MonkeyPatch) -
     assert "penstock group seek orders GROUP --partition 0=33 --yes" in done.stderr
     assert all(len(line) <= 80 for line in done.output.splitlines())
     assert admin.carried_out == [("orders", 0, 3, False)]
+
+
+def test_what_is_led_is_not_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = FakeAdmin([ONE], leader=3)
+    refused = admin.run(monkeypatch, "--yes")
+    assert refused.exit_code == 6
+    assert "orders/0 is led by node 3: nothing is to be recovered" in refused.output
+    assert not admin.asked
 
 
 def test_a_refusal_of_the_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,8 @@ def list_nodes(settings: Settings) -> None:
 def health(ctx: click.Context, watch: bool, exit_when_healthy: bool, every: float) -> None:
     """Tell what is wrong; the exit code is 10 if anything is.
 
-    A broker that belongs to no cluster yet ends it with 6, as all that need one.
+    With 6, as for all commands that need a cluster, if the broker that answers
+    belongs to none yet: before `penstock cluster init`, or until it has joined.
     """
     settings = ctx.ensure_object(Settings)
     if exit_when_healthy and not watch:

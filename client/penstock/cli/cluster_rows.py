@@ -117,7 +117,8 @@ def copy_row(plan: RecoverPartitionReply, copy: CopyFound) -> dict[str, Any]:
 def problems(status: ClusterStatusReply) -> list[Problem]:
     """What is not as it should be; empty: the cluster is well."""
     if not status.cluster:
-        return [_problem("not formed", "run `penstock cluster init` once, on any one broker")]
+        words = "this broker is in no cluster yet; where there is none: penstock cluster init"
+        return [_problem("not formed", words)]
     found = []
     if status.metadata.leader not in {node.id for node in status.nodes if node.alive}:
         found.append(_problem("no metadata leader", "a majority of its voters must be up"))

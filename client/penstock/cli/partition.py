@@ -74,9 +74,8 @@ def list_partitions(
         rows, PARTITIONS, settings.output, name=lambda row: f"{row['topic']} {row['partition']}"
     )
     if not rows:
-        chosen = (topic, state, node) != (None, None, None)
         none = "There is no partition yet. Make a topic: penstock topic create NAME"
-        none = "no such partition" if chosen else none
+        none = f"no partition has to do with node {node}" if node is not None else none
         settings.say(f"none of them is {state}" if state else none)
 
 
@@ -207,6 +206,8 @@ def transfer(
         node = find_node(client, to)
         reply = client.admin.transfer_leader(topic, partition, node, dry_run=dry_run)
         words = f"{topic}/{partition}: leader {reply.before} -> {reply.leader}"
+        if reply.before == reply.leader:
+            words = f"{topic}/{partition} is led by node {node} already"
         settings.say(f"dry run, nothing changed: {words}" if dry_run else words)
         if wait and not dry_run:
             wait_for_partition(settings, client, (topic, partition), within, leader=node)
@@ -251,6 +252,7 @@ def recover(
     """
     with settings.connect() as client:
         id_ = find_node(client, node) if node is not None else None
+        _check_leaderless(client, topic, partition)
         plan = client.admin.recover_partition(topic, partition, id_, dry_run=True)
         print_rows([copy_row(plan, copy) for copy in plan.copies], COPIES, settings.output,
                    name=lambda row: str(row["node"]))  # fmt: skip
@@ -271,6 +273,20 @@ def recover(
         if wait:
             wait_for_partition(settings, client, (topic, partition), within, leader=plan.node)
             settings.say(f"{place} can be written and read")
+
+
+def _check_leaderless(client: Client, topic: str, partition: int) -> None:
+    """What is led has a majority.
+
+    Raises:
+        Failure: it has a leader.
+    """
+    for state in client.admin.list_partitions(topic):
+        if state.partition == partition and state.leader:
+            raise Failure(
+                f"{topic}/{partition} is led by node {state.leader}: nothing is to be recovered",
+                code=Exit.REFUSED,
+            )
 
 
 def _say_plan(settings: Settings, topic: str, partition: int, plan: RecoverPartitionReply) -> None:

@@ -157,7 +157,9 @@ def _warn_of_even(settings: Settings, copies: int | None) -> None:
     if copies and not copies % 2:
         lost = count_of(copies // 2 - 1, "broker") if copies > 2 else "no broker"
         more = count_of(copies // 2, "broker")
-        settings.warn(f"{copies} copies outlive {lost}; {copies + 1} outlive {more}")
+        settings.warn(
+            f"with {copies} copies {lost} may be away or lost, with {copies + 1} copies {more} may"
+        )
 
 
 def _say_done(settings: Settings, dry_run: bool, words: str) -> None:

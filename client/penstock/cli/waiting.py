@@ -131,7 +131,10 @@ def wait_for_partition(
         if sorted(found.replicas) != sorted(replicas or ()):  # leads may be evened out meanwhile
             if found.replicas == before and time.monotonic() - begun < LATE_SECONDS:
                 return False, words
-            raise Failure(f"{topic}/{number}: it is sent to {found.replicas} by now")
+            raise Failure(
+                f"{topic}/{number} is sent to {found.replicas} instead: it was moved again",
+                hint="The cluster moves by itself, too, after `penstock cluster balance on`.",
+            )
         copying = {node: found.behind.get(node, 0) for node in found.learners}
         words += f", on {found.members}"
         words += f", copying to {copying}" if copying else ""
