@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+from msgspec.structs import replace
+
 from penstock.protocol.messages import BrokerStatus
 from penstock_broker.machine.commands import (
     ChangeReplicas,
@@ -14,7 +16,9 @@ from penstock_broker.machine.commands import (
 )
 from penstock_broker.machine.metadata import MetadataMachine
 from penstock_broker.machine.topology import Partition
+from penstock_broker.node.cluster_view import state_of
 from penstock_broker.node.peers.frames import HEARTBEAT_ACK_TABLE, HEARTBEAT_TABLE
+from penstock_broker.node.questions import GroupLead
 from penstock_broker.raft import Configuration, Raft
 from penstock_broker.storage.files import Beneath
 from penstock_broker.storage.inspect import FileReport, inspect_files
@@ -108,6 +112,27 @@ def test_a_partition_moves_with_all_its_records() -> None:
         assert 60 <= records <= 70  # it left before or after the last ones came
     cluster.run_until(lambda: cluster.leader(gid).number == 4, 30.0)
     assert not cluster.errors
+
+
+def test_what_moves_lacks_no_copy_while_those_that_it_had_are_whole() -> None:
+    cluster = Cluster(4)
+    (gid,) = make(cluster, [1, 2, 3])
+    propose(cluster, ChangeReplicas(group=gid, replicas=[1, 2, 4]))
+    node = cluster.leader(0).node
+    topic = machine(cluster).topics["orders"]
+    partition = replace(place(cluster, gid), replicas=[1, 2, 4], members=[1, 2, 3], moving=True)
+    lead = GroupLead(group=gid, term=1, voters=[1, 2, 3], learners=[4], behind={4: 5_000})
+    assert state_of(node, topic, partition, lead) == "moving"
+    lead.behind[3] = -1  # it is away, but not among those that shall have it
+    cluster.kill(3)
+    cluster.advance(3.0)
+    node = cluster.leader(0).node
+    assert state_of(node, topic, partition, lead) == "under-replicated"
+    lead.behind[4] = 10
+    assert state_of(node, topic, partition, lead) == "moving"
+    cluster.kill(4)
+    cluster.advance(3.0)
+    assert state_of(cluster.alive[0].node, topic, partition, lead) == "under-replicated"
 
 
 def test_a_partition_of_one_replica_moves_too() -> None:

@@ -153,24 +153,34 @@ def _state(node: Node, topic: Topic, number: int, leads: Leads) -> cluster.Parti
         learners=lead.learners if lead is not None else [],
         behind=lead.behind if lead is not None else {},
         moving=partition.moving,
-        state=_word(node, topic, partition, lead),
+        state=state_of(node, topic, partition, lead),
         bereft=lead is None and is_bereft(partition, node.groups.metadata.machine.members),
     )
 
 
-def _word(node: Node, topic: Topic, partition: Partition, lead: questions.GroupLead | None) -> str:
+def state_of(
+    node: Node, topic: Topic, partition: Partition, lead: questions.GroupLead | None
+) -> str:
     """The worst that is to be said of a partition."""
     if lead is None:
         return LEADERLESS
     # Partitions that are added, and companions, begin with fewer while there are fewer nodes.
     if len(partition.replicas) < topic.replication:
         return UNDER_REPLICATED
+    whole = sum(_is_near(lead, voter) and is_alive(node, voter) for voter in lead.voters)
     for replica in partition.replicas:
-        behind = lead.behind.get(replica, 0)
-        missing = replica not in lead.voters and not partition.moving
-        if missing or behind > ENTRIES_BEHIND_MAX or not is_alive(node, replica):
+        if replica not in lead.voters and partition.moving:
+            # It is copied at the moment; nothing lacks as long as the copies before it are whole.
+            lacks = whole < len(partition.replicas) and not _is_near(lead, replica)
+        else:
+            lacks = replica not in lead.voters or not _is_near(lead, replica)
+        if lacks or not is_alive(node, replica):
             return UNDER_REPLICATED
     return MOVING if partition.moving else OK
+
+
+def _is_near(lead: questions.GroupLead, member: int) -> bool:
+    return lead.behind.get(member, 0) <= ENTRIES_BEHIND_MAX
 
 
 # ----- the whole
@@ -205,7 +215,7 @@ def _unformed(node: Node) -> cluster.ClusterStatusReply:
 def _status(node: Node, found: Leads, answers: Answers) -> cluster.ClusterStatusReply:
     machine, raft = node.groups.metadata.machine, node.groups.metadata.raft
     placed = [(topic, p) for topic in machine.topics.values() for p in topic.partitions]
-    words = [_word(node, topic, p, found.get(p.group, (0, None))[1]) for topic, p in placed]
+    words = [state_of(node, topic, p, found.get(p.group, (0, None))[1]) for topic, p in placed]
     held = machine.holding()
     shown = [e for e in machine.nodes.values() if not e.gone or e.id in held]
     led = _count(leader for gid, (leader, _) in found.items() if gid)
