@@ -143,8 +143,9 @@ class Checks:
         alone = Raft.recover_alone
 
         def recover_alone(raft: Raft, term: int) -> bool:
-            if id(raft) in self._known:  # what it heard of before, it did not decide
-                self._commits[id(raft)] = raft.log.commit
+            if id(raft) not in self._known:
+                self._meet(raft)
+            self._commits[id(raft)] = raft.log.commit  # it heard of that, and did not decide it
             return alone(raft, term)
 
         with (

@@ -129,7 +129,8 @@ class Pair:
         if self._stopped:
             return
         world.after(self._until_lost(), self._lose)
-        if world.faulty and world.may_lose_a_disk():
+        led = world.leader_of(self.gid) is not None
+        if world.faulty and led and world.may_lose_a_disk():
             self._burn(world.random.choice(world.replicas_of(self.gid)))
 
     def _burn(self, host: Host) -> None:
