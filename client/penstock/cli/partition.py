@@ -142,11 +142,21 @@ def _before_the_move(client: Client, topic: str, partition: int) -> list[int]:
         PartitionNotFound: there is none.
         Failure: it does not move.
     """
+    state = _state_of(client, topic, partition)
+    if not state.moving:
+        raise Failure(f"{topic}/{partition} is not moving", code=Exit.REFUSED)
+    return settled_on(state)
+
+
+def _state_of(client: Client, topic: str, partition: int) -> PartitionState:
+    """Where a partition is.
+
+    Raises:
+        PartitionNotFound: there is none.
+    """
     for state in client.admin.list_partitions(topic):
         if state.partition == partition:
-            if state.moving:
-                return settled_on(state)
-            raise Failure(f"{topic}/{partition} is not moving", code=Exit.REFUSED)
+            return state
     raise PartitionNotFound(f"topic {topic} has no partition {partition}")
 
 
@@ -279,14 +289,15 @@ def _check_leaderless(client: Client, topic: str, partition: int) -> None:
     """What is led has a majority.
 
     Raises:
+        PartitionNotFound: there is none.
         Failure: it has a leader.
     """
-    for state in client.admin.list_partitions(topic):
-        if state.partition == partition and state.leader:
-            raise Failure(
-                f"{topic}/{partition} is led by node {state.leader}: nothing is to be recovered",
-                code=Exit.REFUSED,
-            )
+    leader = _state_of(client, topic, partition).leader
+    if leader:
+        raise Failure(
+            f"{topic}/{partition} is led by node {leader}: nothing is to be recovered",
+            code=Exit.REFUSED,
+        )
 
 
 def _say_plan(settings: Settings, topic: str, partition: int, plan: RecoverPartitionReply) -> None:

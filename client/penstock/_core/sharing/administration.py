@@ -126,12 +126,7 @@ class SharedAdmin:
         yield from self._core.metadata.ensure(topic)
         self._core.metadata.partition(topic, partition)
         request = ExplainRecord(topic=topic, partition=partition, offset=offset, group=group)
-        leader = self._core.metadata.leader(topic, partition)
-        return (
-            yield from self._core.requests.call(
-                request, ExplainRecordReply, node=leader, patience=patience
-            )
-        )
+        return (yield from self._of_leader(topic, partition, request, ExplainRecordReply, patience))
 
     def stuck(
         self,
@@ -275,10 +270,15 @@ class SharedAdmin:
         return [each.name for each in topics if not each.name.startswith(INTERNAL_PREFIXES)]
 
     def _of_leader(
-        self, topic: str, partition: int, request: Message, expected: type[M]
+        self,
+        topic: str,
+        partition: int,
+        request: Message,
+        expected: type[M],
+        patience: float | None = None,
     ) -> Operation[M]:
         leader = self._core.metadata.leader(topic, partition)
-        return self._core.requests.call(request, expected, node=leader)
+        return self._core.requests.call(request, expected, node=leader, patience=patience)
 
     def _of_leaders(self, topic: str, request: Message, expected: type[M]) -> Operation[list[M]]:
         """Ask every broker that leads a partition of a topic.
