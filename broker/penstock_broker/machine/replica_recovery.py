@@ -25,7 +25,7 @@ TERM_MAX: Final = (1 << 32) - (1 << 24)
 
 
 def has_majority(voters: Iterable[int], members: Container[int]) -> bool:
-    """Whether most of the voters are members of the cluster, so that they may come back."""
+    """Whether most of the voters are among these: members of the cluster, who may come back."""
     those = list(voters)
     return sum(node in members for node in those) * 2 > len(those)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from penstock.errors import MetadataDiverged, RemoteProtocolError
+from penstock_broker.machine.replica_recovery import has_majority
 from penstock_broker.node.peers.frames import Channel, Table
 
 if TYPE_CHECKING:
@@ -235,6 +236,6 @@ class Agreement:
 
     def _is_majority(self, nodes: Collection[int]) -> bool:
         """Whether they are one of the voters, in the midst of a change of both, and of all."""
-        configuration, found = self._metadata.raft.configuration, set(nodes)
+        configuration = self._metadata.raft.configuration
         bodies = (configuration.voters, configuration.outgoing, self._metadata.machine.members)
-        return all(2 * len(found.intersection(body)) > len(body) for body in bodies if body)
+        return all(has_majority(body, nodes) for body in bodies if body)
